@@ -1,0 +1,147 @@
+"""How a Python function becomes a Numba kernel: lazily, at its first call, with a safe cache.
+
+Nothing here imports Numba until a kernel is really called: ``import scratchgen`` stays quick, and
+the NumPy and CUDA backends run where Numba is not installed.
+"""
+
+import contextlib
+import functools
+import hashlib
+import os
+import pathlib
+import sys
+import types
+
+import numpy as np
+
+WORTH_WAKING_THREADS = 16384        # elements of a kernel's first array
+prange = range      # what a kernel's source says; in a compiled kernel it is Numba's parallel range
+
+
+class compiled:
+    """Decorator: a kernel for the Numba backend, compiled at its first call.
+
+    Kernels may call each other; a name that refers to another ``compiled`` function is bound to
+    that function's compiled form. With ``parallel=True`` the ``prange`` loop is spread over the
+    threads if the kernel's first array is large enough to be worth waking them; the results are
+    the same bits, for every iteration owns what it writes.
+    No kernel is compiled with ``fastmath``: an order of operations that the compiler may choose
+    would break bit-equality between machines and thread counts.
+    """
+
+    def __init__(self, function=None, *, parallel=False):
+        self.function, self.parallel = function, parallel
+        self._dispatchers = {}
+        if function is not None:
+            functools.update_wrapper(self, function)
+
+    def __call__(self, *args):
+        if self.function is None:                      # used as @compiled(parallel=True)
+            return compiled(args[0], parallel=self.parallel)
+        return self.launcher()(*args)
+
+    def dispatcher(self, parallel=False):
+        """The Numba dispatcher; made once."""
+        if parallel not in self._dispatchers:
+            numba = load_numba()
+            if not self.__module__.endswith("vector_math"):
+                from . import vector_math
+                vector_math.register()
+            function = rebind(self.function, compiled_names(self.function))
+            function.__qualname__ += "_parallel" if parallel else ""     # the cache's key
+            with cache_folder(numba):
+                self._dispatchers[parallel] = numba.njit(
+                    cache=True, parallel=parallel, error_model="numpy", nogil=True)(function)
+        return self._dispatchers[parallel]
+
+    def launcher(self):
+        """What to call from Python: the dispatcher, or for a parallel kernel the fitting one."""
+        if not self.parallel:
+            return self.dispatcher()
+
+        def launch(*args):
+            size = next((a.size for a in args if isinstance(a, np.ndarray)), 0)
+            return self.dispatcher(parallel=size >= WORTH_WAKING_THREADS)(*args)
+        return launch
+
+
+def compile_ufunc(formula, arity):
+    """NumPy ufuncs, one a dtype, that evaluate an elementwise ``formula`` in one pass.
+
+    The formula is plain NumPy; here its ``np`` is bound to :mod:`vector_math` and its literals are
+    given the precision of the arguments, so that no float64 creeps into a float32 pass.
+    """
+    numba = load_numba()
+    from . import vector_math
+    names, versions = {"np": vector_math.namespace()}, {}
+    for dtype in (np.float32, np.float64):
+        scalar = numba.from_dtype(np.dtype(dtype))
+        with cache_folder(numba):
+            versions[np.dtype(dtype)] = numba.vectorize([scalar(*[scalar] * arity)], cache=True)(
+                rebind(formula, names, literals=dtype))
+    return versions
+
+
+def rebind(function, names, literals=None):
+    """The same code with other globals; with ``literals``, its numbers as scalars of that type.
+
+    Keyword-only parameters (a formula's options) then become positional: ufuncs know no others.
+    """
+    code = function.__code__
+    if literals is not None:
+        code = code.replace(
+            co_argcount=code.co_argcount + code.co_kwonlyargcount, co_kwonlyargcount=0,
+            co_consts=tuple(literals(c) if type(c) in (int, float) else c
+                            for c in code.co_consts))
+    copy = types.FunctionType(code, {**function.__globals__, **names}, function.__name__,
+                              function.__defaults__, function.__closure__)
+    copy.__module__, copy.__qualname__ = function.__module__, function.__qualname__
+    return copy
+
+
+def compiled_names(function):
+    """What the names in ``function`` mean once compiled: dispatchers, and the parallel range."""
+    known = function.__globals__
+    names = {name: known[name].dispatcher() for name in function.__code__.co_names
+             if isinstance(known.get(name), compiled)}
+    return {**names, "prange": load_numba().prange}
+
+
+def load_numba():
+    """Numba, imported with idle threads that sleep.
+
+    Numba's OpenMP threads and NumPy's BLAS threads would otherwise spin while idle and take the
+    cores from each other (nine times slower on two cores). The settings count only if nothing has
+    started those threads yet, and never override the user's own.
+    """
+    if "numba" not in sys.modules:
+        os.environ.setdefault("OMP_WAIT_POLICY", "passive")
+        os.environ.setdefault("KMP_BLOCKTIME", "0")
+    import numba
+    return numba
+
+
+@contextlib.contextmanager
+def cache_folder(numba):
+    """Cache in a folder named by the source of all kernels.
+
+    Numba notices a change in a function's own file, not in the functions it calls; the fingerprint
+    does. A folder that the user has chosen (NUMBA_CACHE_DIR) is respected.
+    """
+    before = numba.config.CACHE_DIR
+    if not os.environ.get("NUMBA_CACHE_DIR"):
+        base = os.environ.get("XDG_CACHE_HOME") or os.path.join(os.path.expanduser("~"), ".cache")
+        numba.config.CACHE_DIR = os.path.join(base, "scratchgen", "numba", source_fingerprint())
+    try:
+        yield
+    finally:
+        numba.config.CACHE_DIR = before
+
+
+@functools.cache
+def source_fingerprint():
+    """A short hash of every kernel source file."""
+    digest = hashlib.sha256()
+    for path in sorted(pathlib.Path(__file__).parent.glob("*.py")):
+        digest.update(path.read_bytes())
+    return digest.hexdigest()[:12]

@@ -1,0 +1,63 @@
+"""scratchgen: deep learning from scratch, every gradient by hand, every claim executable.
+
+    import scratchgen as sg
+    x = sg.tensor([[1.0, 2.0]], requires_grad=True)
+    sg.exp(x).sum().backward()
+    x.grad
+
+The ops are functions of this package (``sg.exp``, ``sg.conv2d``, …); layers are in ``sg.nn``,
+optimisers in ``sg.optim``, data in ``sg.data``, the models in ``sg.models``.
+"""
+
+import importlib
+import importlib.util
+import pathlib
+import sys
+import types
+
+__version__ = "0.1.0"
+
+
+def register_kernels():
+    """In a checkout the kernels lie beside the package, in ``../kernels``.
+
+    Installed they are ``scratchgen/kernels``; nobody ever imports a top-level ``kernels``.
+    """
+    if importlib.util.find_spec("scratchgen.kernels") is None:
+        module = types.ModuleType("scratchgen.kernels")
+        module.__path__ = [str(pathlib.Path(__file__).parents[1] / "kernels")]
+        sys.modules["scratchgen.kernels"] = module
+
+
+register_kernels()
+
+from .backend import backend, use_backend  # noqa: E402  (after the kernels have been found)
+from .engine import enable_grad, no_grad  # noqa: E402
+from .errors import UserError  # noqa: E402
+from .ops import public_functions  # noqa: E402
+from .random import Stream, Streams  # noqa: E402
+from .tensor import Tensor, grad, tensor  # noqa: E402
+
+globals().update(public_functions())
+
+# Imported at first use, so that ``import scratchgen`` stays quick.
+LAZY = {"nn": "nn", "optim": "optim", "data": "data", "models": "models", "train": "train",
+        "plots": "plots", "load": "runs:load", "gradcheck": "gradcheck:gradcheck"}
+
+
+def __getattr__(name):
+    if name not in LAZY:
+        raise AttributeError(f"module 'scratchgen' has no attribute {name!r}")
+    module, _, attribute = LAZY[name].partition(":")
+    found = importlib.import_module(f".{module}", __name__)
+    found = getattr(found, attribute) if attribute else found
+    globals()[name] = found
+    return found
+
+
+def __dir__():
+    return sorted({*globals(), *LAZY})
+
+
+__all__ = ["Stream", "Streams", "Tensor", "UserError", "backend", "enable_grad", "grad", "no_grad",
+           "tensor", "use_backend", *public_functions(), *LAZY]

@@ -1,0 +1,82 @@
+"""Which kernels run: the choice of backend, and the one place where a kernel is looked up.
+
+``kernels/dense.py`` holds the versions of each kernel side by side: ``bias_activation_numpy``,
+``bias_activation_numba``, and later ``bias_activation_cuda``. The suffix is the registration:
+``kernels("dense").bias_activation`` is the version for the backend in force. A version that does
+not exist is an error that lists those that do; nothing falls back silently.
+"""
+
+import importlib
+
+import numpy as np
+
+from .errors import UserError, unknown
+
+BACKENDS = ("numpy", "numba", "cuda")
+
+
+class use_backend:
+    """Choose the backend: ``use_backend("numpy")`` from now on, or in a ``with`` block only.
+
+    ``"numpy"`` is the reference, ``"numba"`` (the default) compiles kernels for the CPU.
+    """
+
+    current = "numba"
+
+    def __init__(self, name):
+        if name not in BACKENDS:
+            raise unknown("backend", name, BACKENDS)
+        if name == "cuda":
+            raise UserError("the backend 'cuda' is not part of this version: "
+                            "choose 'numba' or 'numpy'")
+        self.previous = use_backend.current
+        self._switch(name)
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *exception):
+        self._switch(self.previous)
+
+    @staticmethod
+    def _switch(name):
+        use_backend.current = name
+        for family in _families.values():
+            family.__dict__.clear()
+
+
+def backend():
+    """The name of the backend in force."""
+    return use_backend.current
+
+
+class Family:
+    """The kernels of one file; attribute ``f`` is ``f_<backend>``, looked up once a backend."""
+
+    def __getattr__(self, function):
+        name = next(name for name, family in _families.items() if family is self)
+        module = importlib.import_module(f"scratchgen.kernels.{name}")
+        version = getattr(module, f"{function}_{backend()}", None)
+        if version is None:
+            versions = [b for b in BACKENDS if hasattr(module, f"{function}_{b}")]
+            reason = getattr(module, "MISSING", {}).get(f"{function}_{backend()}", "")
+            raise NotImplementedError(
+                f"kernel {name}.{function} has no {backend()!r} version"
+                f"{f' ({reason})' if reason else ''}; it exists for {', '.join(versions) or 'none'}")
+        if hasattr(version, "launcher"):               # compiled when it is first called
+            version = version.launcher()
+        self.__dict__[function] = version
+        return version
+
+
+def kernels(name):
+    """The family of kernels in ``kernels/<name>.py``."""
+    return _families.setdefault(name, Family())
+
+
+def empty(shape, dtype):
+    """An uninitialised array for a kernel to fill: the one place where results are allocated."""
+    return np.empty(shape, dtype)
+
+
+_families = {}

@@ -1,0 +1,267 @@
+"""The commands. No logic: each reads its options, calls the package and shows what came back.
+
+Wrong input ends with one line on standard error and exit status 2; a training that was stopped
+writes its checkpoint and ends with 128 + the signal's number (Ctrl-C: 130).
+"""
+
+import json
+import shlex
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from typer.exceptions import TyperException
+
+from .errors import UserError
+
+# What every option is imported for stands inside the commands: `scratchgen --help` stays fast.
+
+app = typer.Typer(
+    help="Denoising autoencoders, VAEs and GANs from scratch: train them, look at them, "
+    "read how every gradient is made.",
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+data_app = typer.Typer(help="The image sets: what there is, fetching, checking.")
+app.add_typer(data_app, name="data")
+
+
+def option(metavar, text, *names):
+    """An option whose help names what it takes."""
+    return typer.Option(*names, metavar=metavar, help=text)
+
+
+Model = Annotated[str, typer.Argument(metavar="dae|vae|gan", help="What to train.")]
+DataDir = Annotated[
+    str | None, typer.Option(help="Folder with the image files (default: the usual places).")
+]
+Folder = Annotated[str, typer.Argument(metavar="RUN", help="A run folder.")]
+Limit = Annotated[str | None, option("N", "Use only this many images; 0: all.")]
+Backend = Annotated[str | None, typer.Option(help="numba or numpy.")]
+
+
+def main():
+    """The console script."""
+    sys.exit(run(sys.argv[1:]))
+
+
+def run(arguments):
+    """Runs one command line (a list of text); returns the exit status."""
+    try:
+        status = app(args=arguments, prog_name="scratchgen", standalone_mode=False)
+        return status if isinstance(status, int) else 0
+    except UserError as error:
+        return _complain(error)
+    except TyperException as error:
+        context = getattr(error, "ctx", None)
+        command = context.command_path if context else "scratchgen"
+        message = " ".join(error.format_message().split())
+        return _complain(f"{message} (see: {command} --help)")
+
+
+def _complain(message):
+    print(f"scratchgen: {message}", file=sys.stderr)
+    return 2
+
+
+def _show_version(wanted: bool):
+    if wanted:
+        from . import __version__
+
+        print(f"scratchgen {__version__}")
+        raise typer.Exit()
+
+
+@app.callback(invoke_without_command=True)
+def start(
+    context: typer.Context,
+    version: Annotated[
+        bool, typer.Option("--version", callback=_show_version, is_eager=True, help="And exit.")
+    ] = False,
+):
+    if context.invoked_subcommand is None:
+        print(context.get_help())
+
+
+@app.command()
+def train(
+    model: Model,
+    data: Annotated[str | None, typer.Option(help="Image set; see: scratchgen data list.")] = None,
+    data_dir: DataDir = None,
+    arch: Annotated[str | None, typer.Option(help="The networks' form, such as mlp.")] = None,
+    epochs: Annotated[str | None, option("N", "In all, those of a resumed run included.")] = None,
+    batch_size: Annotated[str | None, option("N", "Images in a step.")] = None,
+    lr: Annotated[str | None, option("X", "Learning rate.")] = None,
+    seed: Annotated[str | None, option("N", "All randomness follows from it.")] = None,
+    backend: Backend = None,
+    gradient: Annotated[str | None, typer.Option(help="tape, or explicit (by hand).")] = None,
+    preset: Annotated[str | None, typer.Option(help="A named set of values.")] = None,
+    out: Annotated[str | None, typer.Option(help="Run folder (default: a new runs/...).")] = None,
+    resume: Annotated[bool, typer.Option("--resume", help="Go on with the run in --out.")] = False,
+    limit: Limit = None,
+    config: Annotated[str | None, option("FILE.toml", "A file of such values.")] = None,
+    set_: Annotated[list[str] | None, option("TABLE.KEY=VALUE", "Any value.", "--set")] = None,
+    pictures: Annotated[bool, typer.Option(help="Draw pictures at the end.")] = True,
+):
+    """Train a model; Ctrl-C writes a checkpoint."""
+    from .config import gather
+
+    options = {
+        "run": _given(preset=preset, seed=seed, backend=backend, gradient=gradient),
+        "data": _given(name=data, dir=data_dir, limit=limit),
+        "train": _given(epochs=epochs, batch_size=batch_size, lr=lr),
+        "model": _given(arch=arch),
+    }
+    given = gather(model, options, file=config, settings=set_ or ())
+    again = f"scratchgen train {model} --resume --out"
+    path = _train(given, out, resume, pictures, lambda run: f"{again} {shlex.quote(str(run))}")
+    print(f"next: scratchgen sample {shlex.quote(str(path))}")
+
+
+def _given(**options):
+    """The options that stand on the command line. Numbers arrive as text and are parsed as after
+    ``--set``, so that the configuration alone says what they must be, in the same words."""
+    from .config import parsed
+
+    numbers = ("epochs", "batch_size", "lr", "seed", "limit")
+    return {
+        name: parsed(value) if name in numbers else value
+        for name, value in options.items()
+        if value is not None
+    }
+
+
+def _train(given, out, resume, pictures, command_to_go_on):
+    """Trains with progress shown, and draws; returns the run folder."""
+    from .display import Training
+    from .train import Interrupted
+    from .train import train as train_run
+
+    try:
+        with Training(given["run"]["model"]) as display:
+            summary = train_run(given, out, resume, on_progress=display)
+    except Interrupted as stop:
+        print(f"stopped, and the checkpoint is written; to go on:\n  {command_to_go_on(stop.path)}")
+        raise typer.Exit(128 + stop.signal_number) from None
+    loss = summary.metrics["test_loss"]
+    print(f"{summary.path}   {summary.epochs} epochs   test loss {loss:.4f}")
+    if pictures:
+        _draw(summary.path)
+    return summary.path
+
+
+def _draw(path):
+    from . import plots
+
+    for picture in plots.draw_run(path):
+        print(f"  {picture}")
+
+
+@app.command(name="eval")
+def evaluate(
+    folder: Folder,
+    data: Annotated[str | None, typer.Option(help="Another image set.")] = None,
+    data_dir: DataDir = None,
+    limit: Limit = None,
+    backend: Backend = None,
+    as_json: Annotated[bool, typer.Option("--json", help="One JSON object.")] = False,
+):
+    """Loss and terms of a trained model on the test images."""
+    from . import display
+    from .train import evaluate_run
+
+    overrides = {
+        "data": _given(name=data, dir=data_dir, limit=limit),
+        "run": _given(backend=backend),
+    }
+    terms = evaluate_run(folder, overrides)
+    if as_json:
+        print(json.dumps({f"test_{name}": value for name, value in terms.items()}))
+    else:
+        display.table(f"{folder}, test images", ("term", "mean per image"), list(terms.items()))
+
+
+@app.command()
+def sample(
+    folder: Folder,
+    n: Annotated[int, typer.Option("--n", help="How many images.")] = 64,
+    seed: Annotated[int, typer.Option(help="Another seed, other images.")] = 0,
+    out: Annotated[
+        str | None, typer.Option(metavar="FILE.png", help="Default: in the run's pictures/.")
+    ] = None,
+):
+    """Draw images from a trained model and save them as one grid."""
+    if n < 1:
+        raise UserError(f"--n {n}: expected at least 1 image")
+    from . import plots
+    from .train import load
+
+    images = load(folder).sample(n, seed=seed)
+    path = Path(out) if out else Path(folder) / "pictures" / f"samples-seed{seed}.png"
+    plots.save_grid(images, path)
+    print(path)
+
+
+@app.command()
+def demo(
+    out: Annotated[str | None, typer.Option(help="Folder (default: a new runs/demo-...).")] = None,
+    resume: Annotated[bool, typer.Option("--resume", help="Go on with the demo in --out.")] = False,
+    quick: Annotated[bool, typer.Option("--quick", help="One epoch on 500 images.")] = False,
+):
+    """Train all three models on embedded digits and draw what they learned."""
+    from . import runs
+
+    if resume and out is None:
+        raise UserError("--resume needs the demo to go on with: name its folder with --out")
+    folder = Path(out) if out else runs.first_free("demo")
+    again = f"scratchgen demo --resume --out {shlex.quote(str(folder))}"
+    shorter = {"data": {"limit": 500}, "train": {"epochs": 1}} if quick else {}
+    for kind in ("dae", "vae", "gan"):
+        given = {"run": {"model": kind, "preset": "demo"}, **shorter}
+        goes_on = resume and runs.Run(folder / kind).holds_anything()
+        _train(given, folder / kind, goes_on, True, lambda run: again)
+    print(f"\nlook at the pictures: {folder}/dae/pictures, {folder}/vae/pictures, "
+          f"{folder}/gan/pictures")
+    print(f"draw new digits: scratchgen sample {shlex.quote(str(folder / 'vae'))} --seed 1")
+    print("train with the gradient written out by hand: scratchgen train vae --gradient explicit")
+
+
+@data_app.command("list")
+def data_list(data_dir: DataDir = None):
+    """The image sets and where they were found."""
+    from . import data, display
+
+    display.table("", ("name", "found in", "train", "test"), data.describe(data_dir))
+
+
+@data_app.command("get")
+def data_get(
+    name: Annotated[str, typer.Argument(help="Image set.")],
+    data_dir: DataDir = None,
+):
+    """Download an image set into the cache folder, or into --data-dir."""
+    from . import data, display
+
+    print(data.get(name, data_dir, report=display.Download()))
+
+
+@data_app.command("verify")
+def data_verify(
+    name: Annotated[str, typer.Argument(help="Image set.")],
+    data_dir: DataDir = None,
+):
+    """Compare the files of an image set with their published checksums."""
+    from . import data
+
+    rows = data.verify(name, data_dir)
+    for row in rows:
+        print(f"{'ok ' if row.ok else 'BAD'} {row.file} {row.sha256}")
+    if not all(row.ok for row in rows):
+        raise UserError(f"{name} differs from the published files: remove the bad ones, then "
+                        f"scratchgen data get {name}")
+
+
+if __name__ == "__main__":
+    main()

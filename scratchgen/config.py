@@ -1,0 +1,306 @@
+"""The resolved configuration of a run: four tables of plain values.
+
+``[run]`` says what is trained and how it is computed, ``[data]`` on what, ``[train]`` for how long
+and with which optimiser; ``[model]`` holds the fields of the model's own ``Config`` dataclass.
+Later sources win: the model's defaults, its preset, a TOML file, the command line, ``--set``.
+Every value is checked, whichever source it came from; a wrong one raises ``UserError``.
+"""
+
+import copy
+import dataclasses
+import math
+import os
+import tomllib
+import typing
+from pathlib import Path
+
+import numpy as np
+
+from .errors import UserError, unknown
+
+
+@dataclasses.dataclass(frozen=True)
+class Key:
+    """One configuration value: its type, its default and the range it must lie in."""
+
+    kind: type  # bool, int, float or str: the type of the value, or of each item of a list
+    default: object = None  # None: absent unless given
+    low: float | None = 0
+    above: float | None = None
+    high: float | None = None
+    choices: tuple = ()
+    is_list: bool = False
+
+    def expectation(self):
+        """What a value must be, in words."""
+        if self.choices:
+            what = "one of " + ", ".join(str(choice) for choice in self.choices)
+        else:
+            what = {bool: "true or false", str: "text"}.get(self.kind) or self._range()
+        return f"a list, each item {what}" if self.is_list else what
+
+    def _range(self):
+        number = "a whole number" if self.kind is int else "a finite number"
+        if self.above is not None:
+            number += f" above {self.above}"
+        elif self.low is not None:
+            number += f" of at least {self.low}"
+        return number + (f" and at most {self.high}" if self.high is not None else "")
+
+    def accepts(self, value):
+        """Whether one value (one item, for a list) has the right type and lies in the range."""
+        if self.choices:
+            return value in self.choices and type(value) is type(self.choices[0])
+        if self.kind in (bool, str):
+            return isinstance(value, self.kind)
+        numeric = (int,) if self.kind is int else (int, float)
+        return (
+            isinstance(value, numeric)
+            and not isinstance(value, bool)
+            and math.isfinite(value)
+            and (self.low is None or value >= self.low)
+            and (self.above is None or value > self.above)
+            and (self.high is None or value <= self.high)
+        )
+
+    def checked(self, name, value):
+        """The value in its own type (5 becomes 5.0 for a float), or ``UserError``."""
+        several = isinstance(value, (list, tuple))
+        items = [_plain(item) for item in (value if several else [value])]
+        if (several and not self.is_list) or not all(self.accepts(item) for item in items):
+            raise UserError(f"{name} = {_shown(value)}: expected {self.expectation()}")
+        items = [float(item) if self.kind is float else item for item in items]
+        return items if self.is_list else items[0]
+
+
+def _plain(value):
+    """Paths and NumPy scalars, which callers from Python have at hand, as text and numbers."""
+    if isinstance(value, os.PathLike):
+        return os.fspath(value)
+    return value.item() if isinstance(value, np.generic) else value
+
+
+RUN = {
+    "model": Key(str),
+    "preset": Key(str, "default"),
+    "seed": Key(int, 0, high=2**63 - 1),
+    "backend": Key(str, "numba", choices=("numpy", "numba", "cuda")),
+    "gradient": Key(str, "tape", choices=("tape", "explicit")),
+    "dtype": Key(str, "float32", choices=("float32", "float64")),
+}
+DATA = {
+    "name": Key(str, "mnist-mini"),
+    "dir": Key(str, ""),  # empty: the usual places
+    "limit": Key(int, 0),  # this many training and test images; 0: all
+    "binarize": Key(str, "none", choices=("none", "threshold", "static", "dynamic")),
+}
+TRAIN = {
+    "epochs": Key(int, 10, low=1),  # in all: a resumed run counts the epochs it already has
+    "batch_size": Key(int, 100, low=1),
+    "lr": Key(float, 1e-3, above=0),
+    "optimizer": Key(str, "adam"),
+    "checkpoint_every": Key(int, 0),  # batches between checkpoints; 0: at each epoch's end only
+}
+# What may differ when a run goes on: anything else would change the bits of the result.
+RESUMABLE = {("train", "epochs"), ("train", "checkpoint_every"), ("data", "dir")}
+
+
+def model_class(kind):
+    """The model class of that kind; unknown kinds raise ``UserError``."""
+    from .models import MODELS
+
+    if kind not in MODELS:
+        raise unknown("model", kind, MODELS)
+    return MODELS[kind]
+
+
+def tables(kind):
+    """table name -> key name -> ``Key``, for the model of that kind."""
+    model = model_class(kind)
+    train = dict(TRAIN)
+    for name, default in model.optimiser_defaults.items():
+        # An option of the optimiser, such as beta1: its default tells its type.
+        train[name] = dataclasses.replace(train.get(name, Key(type(default))), default=default)
+    return {"run": RUN, "data": DATA, "train": train, "model": _fields(model.Config)}
+
+
+def _fields(config_class):
+    """The keys of a ``Config`` dataclass; a field's metadata may set low, above, high, choices."""
+    hints = typing.get_type_hints(config_class)
+    keys = {}
+    for field in dataclasses.fields(config_class):
+        default = field.default
+        if field.default_factory is not dataclasses.MISSING:
+            default = field.default_factory()
+        hint, is_list = hints[field.name], False
+        if typing.get_origin(hint) in (tuple, list):
+            hint, is_list = typing.get_args(hint)[0], True
+        elif hint in (tuple, list):
+            hint, is_list = type(default[0]) if default else int, True
+        ranges = ("low", "above", "high", "choices")
+        limits = {name: field.metadata[name] for name in ranges if name in field.metadata}
+        if typing.get_origin(hint) is typing.Literal:
+            limits.setdefault("choices", typing.get_args(hint))
+            hint = type(limits["choices"][0])
+        keys[field.name] = Key(hint, default, is_list=is_list, **limits)
+    return keys
+
+
+def merge(*sources):
+    """One nested dict of tables from several; later ones win, key by key."""
+    merged = {}
+    for source in sources:
+        for table, values in source.items():
+            if not isinstance(values, dict):
+                raise UserError(
+                    f"{table} = {_shown(values)} stands outside a table: expected it below "
+                    "[run], [data], [train] or [model]"
+                )
+            merged.setdefault(table, {}).update(copy.deepcopy(values))
+    return merged
+
+
+def read(path):
+    """The tables of a TOML file; an unreadable or malformed file raises ``UserError``."""
+    try:
+        text = Path(path).read_text(encoding="utf-8")
+        return merge(tomllib.loads(text))
+    except OSError as error:
+        raise UserError(f"cannot read {path}: {error.strerror}") from None
+    except UnicodeDecodeError:
+        raise UserError(f"{path} is not a text file: expected TOML in UTF-8") from None
+    except tomllib.TOMLDecodeError as error:
+        raise UserError(f"{path} is not valid TOML: {error}") from None
+
+
+def setting(text):
+    """The tables of one ``TABLE.KEY=VALUE``."""
+    name, equals, value = text.partition("=")
+    table, dot, key = name.strip().partition(".")
+    if not (equals and dot and table and key):
+        raise UserError(
+            f"--set {text!r}: expected TABLE.KEY=VALUE, for example --set train.lr=0.001"
+        )
+    return {table: {key: parsed(value.strip())}}
+
+
+def parsed(text):
+    """A value as TOML; what is not TOML is a number if it can be one, and text otherwise."""
+    try:
+        document = tomllib.loads(f"value = {text}")
+        if document.keys() == {"value"}:
+            return document["value"]
+    except tomllib.TOMLDecodeError:
+        pass
+    try:
+        return float(text)  # forms that TOML lacks, such as .5
+    except ValueError:
+        return text
+
+
+def gather(model, options, file=None, settings=()):
+    """The tables that a command line gives: a TOML file, then options, then ``--set`` texts."""
+    from_file, from_settings = read(file) if file else {}, merge(*map(setting, settings))
+    named = merge(from_file, from_settings).get("run", {}).get("model", model)
+    if named != model:
+        raise UserError(
+            f"{file or '--set'} is for the model {named!r}, the command for {model!r}: "
+            "expected one and the same"
+        )
+    return merge(from_file, options, {"run": {"model": model}}, from_settings)
+
+
+def resolve(given):
+    """The complete configuration: defaults and preset below the ``given`` tables, all checked."""
+    given = merge(given)
+    kind = given.get("run", {}).get("model")
+    if kind is None:
+        raise UserError('run.model is missing: say which model to train, for example "vae"')
+    schema = tables(kind)
+    model, preset = model_class(kind), given["run"].get("preset", "default")
+    if preset not in model.presets:
+        raise unknown(f"preset of {kind}", preset, model.presets)
+    defaults = {
+        table: {name: key.default for name, key in keys.items() if key.default is not None}
+        for table, keys in schema.items()
+    }
+    resolved = merge(defaults, model.presets[preset], given)
+    resolved["run"]["preset"] = preset
+    checked = _checked(resolved, schema, train_also=_optimizer_keys(resolved))
+    model_config(checked)
+    return checked
+
+
+def _checked(resolved, schema, train_also):
+    schema = {**schema, "train": {**train_also, **schema["train"]}}
+    for table, values in resolved.items():
+        if table not in schema:
+            raise unknown("configuration table", table, schema)
+        for name in values:
+            if name not in schema[table]:
+                raise unknown(f"key in [{table}]", name, schema[table])
+    return {
+        table: {
+            name: key.checked(f"{table}.{name}", resolved[table][name])
+            for name, key in keys.items()
+            if name in resolved[table]
+        }
+        for table, keys in schema.items()
+    }
+
+
+def _optimizer_keys(resolved):
+    return {}
+
+
+def model_config(resolved):
+    """The model's ``Config`` from the [model] table; what it refuses becomes a ``UserError``."""
+    fields = {
+        name: tuple(value) if isinstance(value, list) else value
+        for name, value in resolved["model"].items()
+    }
+    try:
+        return model_class(resolved["run"]["model"]).Config(**fields)
+    except UserError:
+        raise
+    except (TypeError, ValueError) as error:
+        raise UserError(f"[model] of {resolved['run']['model']}: {error}") from None
+
+
+def resume(stored, given):
+    """The configuration with which a stored run goes on.
+
+    ``given`` may repeat what is stored and change what leaves the result's bits alone (the number
+    of epochs, where the data lie); any other change raises ``UserError``.
+    """
+    schema = tables(stored["run"]["model"])
+    resolved = merge(stored)
+    for table, values in merge(given).items():
+        for name, value in values.items():
+            key = schema.get(table, {}).get(name)
+            value = key.checked(f"{table}.{name}", value) if key else value
+            if (table, name) in RESUMABLE:
+                resolved[table][name] = value
+            elif resolved.get(table, {}).get(name) != value:
+                raise UserError(
+                    f"{table}.{name} = {_shown(value)}: the run was started with "
+                    f"{_shown(resolved.get(table, {}).get(name))}, and a resumed run keeps "
+                    "everything but train.epochs and data.dir; start a new one with another --out"
+                )
+    return resolve(resolved)
+
+
+def dumps(resolved):
+    """The configuration as TOML text."""
+    import tomli_w
+
+    return tomli_w.dumps(resolved)
+
+
+def _shown(value):
+    """A value as the user would write it in TOML."""
+    if isinstance(value, bool):
+        return str(value).lower()
+    if isinstance(value, str):
+        return f'"{value}"'
+    return "nothing" if value is None else str(value)

@@ -1,0 +1,136 @@
+"""Corruptions of images for denoising autoencoders, always together with the clean image.
+
+A corruption is called with images and a stream and gives a ``Corrupted`` pair. A loss takes the
+pair, feeds ``noisy`` to the network and compares with ``clean``; to train on a noisy target by
+mistake, one would have to unpack the pair on purpose.
+
+Source: P. Vincent et al., "Stacked denoising autoencoders", JMLR 11 (2010), section 3.3.
+"""
+
+import math
+from dataclasses import dataclass
+from numbers import Real
+
+import numpy as np
+
+from ..errors import UserError, unknown
+
+
+@dataclass(frozen=True, eq=False)
+class Corrupted:
+    """What a denoising autoencoder sees (``noisy``) and what it must say (``clean``).
+
+    Two float arrays of the same shape and dtype, both read-only copies: what happens later to the
+    arrays they came from does not reach the pair.
+    """
+
+    clean: np.ndarray
+    noisy: np.ndarray
+
+    def __post_init__(self):
+        clean, noisy = _float_array(self.clean, "clean"), _float_array(self.noisy, "noisy")
+        if clean.shape != noisy.shape or clean.dtype != noisy.dtype:
+            raise UserError(
+                f"the clean array is {clean.dtype} {clean.shape} and the noisy one {noisy.dtype} "
+                f"{noisy.shape}: expected the same shape and dtype"
+            )
+        object.__setattr__(self, "clean", _read_only_copy(clean))
+        object.__setattr__(self, "noisy", _read_only_copy(noisy))
+
+
+@dataclass(frozen=True)
+class Masking:
+    """Each component is set to 0, independently, with probability ``fraction`` (0 to 1)."""
+
+    fraction: float
+
+    def __post_init__(self):
+        _check_fraction(self.fraction)
+
+    def __call__(self, x, stream):
+        """The Corrupted pair of x, drawn with the numbers of ``stream``."""
+        x = _float_array(x, "x")
+        zeroed = stream.uniform(x.shape) < self.fraction
+        return Corrupted(clean=x, noisy=np.where(zeroed, x.dtype.type(0), x))
+
+
+@dataclass(frozen=True)
+class SaltAndPepper:
+    """Each component, with probability ``fraction`` (0 to 1), becomes 0 or 1 by a fair coin."""
+
+    fraction: float
+
+    def __post_init__(self):
+        _check_fraction(self.fraction)
+
+    def __call__(self, x, stream):
+        """The Corrupted pair of x, drawn with the numbers of ``stream``."""
+        x = _float_array(x, "x")
+        u = stream.uniform(x.shape)
+        # One draw serves twice: given u < fraction, u is uniform on [0, fraction), so the half it
+        # lies in is a fair coin.
+        salt = (u < 0.5 * self.fraction).astype(x.dtype)
+        return Corrupted(clean=x, noisy=np.where(u < self.fraction, salt, x))
+
+
+@dataclass(frozen=True)
+class Gaussian:
+    """Adds ``std`` times a standard normal number to each component.
+
+    Nothing is clipped, so values leave [0, 1]: clipping would pile up probability at 0 and 1, and
+    the optimal denoiser would no longer give the score of the smoothed density (Vincent 2011).
+    """
+
+    std: float
+
+    def __post_init__(self):
+        if not _is_finite_number(self.std) or self.std < 0:
+            raise UserError(
+                f"the std of the Gaussian corruption is {self.std!r}: expected a finite number, "
+                "0 or more (images lie in [0, 1], so 0.1 to 0.5 is usual)"
+            )
+
+    def __call__(self, x, stream):
+        """The Corrupted pair of x, drawn with the numbers of ``stream``."""
+        x = _float_array(x, "x")
+        # Always drawn in float32, so that a float64 check sees the same noise as a float32 run.
+        noise = stream.normal(x.shape).astype(x.dtype, copy=False)
+        return Corrupted(clean=x, noisy=x + x.dtype.type(self.std) * noise)
+
+
+CORRUPTIONS = {"masking": Masking, "salt-and-pepper": SaltAndPepper, "gaussian": Gaussian}
+
+
+def corruption_named(name, level):
+    """The corruption ``name`` of strength ``level``: its fraction, or for "gaussian" its std."""
+    if not isinstance(name, str) or name not in CORRUPTIONS:
+        raise unknown("corruption", name, CORRUPTIONS)
+    return CORRUPTIONS[name](level)
+
+
+def _check_fraction(fraction):
+    if not _is_finite_number(fraction) or not 0 <= fraction <= 1:
+        raise UserError(
+            f"the corrupted fraction is {fraction!r}: expected a number from 0 (nothing) to 1 (all)"
+        )
+
+
+def _is_finite_number(value):
+    return isinstance(value, Real) and not isinstance(value, bool) and math.isfinite(value)
+
+
+def _float_array(x, name):
+    x = np.asarray(x)
+    if x.dtype not in (np.float32, np.float64):
+        raise UserError(
+            f"{name} is an array of dtype {x.dtype}: expected float32 or float64 images in "
+            "[0, 1]; a Loader gives them, or divide uint8 images by 255"
+        )
+    return x
+
+
+def _read_only_copy(array):
+    """A view of a frozen copy: unlike an array that owns its data, it cannot be unfrozen."""
+    copy = array.copy()
+    copy.flags.writeable = False
+    return copy.view()

@@ -1,0 +1,167 @@
+"""Image sets in memory: the Dataset, loading it by name, and checking its files."""
+
+from dataclasses import dataclass
+from numbers import Integral
+from typing import NamedTuple
+
+import numpy as np
+
+from ..errors import UserError
+from . import idx
+from .catalogue import ROLES, image_set, names
+from .folders import locate, owner_of, roots
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class Dataset:
+    """Images uint8 (N, H, W, C) and labels (N,), for training and for testing; all read-only.
+
+    Raises UserError if dtypes, shapes or numbers of images and labels do not fit together.
+    """
+
+    name: str
+    train_images: np.ndarray
+    train_labels: np.ndarray
+    test_images: np.ndarray
+    test_labels: np.ndarray
+
+    def __post_init__(self):
+        check_pair(self.train_images, self.train_labels, f"training set of {self.name}")
+        check_pair(self.test_images, self.test_labels, f"test set of {self.name}")
+        if self.train_images.shape[1:] != self.test_images.shape[1:]:
+            raise UserError(
+                f"the images of {self.name} are {self.train_images.shape[1:]} for training and "
+                f"{self.test_images.shape[1:]} for testing: expected the same (H, W, C)"
+            )
+        for field in ("train_images", "train_labels", "test_images", "test_labels"):
+            view = getattr(self, field).view()  # freeze our view, not the array of the caller
+            view.flags.writeable = False
+            object.__setattr__(self, field, view)
+
+    @property
+    def image_shape(self):
+        """(H, W, C) of one image."""
+        return self.train_images.shape[1:]
+
+    def __repr__(self):
+        size = "×".join(str(n) for n in self.image_shape)
+        train, test = len(self.train_images), len(self.test_images)
+        return f"Dataset({self.name}: {train} training and {test} test images of {size})"
+
+
+def check_pair(images, labels, what):
+    """UserError unless ``images`` are uint8 (N, H, W, C), N ≥ 1, with integer labels (N,)."""
+    images, labels = np.asanyarray(images), np.asanyarray(labels)
+    if images.dtype != np.uint8 or images.ndim != 4 or images.size == 0:
+        raise UserError(
+            f"the {what} has images of dtype {images.dtype} and shape {images.shape}: "
+            "expected uint8 and (N, H, W, C) with at least one image"
+        )
+    if labels.shape != images.shape[:1] or labels.dtype.kind not in "iu":
+        raise UserError(
+            f"the {what} has {len(images)} images and labels of dtype {labels.dtype} and shape "
+            f"{labels.shape}: expected one integer label per image"
+        )
+
+
+def load(name, data_dir=None, limit=None):
+    """The Dataset ``name``; see ``names()``.
+
+    ``limit``: at most this many images, the first ones, in the training and in the test set.
+    ``data_dir``: the folder to look in first; ``mnist-mini`` is embedded and needs none.
+    The content of every file is checked, so what is returned is the published set, bit for bit.
+    Raises UserError for an unknown name, a bad limit, and files that are missing or wrong.
+    """
+    spec = image_set(name)
+    if limit is not None and (not isinstance(limit, Integral) or isinstance(limit, bool)):
+        raise UserError(f"limit is {limit!r}: expected a whole number of images, 1 or more")
+    if limit is not None and limit < 1:
+        raise UserError(f"limit is {limit}: expected at least 1 image")
+    files = locate(name, data_dir)
+    arrays = {role: _read_checked(files[role], role, spec) for role in ROLES}
+    if limit is not None:  # a copy, so that the rest of the set does not stay in memory
+        arrays = {role: array[:limit].copy() for role, array in arrays.items()}
+    return Dataset(
+        name=name,
+        train_images=arrays["train-images"][..., None],
+        train_labels=arrays["train-labels"],
+        test_images=arrays["t10k-images"][..., None],
+        test_labels=arrays["t10k-labels"],
+    )
+
+
+def _read_checked(path, role, spec):
+    """The array in ``path``, which must be exactly the file ``role`` of the set ``spec``."""
+    expected = spec.shape(role)
+    array, checksum = idx.read_with_sha256(path, ndim=len(expected))
+    if array.shape != expected:
+        raise UserError(
+            f"{path} holds an array of shape {array.shape}: expected {expected}, the {role} of "
+            f"{spec.name}; images and labels must be the published files; {_remedy(spec)}"
+        )
+    if checksum != spec.sha256[role]:
+        raise UserError(
+            f"{path} is not the {role} file of {spec.name}: its content has sha256 {checksum}, "
+            f"expected {spec.sha256[role]}; {_remedy(spec)}"
+        )
+    return array
+
+
+def _remedy(spec):
+    if spec.embedded:
+        return "install the package again"
+    return f"remove this file and run 'scratchgen data get {spec.name}'"
+
+
+class SetRow(NamedTuple):
+    """One line of the list of sets."""
+
+    name: str
+    where: str  # the folder, "embedded", "not found", or a folder and what is wrong there
+    train: int  # number of training images
+    test: int  # number of test images
+
+
+def describe(data_dir=None):
+    """A SetRow for every set: where it was found, and its sizes.
+
+    Quick: only the test labels are opened; ``verify`` looks at everything. Raises UserError if
+    ``data_dir`` is no folder.
+    """
+    return [_describe(image_set(name), data_dir) for name in names()]
+
+
+def _describe(spec, data_dir):
+    roots(spec.name, data_dir)  # a data_dir that is no folder is an error, not "not found"
+    try:
+        files = locate(spec.name, data_dir)
+    except UserError:
+        return SetRow(spec.name, "not found", spec.train, spec.test)
+    where = "embedded" if spec.embedded else str(files["t10k-labels"].parent)
+    if owner_of(files["t10k-labels"]) != spec.name:
+        where += " (unknown content)"
+    return SetRow(spec.name, where, spec.train, spec.test)
+
+
+class FileRow(NamedTuple):
+    """One line of the check of a set."""
+
+    file: str  # path
+    sha256: str  # of the raw (decompressed) content, or "unreadable: …"
+    ok: bool
+
+
+def verify(name, data_dir=None):
+    """A FileRow for each of the four files of the set ``name``.
+
+    A file that cannot be read becomes a row that is not ok. Raises UserError if the name is unknown
+    or the files are not found.
+    """
+    spec, rows = image_set(name), []
+    for role, path in locate(name, data_dir).items():
+        try:
+            checksum = idx.raw_sha256(path)
+        except UserError as error:
+            checksum = f"unreadable: {error}"
+        rows.append(FileRow(str(path), checksum, checksum == spec.sha256[role]))
+    return rows

@@ -1,0 +1,193 @@
+"""The backward pass: reverse-mode differentiation over a recorded graph. It knows no op.
+
+Every differentiable call leaves a :class:`Node` behind: which op, from which parents, and the
+values that its derivative names. Backward walks the nodes once, each after everything that was
+computed from it.
+
+*Why a topological order?* Take ``b = a + a; c = b + b``, so dc/da = 4. A walk that follows every
+path from c would visit b twice and a four times (20 stacked additions: a million visits). A walk
+that visits each node once, but as soon as it is reached, would pass b's gradient on when only one
+of its two contributions has arrived: b receives 1, passes 1 + 1 on to a, then receives its second 1
+too late, and a ends with 2 instead of 4. Only when *all* consumers of b have been visited is db = 2
+complete, and da = 2 + 2 = 4. A node is always newer than its parents, so "newest first" is such an
+order, and sorting by age gives it without recursion (a chain of 100,000 nodes is no problem).
+
+Reference: Griewank & Walther, *Evaluating Derivatives*, 2nd ed., SIAM 2008, chapter 3.
+"""
+
+import itertools
+import weakref
+
+import numpy as np
+
+
+class Mode:
+    """Whether calls are being recorded."""
+
+    recording = True
+
+
+class no_grad:
+    """``with no_grad():`` or ``@no_grad()``: nothing in here is recorded."""
+
+    setting = False
+
+    def __enter__(self):
+        self.before, Mode.recording = Mode.recording, self.setting
+        return self
+
+    def __exit__(self, *exception):
+        Mode.recording = self.before
+
+    def __call__(self, function):
+        def wrapped(*args, **options):
+            with type(self)():
+                return function(*args, **options)
+        return wrapped
+
+
+class enable_grad(no_grad):
+    """Recording switched on again inside ``no_grad``."""
+
+    setting = True
+
+
+class Node:
+    """One recorded call.
+
+    ``parents`` has, for each input, the node that made it, or None where no gradient is wanted.
+    ``values`` holds, by name, only what the op's derivative rules name; None once freed.
+    ``guards`` are (change counter, its reading at the call) of the inputs among those values.
+    """
+
+    __slots__ = ("op", "parents", "values", "guards", "age", "shape", "dtype", "shapes")
+    ages = itertools.count(1)
+
+    def __init__(self, op, parents, values, guards, y, shapes):
+        self.op, self.parents, self.values, self.guards = op, parents, values, guards
+        self.shape, self.dtype, self.shapes = y.shape, y.dtype, shapes
+        self.age = next(Node.ages)
+
+
+class Leaf:
+    """The node of a tensor that the user made: here gradients end and accumulate."""
+
+    __slots__ = ("tensor", "age")
+    parents = ()
+
+    def __init__(self, tensor):
+        self.tensor, self.age = weakref.ref(tensor), next(Node.ages)
+
+
+def topological_order(roots):
+    """All nodes that the roots depend on, newest first."""
+    seen, stack = {id(node): node for node in roots}, list(roots)
+    while stack:
+        for parent in stack.pop().parents:
+            if parent is not None and id(parent) not in seen:
+                seen[id(parent)] = parent
+                stack.append(parent)
+    return sorted(seen.values(), key=lambda node: node.age, reverse=True)
+
+
+def run_backward(roots, seeds, create_graph=False, wanted=None):
+    """Carry the gradients ``seeds`` from the nodes ``roots`` backward.
+
+    Without ``wanted`` they accumulate in the leaves. With a list of nodes, their gradients are
+    returned in that order (None where there is no path) and no leaf is touched. ``create_graph``
+    evaluates the rules on tensors, so that the result can be differentiated again; otherwise each
+    node is freed as soon as it has been used.
+    """
+    order = topological_order(roots)
+    useful = None if wanted is None else leading_to(wanted, order)
+    gradients, results = {}, {}
+    for root, seed in zip(roots, seeds, strict=True):
+        add_to(gradients, root, seed)
+    for node in order:
+        gradient = gradients.pop(id(node), None)
+        if gradient is None:
+            continue
+        if wanted is not None:
+            results[id(node)] = gradient
+        if isinstance(node, Leaf):
+            if wanted is None:
+                accumulate(node.tensor(), gradient, create_graph)
+            continue
+        needs = [p is not None and (useful is None or id(p) in useful) for p in node.parents]
+        if any(needs):
+            for parent, dx in zip(node.parents, pull_back(node, gradient, needs, create_graph),
+                                  strict=True):
+                if dx is not None:
+                    add_to(gradients, parent, dx)
+        if not create_graph:
+            node.values = None
+            node.parents = ()
+    if wanted is not None:
+        return [results.get(id(node)) for node in wanted]
+
+
+def leading_to(wanted, order):
+    """The ids of the nodes in ``order`` from which some wanted node can be reached."""
+    useful = {id(node) for node in wanted}
+    for node in reversed(order):
+        if any(id(parent) in useful for parent in node.parents if parent is not None):
+            useful.add(id(node))
+    return useful
+
+
+def add_to(gradients, node, gradient):
+    """Gradients of several uses of one value add up (never in place: they may share memory)."""
+    known = gradients.get(id(node))
+    gradients[id(node)] = gradient if known is None else known + gradient
+
+
+def pull_back(node, dy, needs, create_graph):
+    """The gradients with respect to the node's inputs, those that ``needs`` asks for."""
+    if node.values is None:
+        raise RuntimeError(
+            f"the graph of this {node.op.name} has been freed by an earlier backward pass; compute "
+            "the loss again before a second backward, or keep the graph with create_graph=True")
+    for counter, reading in node.guards:
+        if counter[0] != reading:
+            raise RuntimeError(
+                f"an input of {node.op.name} was changed in place after {node.op.name} had used "
+                "it, and its gradient needs the old value; run backward before the change, or "
+                "change a copy: x.detach().copy()")
+    if create_graph:
+        with enable_grad():
+            found = node.op.pull_back_recorded(node, dy, needs)
+    else:
+        found = node.op.pull_back(node, dy, needs)
+    return [None if dx is None else fit(node, i, dx) for i, dx in enumerate(found)]
+
+
+def fit(node, i, dx):
+    """The gradient in the shape of input ``i``: summed over the axes that were broadcast."""
+    shape = node.shapes[i]
+    if dx.shape != shape:
+        dx = unbroadcast(dx, shape)
+    if dx.shape != shape or dx.dtype != node.dtype:
+        raise AssertionError(f"the rule of {node.op.name} for input {i} gave {dx.dtype}{dx.shape}, "
+                             f"expected {node.dtype}{shape}")
+    return dx
+
+
+def unbroadcast(dx, shape):
+    """Sum over what broadcasting repeated: its transpose. Arrays and tensors alike."""
+    extra = len(dx.shape) - len(shape)
+    if extra > 0:
+        dx = np.sum(dx, axis=tuple(range(extra)))
+    repeated = tuple(i for i, n in enumerate(shape) if n == 1 and dx.shape[i] != 1)
+    return np.sum(dx, axis=repeated, keepdims=True) if repeated else dx
+
+
+def accumulate(tensor, gradient, create_graph):
+    """Add to ``tensor.grad``; the first time into the network's gradient buffer if it has one."""
+    if tensor is None:                # nobody holds the leaf any more
+        return
+    if create_graph:
+        tensor.grad = gradient if tensor.grad is None else tensor.grad + gradient
+    elif tensor.grad is None:
+        tensor.take_gradient(gradient)
+    else:
+        tensor.grad = tensor.grad.added(gradient)

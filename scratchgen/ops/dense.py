@@ -1,0 +1,88 @@
+"""Matrix product and the dense layer."""
+
+import numpy as np
+
+from ..backend import empty, kernels
+from ..errors import unknown
+from ..kernels.dense import ACTIVATIONS, IDENTITY, SLOPE
+from .elementwise import elu, leaky_relu
+from .op import OPS, Fused, Op, implements
+
+dense_kernels = kernels("dense")
+
+
+class Matmul(Op):
+    """y = a b over the last two axes, leading axes broadcast; da = dy bᵀ, db = aᵀ dy"""
+
+    def formula(a, b):
+        return a @ b
+
+    def backward_a(dy, b):
+        return dy @ np.swapaxes(b, -1, -2)
+
+    def backward_b(dy, a):
+        return np.swapaxes(a, -1, -2) @ dy
+
+
+class Dense(Fused):
+    """y = a(x w + b): one matrix product, then bias and activation in one pass.
+
+    With h = x w + b and dh = dy ∘ a'(h):  dx = dh wᵀ,  dw = xᵀ dh,  db = Σ_n dh_n.
+    """
+
+    def formula(x, w, b, *, activation):
+        h = x @ w if b is None else x @ w + b
+        return apply_activation(h, activation)
+
+    def forward(x, w, b, *, activation):
+        y = np.matmul(x, w, out=empty((x.shape[0], w.shape[1]), x.dtype))
+        if b is not None or activation is not None:
+            bias = np.zeros(w.shape[1], x.dtype) if b is None else b
+            dense_kernels.bias_activation(y, bias, ACTIVATIONS[activation])
+        return y
+
+    def backward(wanted, dy, x, w, y, activation):
+        want_x, want_w, want_b = wanted
+        dh, db = dy, None
+        if want_b or activation is not None:
+            dh = dy if activation is None else empty(dy.shape, dy.dtype)
+            db = empty(dy.shape[1:], dy.dtype)
+            if activation is None:
+                np.sum(dy, axis=0, out=db)
+            else:
+                dense_kernels.activation_backward(np.ascontiguousarray(dy), y,
+                                                  ACTIVATIONS[activation], dh, db)
+        return dh @ w.T if want_x else None, x.T @ dh if want_w else None, db
+
+
+@implements(np.matmul)
+def matmul(a, b):
+    """Matrix product of (…, I, K) and (…, K, J), leading axes broadcast; 1-D operands as NumPy."""
+    if a.ndim > 1 and b.ndim > 1:
+        return Matmul.apply(a, b)
+    wide = Matmul.apply(a if a.ndim > 1 else a[None, :], b if b.ndim > 1 else b[:, None])
+    return wide[(..., *([0] if a.ndim == 1 else []), *([slice(None)] if b.ndim > 1 else [0]))]
+
+
+def dense(x, w, b=None, activation=None):
+    """The dense layer a(x w + b): x (N, C), w (C, O), b (O,) or None → (N, O).
+
+    ``activation``: None, "relu", "leaky_relu" (slope 0.2), "elu", "sigmoid", "tanh", "softplus".
+    """
+    if activation not in ACTIVATIONS:
+        raise unknown("activation", activation, [name for name in ACTIVATIONS if name])
+    if x.ndim != 2 or w.ndim != 2 or x.shape[1] != w.shape[0] or (
+            b is not None and b.shape != w.shape[1:]):
+        raise ValueError(f"dense: x {x.shape}, w {w.shape}, b {None if b is None else b.shape}; "
+                         "expected (N, C), (C, O) and (O,)")
+    return Dense.apply(x, w, b, activation=activation)
+
+
+def apply_activation(h, activation):
+    """An activation by name, on arrays or tensors."""
+    if ACTIVATIONS[activation] == IDENTITY:
+        return h
+    if isinstance(h, np.ndarray):
+        return OPS[activation].formula(h, **{"leaky_relu": {"slope": SLOPE},
+                                             "elu": {"alpha": 1.0}}.get(activation, {}))
+    return {"leaky_relu": leaky_relu, "elu": elu}.get(activation, OPS[activation].apply)(h)

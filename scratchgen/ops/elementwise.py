@@ -1,0 +1,304 @@
+"""Elementwise ops. Each rule is dL/dx from dy = dL/dy, element by element.
+
+An op that is a single NumPy ufunc is that ufunc on every CPU backend: it is one pass already.
+"""
+
+import numpy as np
+
+from .op import Elementwise, Op, implements
+
+
+class Identity(Op):
+    """y = x"""
+
+    def formula(x):
+        return x
+
+    def backward_x(dy):
+        return dy
+
+
+# --- arithmetic ----------------------------------------------------------------------------------
+
+class Add(Op, numpy=np.add):
+    """y = a + b"""
+
+    def formula(a, b):
+        return a + b
+
+    def backward_a(dy):
+        return dy
+
+    def backward_b(dy):
+        return dy
+
+
+class Subtract(Op, numpy=np.subtract):
+    """y = a − b"""
+
+    def formula(a, b):
+        return a - b
+
+    def backward_a(dy):
+        return dy
+
+    def backward_b(dy):
+        return -dy
+
+
+class Multiply(Op, numpy=np.multiply):
+    """y = a b"""
+
+    def formula(a, b):
+        return a * b
+
+    def backward_a(dy, b):
+        return dy * b
+
+    def backward_b(dy, a):
+        return dy * a
+
+
+class Divide(Op, numpy=np.divide):
+    """y = a / b"""
+
+    def formula(a, b):
+        return a / b
+
+    def backward_a(dy, b):
+        return dy / b
+
+    def backward_b(dy, b, y):
+        return -dy * y / b
+
+
+class Negative(Op, numpy=np.negative):
+    """y = −x"""
+
+    def formula(x):
+        return -x
+
+    def backward_x(dy):
+        return -dy
+
+
+class Pow(Op, numpy=np.power):
+    """y = aᵇ; the gradient for b (ln a · y) is 0 where a = 0, as the limit is for b > 0."""
+
+    def formula(a, b):
+        return a**b
+
+    def backward_a(dy, a, b):
+        return dy * b * a ** np.where(np.not_equal(b, 0), b - 1, 0)
+
+    def backward_b(dy, a, y):
+        return dy * y * np.log(np.where(np.greater(a, 0), a, 1))
+
+
+class Square(Op, numpy=np.square):
+    """y = x²"""
+
+    def formula(x):
+        return x * x
+
+    def backward_x(dy, x):
+        return 2 * dy * x
+
+
+class Exp(Op, numpy=np.exp):
+    """y = eˣ"""
+
+    def formula(x):
+        return np.exp(x)
+
+    def backward_x(dy, y):
+        return dy * y
+
+
+class Log(Op, numpy=np.log):
+    """y = ln x"""
+
+    def formula(x):
+        return np.log(x)
+
+    def backward_x(dy, x):
+        return dy / x
+
+
+class Log1p(Op, numpy=np.log1p):
+    """y = ln(1 + x)"""
+
+    def formula(x):
+        return np.log1p(x)
+
+    def backward_x(dy, x):
+        return dy / (1 + x)
+
+
+class Expm1(Op, numpy=np.expm1):
+    """y = eˣ − 1"""
+
+    def formula(x):
+        return np.expm1(x)
+
+    def backward_x(dy, y):
+        return dy * (y + 1)
+
+
+class Sqrt(Op, numpy=np.sqrt):
+    """y = √x"""
+
+    def formula(x):
+        return np.sqrt(x)
+
+    def backward_x(dy, y):
+        return dy / (2 * y)
+
+
+# --- with a kink: the convention there is stated -------------------------------------------------
+
+class Abs(Op, numpy=np.absolute):
+    """y = |x|; the derivative at 0 is taken as 0"""
+
+    def formula(x):
+        return np.abs(x)
+
+    def backward_x(dy, x):
+        return dy * np.sign(x)
+
+
+class Maximum(Op, numpy=np.maximum):
+    """y = max(a, b); where a = b the whole gradient goes to a, as in max and max pooling"""
+
+    def formula(a, b):
+        return np.maximum(a, b)
+
+    def backward_a(dy, a, b):
+        return dy * np.greater_equal(a, b)
+
+    def backward_b(dy, a, b):
+        return dy * np.less(a, b)
+
+
+class Minimum(Op, numpy=np.minimum):
+    """y = min(a, b); where a = b the whole gradient goes to a"""
+
+    def formula(a, b):
+        return np.minimum(a, b)
+
+    def backward_a(dy, a, b):
+        return dy * np.less_equal(a, b)
+
+    def backward_b(dy, a, b):
+        return dy * np.greater(a, b)
+
+
+class Clip(Op):
+    """y = x inside [low, high], else the nearer bound; the gradient passes inside and on a bound"""
+
+    def formula(x, *, low, high):
+        return np.clip(x, low, high)
+
+    def backward_x(dy, x, low, high):
+        return dy * (np.greater_equal(x, low) & np.less_equal(x, high))
+
+
+class Where(Op, numpy=np.where):
+    """y = a where the condition holds, else b"""
+
+    def formula(condition, a, b):
+        return np.where(condition, a, b)
+
+    def backward_a(dy, condition):
+        return np.where(condition, dy, 0)
+
+    def backward_b(dy, condition):
+        return np.where(condition, 0, dy)
+
+
+# --- activations ---------------------------------------------------------------------------------
+
+class Sigmoid(Elementwise):
+    """y = σ(x) = 1/(1 + e⁻ˣ); where e⁻ˣ overflows, 1/∞ = 0 is right to the last subnormal"""
+
+    def formula(x):
+        return 1.0 / (1.0 + np.exp(-x))
+
+    def backward_x(dy, y):
+        return dy * y * (1.0 - y)
+
+
+class Tanh(Elementwise, numpy=np.tanh):
+    """y = tanh x"""
+
+    def formula(x):
+        return np.tanh(x)
+
+    def backward_x(dy, y):
+        return dy * (1.0 - y * y)
+
+
+class Softplus(Elementwise):
+    """y = ln(1 + eˣ) = max(x, 0) + ln(1 + e^−|x|); dy/dx = σ(x)"""
+
+    def formula(x):
+        return np.maximum(x, 0.0) + np.log1p(np.exp(-np.abs(x)))
+
+    def backward_x(dy, x):
+        return dy / (1.0 + np.exp(-x))
+
+
+class LogSigmoid(Elementwise):
+    """y = ln σ(x) = min(x, 0) − ln(1 + e^−|x|); dy/dx = σ(−x)"""
+
+    def formula(x):
+        return np.minimum(x, 0.0) - np.log1p(np.exp(-np.abs(x)))
+
+    def backward_x(dy, x):
+        return dy / (1.0 + np.exp(x))
+
+
+class Relu(Elementwise):
+    """y = max(x, 0); the derivative at 0 is taken as 0"""
+
+    def formula(x):
+        return np.maximum(x, 0.0)
+
+    def backward_x(dy, y):
+        return np.where(y > 0.0, dy, 0.0)
+
+
+class LeakyRelu(Elementwise):
+    """y = x for x > 0, else slope·x; the derivative at 0 is taken as the slope"""
+
+    def formula(x, *, slope):
+        return np.where(x > 0.0, x, slope * x)
+
+    def backward_x(dy, x, slope):
+        return np.where(x > 0.0, dy, slope * dy)
+
+
+class Elu(Elementwise):
+    """y = x for x > 0, else α (eˣ − 1); the derivative at 0 is taken as α"""
+
+    def formula(x, *, alpha):
+        return np.where(x > 0.0, x, alpha * np.expm1(np.minimum(x, 0.0)))
+
+    def backward_x(dy, x, alpha):
+        return np.where(x > 0.0, dy, dy * alpha * np.exp(np.minimum(x, 0.0)))
+
+
+@implements(np.clip)
+def clip(x, low, high):
+    """x limited to [low, high]; ``low`` and ``high`` are numbers. Any shape."""
+    return Clip.apply(x, low=low, high=high)
+
+
+def leaky_relu(x, slope=0.2):
+    """x for x > 0, else ``slope``·x (Maas et al. 2013; 0.2 as in Radford et al. 2016). Any shape."""
+    return LeakyRelu.apply(x, slope=slope)
+
+
+def elu(x, alpha=1.0):
+    """x for x > 0, else ``alpha``·(eˣ − 1) (Clevert, Unterthiner & Hochreiter 2016). Any shape."""
+    return Elu.apply(x, alpha=alpha)

@@ -1,0 +1,241 @@
+"""Losses and likelihoods. Sums are in nats; nothing is averaged unless asked for.
+
+``reduction`` is "sum" (the default), "mean" (over all elements, for ``cross_entropy`` over the
+examples) or "none". Log-likelihoods and KL divergences are one number an example.
+"""
+
+import math
+
+import numpy as np
+
+from ..backend import empty, kernels
+from ..errors import unknown
+from ..kernels.bce import ROWS
+from .op import Fused, plain
+
+bce_kernels = kernels("bce")
+REDUCTIONS = ("sum", "mean", "none")
+LOG_2PI = math.log(2 * math.pi)
+
+
+class BceWithLogits(Fused):
+    """−t ln σ(l) − (1 − t) ln(1 − σ(l)) = max(l, 0) − l t + ln(1 + e^−|l|);  dl = σ(l) − t, dt = −l
+    """
+
+    extras = ("slope",)
+
+    def formula(logits, target, *, reduction):
+        losses = np.maximum(logits, 0) - logits * target + np.log1p(np.exp(-np.abs(logits)))
+        return reduce(losses, reduction)
+
+    def forward(logits, target, *, reduction):
+        rows = as_rows(logits)
+        target = as_rows(np.asarray(target, rows.dtype))
+        slope = empty(rows.shape, rows.dtype)
+        if reduction == "none":
+            losses = empty(rows.shape, rows.dtype)
+            bce_kernels.elements(rows, target, slope, losses)
+            return losses.reshape(logits.shape), slope
+        partial = empty((-(-rows.shape[0] // ROWS), rows.shape[1]), rows.dtype)
+        bce_kernels.total(rows, target, slope, partial)
+        total = partial.sum(dtype=np.float64)
+        return (total if reduction == "sum" else total / rows.size).astype(rows.dtype), slope
+
+    def backward(wanted, dy, logits, slope, reduction):
+        scale = dy / logits.size if reduction == "mean" else dy
+        slope = slope.reshape(logits.shape)
+        dlogits = None
+        if wanted[0]:
+            dlogits = slope if scale.ndim == 0 and scale == 1 else scale * slope
+        return dlogits, -logits * scale if wanted[1] else None
+
+
+class Mse(Fused):
+    """(x − t)²;  dx = 2 (x − t), dt = −dx"""
+
+    def formula(x, target, *, reduction):
+        return reduce(np.square(x - target), reduction)
+
+    def forward(x, target, *, reduction):
+        difference = x - target
+        if reduction == "none":
+            return difference * difference
+        total = np.vdot(difference, difference)
+        return total if reduction == "sum" else total / x.size
+
+    def backward(wanted, dy, x, target, reduction):
+        scale = 2 * dy / x.size if reduction == "mean" else 2 * dy
+        dx = scale * (x - target)
+        return dx, -dx
+
+
+class CrossEntropy(Fused):
+    """−ln softmax(l)[label] = logsumexp(l) − l[label];  dl = softmax(l) − onehot(label)"""
+
+    def formula(logits, labels, *, reduction):
+        logits = logits - np.max(np.real(plain(logits)), axis=1, keepdims=True)
+        chosen = logits[np.arange(len(labels)), labels]
+        return reduce(np.log(np.sum(np.exp(logits), axis=1)) - chosen, reduction)
+
+    def forward(logits, labels, *, reduction):
+        return CrossEntropy.formula(logits, labels, reduction=reduction)
+
+    def backward(wanted, dy, logits, labels, reduction):
+        n = len(labels)
+        e = np.exp(logits - np.max(logits, axis=1, keepdims=True))
+        difference = e / np.sum(e, axis=1, keepdims=True)
+        difference[np.arange(n), labels] -= 1
+        scale = dy / n if reduction == "mean" else dy
+        return (scale[:, None] if scale.ndim else scale) * difference, None
+
+
+class GaussianLogLikelihood(Fused):
+    """Σ_d ln N(x; m, e^v) = −½ Σ_d [ln 2π + v + (x − m)² e^−v];  with r = (x − m) e^−v:
+    dm = r, dx = −r, dv = ½ (r (x − m) − 1)
+    """
+
+    def formula(x, mean, logvar):
+        terms = LOG_2PI + logvar + np.square(x - mean) * np.exp(-logvar)
+        return -0.5 * np.sum(per_example(terms), axis=1)
+
+    def forward(x, mean, logvar):
+        return GaussianLogLikelihood.formula(x, mean, logvar)
+
+    def backward(wanted, dy, x, mean, logvar):
+        dy = dy.reshape(-1, *[1] * (np.ndim(x - mean) - 1))
+        difference = x - mean
+        r = difference * np.exp(-logvar)
+        return -dy * r, dy * r, dy * 0.5 * (r * difference - 1)
+
+
+class BernoulliLogLikelihood(Fused):
+    """Σ_d [x l − ln(1 + e^l)], grey x allowed;  dl = x − σ(l), dx = l"""
+
+    extras = ("slope",)
+
+    def formula(x, logits):
+        losses = np.maximum(logits, 0) - logits * x + np.log1p(np.exp(-np.abs(logits)))
+        return -np.sum(per_example(losses), axis=1)
+
+    def forward(x, logits):
+        losses, slope = BceWithLogits.forward(logits, x, reduction="none")
+        return -losses.reshape(len(losses), -1).sum(axis=1), slope
+
+    def backward(wanted, dy, logits, slope):
+        dy = dy.reshape(-1, *[1] * (logits.ndim - 1))
+        return (dy * logits if wanted[0] else None,
+                -dy * slope.reshape(logits.shape) if wanted[1] else None)
+
+
+class GaussianKl(Fused):
+    """KL(N(m, e^v) ‖ N(0, 1)) = ½ Σ_d [m² + e^v − v − 1];  dm = m, dv = ½ (e^v − 1)
+
+    Kingma & Welling 2014, appendix B.
+    """
+
+    def formula(mean, logvar):
+        return 0.5 * np.sum(np.square(mean) + np.exp(logvar) - logvar - 1, axis=1)
+
+    def forward(mean, logvar):
+        return GaussianKl.formula(mean, logvar)
+
+    def backward(wanted, dy, mean, logvar):
+        dy = dy[:, None]
+        return dy * mean, dy * (0.5 * np.expm1(logvar))
+
+
+class GaussianKlBetween(Fused):
+    """KL(N(m, e^v) ‖ N(m₂, e^v₂)) = ½ Σ_d [v₂ − v + (e^v + (m − m₂)²) e^−v₂ − 1]
+
+    With r = (m − m₂) e^−v₂ and q = e^(v − v₂):
+    dm = r, dm₂ = −r, dv = ½ (q − 1), dv₂ = ½ (1 − q − r (m − m₂))
+    """
+
+    def formula(mean, logvar, mean2, logvar2):
+        square = np.square(mean - mean2)
+        return 0.5 * np.sum(logvar2 - logvar + np.exp(logvar - logvar2)
+                            + square * np.exp(-logvar2) - 1, axis=1)
+
+    def forward(mean, logvar, mean2, logvar2):
+        return GaussianKlBetween.formula(mean, logvar, mean2, logvar2)
+
+    def backward(wanted, dy, mean, logvar, mean2, logvar2):
+        dy, difference = dy[:, None], mean - mean2
+        r, q = difference * np.exp(-logvar2), np.exp(logvar - logvar2)
+        return (dy * r, dy * 0.5 * (q - 1), -dy * r, dy * 0.5 * (1 - q - r * difference))
+
+
+# --- public functions ----------------------------------------------------------------------------
+
+def bce_with_logits(logits, target, reduction="sum"):
+    """Binary cross-entropy of ``target`` in [0, 1] under σ(``logits``); equal shapes; nats."""
+    check_reduction(reduction)
+    same_shape("bce_with_logits", logits=logits, target=target)
+    return BceWithLogits.apply(logits, target, reduction=reduction)
+
+
+def mse(x, target, reduction="sum"):
+    """Squared error between two tensors of one shape."""
+    check_reduction(reduction)
+    same_shape("mse", x=x, target=target)
+    return Mse.apply(x, target, reduction=reduction)
+
+
+def cross_entropy(logits, labels, reduction="sum"):
+    """−ln softmax(``logits``)[label]: logits (N, K), labels (N,) integers below K; nats."""
+    check_reduction(reduction)
+    labels = np.asarray(plain(labels))
+    if logits.ndim != 2 or labels.shape != logits.shape[:1] or labels.dtype.kind not in "iu":
+        raise ValueError(f"cross_entropy: logits {logits.shape}, labels {labels.dtype}"
+                         f"{labels.shape}; expected (N, K) and integers (N,)")
+    if labels.size and not 0 <= labels.min() <= labels.max() < logits.shape[1]:
+        raise ValueError(f"cross_entropy: labels from {labels.min()} to {labels.max()}; expected "
+                         f"0 to {logits.shape[1] - 1}")
+    return CrossEntropy.apply(logits, labels, reduction=reduction)
+
+
+def gaussian_kl(mean, logvar, mean2=None, logvar2=None):
+    """KL(N(mean, e^logvar) ‖ N(mean2, e^logvar2)) per example, (N, Z) → (N,), in nats.
+
+    The second Gaussian is N(0, I) if left out.
+    """
+    if (mean2 is None) != (logvar2 is None):
+        raise ValueError("gaussian_kl: the second Gaussian needs both mean2 and logvar2, or neither")
+    same_shape("gaussian_kl", mean=mean, logvar=logvar)
+    if mean.ndim != 2:
+        raise ValueError(f"gaussian_kl: mean {mean.shape}; expected (N, Z)")
+    if mean2 is None:
+        return GaussianKl.apply(mean, logvar)
+    return GaussianKlBetween.apply(mean, logvar, mean2, logvar2)
+
+
+# --- helpers -------------------------------------------------------------------------------------
+
+def reduce(losses, reduction):
+    """The sum, the mean over all elements, or the losses as they are."""
+    if reduction == "none":
+        return losses
+    return np.sum(losses) if reduction == "sum" else np.mean(losses)
+
+
+def per_example(x):
+    """(N, …) as (N, everything else)."""
+    return np.reshape(x, (x.shape[0], math.prod(x.shape[1:])))
+
+
+def as_rows(x):
+    """A contiguous array (N, D) for a kernel."""
+    return np.ascontiguousarray(x).reshape(x.shape[0] if x.ndim else 1, -1)
+
+
+def check_reduction(reduction):
+    if reduction not in REDUCTIONS:
+        raise unknown("reduction", reduction, REDUCTIONS)
+
+
+def same_shape(op, **arguments):
+    """An error that names both, unless all shapes are equal."""
+    shapes = {name: np.shape(plain(x)) for name, x in arguments.items()}
+    if len(set(shapes.values())) > 1:
+        raise ValueError(f"{op}: {', '.join(f'{n} {s}' for n, s in shapes.items())}; "
+                         "expected equal shapes")

@@ -1,0 +1,241 @@
+"""What an op is: one class with the formula, the forward and the backward, in that order.
+
+    class Divide(Op, numpy=np.divide):
+        "y = a / b"
+
+        def formula(a, b):
+            return a / b
+
+        def backward_a(dy, b):
+            return dy / b
+
+        def backward_b(dy, b, y):
+            return -dy * y / b
+
+``formula`` is NumPy code, over arrays or tensors. Its positional parameters are the inputs, the
+keyword-only ones are options. ``forward`` is how the value is computed; left out, it is the
+formula. ``backward_a`` is the derivative rule for input ``a``, called only if that gradient is
+wanted. Its parameter names say what it needs, and only that is saved: ``dy``, an input, the output
+``y``, an option, ``a_shape``, or an extra that ``forward`` returned beside y (named in ``extras``).
+
+Rules are written in NumPy too, so that they work on tensors and can be differentiated again. An op
+with kernels of its own derives from :class:`Fused`: its ``backward`` computes all gradients at once
+on arrays, and derivatives of higher order come from its formula.
+
+Ops are classes that are never instantiated: their functions take no ``self``.
+Broadcasting, accumulation, dtype and shape checks are the engine's; no op mentions them.
+"""
+
+import inspect
+import re
+
+import numpy as np
+
+from ..backend import backend
+from ..engine import Mode, Node, run_backward
+from ..tensor import NUMPY_FUNCTIONS, Tensor
+
+OPS = {}                              # public name -> op; filled as the classes are defined
+
+
+class Op:
+    """Base of all ops; see the module's docstring."""
+
+    extras = ()                       # what forward returns beside y
+
+    def __init_subclass__(cls, numpy=None, abstract=False):
+        if abstract:
+            return
+        cls.name = snake_case(cls.__name__)
+        parameters = inspect.signature(cls.formula).parameters.values()
+        cls.inputs = [p.name for p in parameters if p.kind is p.POSITIONAL_OR_KEYWORD]
+        cls.variadic = any(p.kind is p.VAR_POSITIONAL for p in parameters)
+        if cls.forward is None:
+            cls.forward = cls.formula
+        cls.rules = [named(getattr(cls, f"backward_{name}", None)) for name in cls.inputs]
+        cls.joint = named(getattr(cls, "backward", None))
+        cls.position, cls.needs = {name: i for i, name in enumerate(cls.inputs)}, {}
+        OPS[cls.name] = cls
+        if numpy is not None:
+            NUMPY_FUNCTIONS[numpy] = cls.apply
+
+    formula = forward = None
+
+    @classmethod
+    def apply(cls, *inputs, **options):
+        """Compute y and, if a gradient flows to an input, record the call."""
+        arrays, parents, precision = [], [], None
+        for x in inputs:
+            if type(x) is Tensor:
+                arrays.append(x.data)
+                parents.append(x.node)
+            else:                                      # a NumPy scalar is as weak as Python's
+                arrays.append(float(x) if isinstance(x, np.floating) else x)
+                parents.append(None)
+            dtype = getattr(arrays[-1], "dtype", precision)
+            if dtype is not precision and dtype.kind == "f":
+                if precision is not None and dtype != precision:
+                    raise mixed_precision(cls, arrays)
+                precision = dtype
+        try:
+            result = cls.forward(*arrays, **options)
+        except (ValueError, IndexError) as error:
+            shapes = ", ".join(str(np.shape(a)) for a in arrays if a is not None)
+            raise type(error)(f"{cls.name} of shapes {shapes}: {error}") from None
+        y, extras = (result[0], result[1:]) if cls.extras else (result, ())
+        if type(y) is not np.ndarray:
+            y = np.asarray(y)
+        if not Mode.recording:
+            return Tensor(y)
+        wanted = tuple(parent is not None for parent in parents)
+        if True not in wanted:
+            return Tensor(y)
+        return Tensor(y, cls.record(inputs, arrays, parents, wanted, options, extras, y))
+
+    @classmethod
+    def record(cls, inputs, arrays, parents, wanted, options, extras, y):
+        """The node, with the values that the wanted rules name."""
+        shapes = [a.shape if type(a) is np.ndarray else np.shape(a) for a in arrays]
+        values, guards = {}, []
+        for name in cls.needed(wanted):
+            if name in cls.position:
+                i = cls.position[name]
+                values[name] = arrays[i]
+                if type(inputs[i]) is Tensor:
+                    guards.append((inputs[i].changes, inputs[i].changes[0]))
+            elif name in options:
+                values[name] = options[name]
+            elif name == "y":
+                values["y"] = y
+            elif name == "shapes":
+                values["shapes"] = shapes
+            elif name in cls.extras:
+                values[name] = extras[cls.extras.index(name)]
+            else:
+                values[name] = shapes[cls.position[name.removesuffix("_shape")]]
+        return Node(cls, parents, values, guards, y, shapes)
+
+    @classmethod
+    def needed(cls, wanted):
+        """The names in the rules for the wanted inputs, remembered for each combination."""
+        if wanted not in cls.needs:
+            rules = [cls.joint] if cls.joint else [
+                rule for rule, want in zip(cls.rules, wanted, strict=True) if want]
+            missing = [name for name, rule in zip(cls.inputs, rules, strict=False) if not rule]
+            if missing:
+                raise TypeError(f"{cls.name} has no derivative for {', '.join(missing)}")
+            cls.needs[wanted] = sorted({n for rule in rules for n in rule[1]} - {"dy", "wanted"})
+        return cls.needs[wanted]
+
+    @classmethod
+    def pull_back(cls, node, dy, needs):
+        """Gradients for the inputs, on arrays."""
+        values = node.values
+        if cls.joint:
+            return cls.joint[0](*[dy if n == "dy" else needs if n == "wanted" else values[n]
+                                  for n in cls.joint[1]])
+        return [rule[0](*[dy if n == "dy" else values[n] for n in rule[1]]) if need else None
+                for rule, need in zip(cls.rules, needs, strict=False)]
+
+    @classmethod
+    def pull_back_recorded(cls, node, dy, needs):
+        """The same rules on tensors: what they compute is itself recorded."""
+        values = dict(node.values)
+        for name, parent in zip(cls.inputs, node.parents, strict=False):
+            if name in values and parent is not None:
+                values[name] = Tensor(values[name], parent)
+        if "y" in values:
+            values["y"] = Tensor(values["y"], node)
+        recorded = Node.__new__(Node)
+        recorded.values = values
+        return cls.pull_back(recorded, dy, needs)
+
+
+class Elementwise(Op, abstract=True):
+    """An op whose formula and rules act on each element alone.
+
+    On the compiled backends the formula itself is the kernel: one pass over memory, no temporaries.
+    """
+
+    def __init_subclass__(cls, numpy=None):
+        super().__init_subclass__(numpy=numpy)
+        cls.forward = elementwise_kernel(cls.forward)
+        cls.rules = [rule and (elementwise_kernel(rule[0]), rule[1]) for rule in cls.rules]
+
+
+class Fused(Op, abstract=True):
+    """Several steps as one node, with kernels; its formula says what they must equal.
+
+    ``backward(wanted, dy, …)`` returns one gradient an input (anything where ``wanted`` is False),
+    on arrays. With create_graph the formula is evaluated on tensors and differentiated instead.
+    """
+
+    @classmethod
+    def record(cls, inputs, arrays, parents, wanted, options, extras, y):
+        node = super().record(inputs, arrays, parents, wanted, options, extras, y)
+        node.values["formula"] = (arrays, options)
+        return node
+
+    @classmethod
+    def pull_back_recorded(cls, node, dy, needs):
+        arrays, options = node.values["formula"]
+        # Fresh tensors stand for the inputs, so that the inner graph ends exactly there; each is
+        # tied to its parent by an identity, through which later derivatives flow.
+        inputs = [a if parent is None else OPS["identity"].apply(Tensor(a, parent))
+                  for a, parent in zip(arrays, node.parents, strict=True)]
+        y = cls.formula(*inputs, **options)
+        wanted = [x.node for x, need in zip(inputs, needs, strict=True) if need]
+        found = iter(run_backward([y.node], [dy], create_graph=True, wanted=wanted))
+        return [next(found) if need else None for need in needs]
+
+
+def elementwise_kernel(function):
+    """The function, compiled into one pass on the compiled backend, as it is on arrays otherwise."""
+    parameters = inspect.signature(function).parameters
+    compiled = {}
+
+    def evaluate(*args, **options):
+        if backend() == "numpy" or any(type(a) is Tensor for a in args):
+            with np.errstate(over="ignore"):          # e⁻ˣ may: the formulas divide by it
+                return function(*args, **options)
+        args = (*args, *options.values())
+        dtype = next(a.dtype for a in args if isinstance(a, np.ndarray))
+        if not compiled:
+            from ..kernels.compiler import compile_ufunc
+            compiled.update(compile_ufunc(function, len(parameters)))
+        with np.errstate(over="ignore"):
+            return compiled[dtype](*args)
+
+    evaluate.__wrapped__, evaluate.__doc__ = function, function.__doc__
+    return evaluate
+
+
+def implements(numpy_function):
+    """Decorator: NumPy's function, called on a tensor, is this function."""
+    def register(function):
+        NUMPY_FUNCTIONS[numpy_function] = function
+        return function
+    return register
+
+
+def named(rule):
+    """A rule with the names of its parameters, or None."""
+    return rule and (rule, tuple(inspect.signature(rule).parameters))
+
+
+def plain(x):
+    """The array behind a tensor; anything else as it is."""
+    return x.data if type(x) is Tensor else x
+
+
+def snake_case(name):
+    """``ConvTranspose2d`` -> ``conv_transpose2d``."""
+    return re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "_", name).lower()
+
+
+def mixed_precision(op, arrays):
+    """One floating precision a call: a mix would silently be computed in the wider one."""
+    found = sorted({str(a.dtype) for a in arrays if isinstance(a, np.ndarray)
+                    and a.dtype.kind == "f"})
+    return TypeError(f"{op.name} of {' and '.join(found)}: all must have one precision; convert "
+                     "with x.astype(np.float32) or np.float64")

@@ -1,0 +1,58 @@
+"""Ops with noise. The noise is an argument: the op is a plain function, the law is the caller's.
+
+A gradient check cannot see a sampler with a wrong law (σ² where σ belongs passes it), so each of
+these has a test of its law as well.
+"""
+
+import numpy as np
+
+from .op import Elementwise, Op, plain
+
+
+class Reparametrize(Elementwise):
+    """z = m + e^(v/2) ε: for ε ~ N(0, 1) a draw from N(m, e^v), and a differentiable one
+
+    v is the log-variance, e^(v/2) the standard deviation.  dm = dz, dv = dz ½ e^(v/2) ε.
+    Kingma & Welling 2014, section 2.4.
+    """
+
+    def formula(mean, logvar, eps):
+        return mean + np.exp(0.5 * logvar) * eps
+
+    def backward_mean(dy):
+        return dy
+
+    def backward_logvar(dy, logvar, eps):
+        return dy * (0.5 * np.exp(0.5 * logvar) * eps)
+
+    def backward_eps(dy, logvar):
+        return dy * np.exp(0.5 * logvar)
+
+
+class Dropout(Op):
+    """y = x·keep/(1 − p), keep = [u ≥ p]: E y = x for u uniform on [0, 1)
+
+    Srivastava et al. 2014, scaled while training so that nothing changes afterwards.
+    """
+
+    def formula(x, uniform, *, p):
+        return np.where(uniform >= p, x * (1 / (1 - p)), 0)
+
+    def backward_x(dy, uniform, p):
+        return np.where(uniform >= p, dy * (1 / (1 - p)), 0)
+
+
+def reparametrize(mean, logvar, eps):
+    """mean + exp(logvar/2)·eps, all of one shape (N, Z); ``eps`` from N(0, 1)."""
+    shapes = [np.shape(plain(x)) for x in (mean, logvar, eps)]
+    if len(set(shapes)) > 1:
+        raise ValueError(f"reparametrize: mean {shapes[0]}, logvar {shapes[1]}, eps {shapes[2]}; "
+                         "expected equal shapes")
+    return Reparametrize.apply(mean, logvar, eps)
+
+
+def dropout(x, p, uniform):
+    """Zero each element with probability ``p`` and scale the rest; ``uniform`` of x's shape."""
+    if not 0 <= p < 1:
+        raise ValueError(f"dropout: p = {p}; expected 0 <= p < 1")
+    return Dropout.apply(x, uniform, p=p)

@@ -1,0 +1,325 @@
+"""The run folder: everything a run leaves behind, written so that a kill at any moment loses
+nothing that was there before.
+
+    config.toml               the resolved configuration
+    env.json                  versions and machine
+    metrics.jsonl             one line an epoch
+    summary.json              the last epoch's metrics
+    checkpoint.safetensors    weights, optimiser states and, in the metadata, the training state
+    state.json                the training state once more, to be read by people
+    pictures/                 PNG files
+
+The checkpoint is one file because one rename is atomic and two are not: weights and training state
+can never disagree. It holds no times and no paths, so equal training gives equal bytes.
+"""
+
+import contextlib
+import hashlib
+import json
+import os
+import platform
+import subprocess
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from . import config
+from .errors import UserError
+
+FORMAT = 1  # of the checkpoint; a reader refuses what is newer than itself
+
+
+@contextlib.contextmanager
+def _explained(action, path):
+    """Turns an ``OSError`` (no permission, disk full, a file in the way) into a ``UserError``."""
+    try:
+        yield
+    except OSError as error:
+        raise UserError(f"cannot {action} {path}: {error.strerror or error}") from None
+
+
+def write_atomically(path, content):
+    """Writes bytes or text so that a reader finds the old file or the new one, never a part.
+
+    Written beside the target (a rename is atomic only within one file system), flushed to the
+    disk before the rename, and the folder after it: a power cut keeps the order too.
+    """
+    path = Path(path)
+    content = content.encode("utf-8") if isinstance(content, str) else content
+    temporary = path.with_name(f".{path.name}.tmp")
+    with _explained("write", path):
+        with open(temporary, "wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(temporary, path)
+        _flush_folder(path.parent)
+
+
+def _flush_folder(folder):
+    if os.name == "nt":  # a folder cannot be opened there
+        return
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """``state``: the JSON-able training state; ``tensors``: dict of name -> ndarray."""
+
+    state: dict
+    tensors: dict
+
+    def part(self, prefix):
+        """The tensors below ``prefix``, under their names without it."""
+        start = prefix + "."
+        return {
+            name[len(start):]: array
+            for name, array in self.tensors.items()
+            if name.startswith(start)
+        }
+
+
+class Run:
+    """One run folder. Made by ``create`` or ``open_run``."""
+
+    def __init__(self, path):
+        self.path = Path(path)
+        self.checkpoint_path = self.path / "checkpoint.safetensors"
+        self.metrics_path = self.path / "metrics.jsonl"
+        self.pictures = self.path / "pictures"
+
+    def holds_anything(self):
+        """Whether a run has been started here."""
+        names = ("config.toml", "checkpoint.safetensors", "metrics.jsonl")
+        return any((self.path / name).exists() for name in names)
+
+    @contextlib.contextmanager
+    def locked(self):
+        """Keeps a second process from training into the folder; a kill frees the lock."""
+        try:
+            import fcntl
+        except ImportError:  # Windows: no such lock, nothing else changes
+            yield
+            return
+        descriptor = os.open(self.path, os.O_RDONLY)
+        try:
+            try:
+                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                raise UserError(
+                    f"{self.path} is being trained by another process: wait for it, "
+                    "or choose another --out"
+                ) from None
+            except OSError:
+                pass  # a file system without locks (some network folders): go on without
+            yield
+        finally:
+            os.close(descriptor)
+
+    # -- configuration and environment
+
+    def write_config(self, resolved):
+        write_atomically(self.path / "config.toml", config.dumps(resolved))
+
+    def config(self):
+        """The resolved configuration, checked anew: people edit such files."""
+        return config.resolve(config.read(self.path / "config.toml"))
+
+    def write_environment(self):
+        """env.json: where the run was started and, if elsewhere, where it went on."""
+        path = self.path / "env.json"
+        now = environment()
+        if path.exists():
+            with contextlib.suppress(ValueError, OSError):
+                started = json.loads(path.read_text(encoding="utf-8"))
+                resumed = started.pop("resumed", [])
+                if now != (resumed[-1] if resumed else started):
+                    resumed.append(now)
+                now = {**started, "resumed": resumed} if resumed else started
+        write_atomically(path, _json(now))
+
+    # -- metrics
+
+    def append_metrics(self, line):
+        """Adds one JSON line and flushes it to the disk."""
+        with _explained("write", self.metrics_path):
+            with open(self.metrics_path, "a", encoding="utf-8") as file:
+                file.write(json.dumps(line) + "\n")
+                file.flush()
+                os.fsync(file.fileno())
+
+    def metrics(self):
+        """The lines of metrics.jsonl as dicts; a torn last line (a kill while writing) is left out.
+
+        Any other line that is not JSON raises ``UserError``.
+        """
+        if not self.metrics_path.exists():
+            return []
+        with _explained("read", self.metrics_path):
+            text = self.metrics_path.read_bytes().decode("utf-8", errors="replace")
+        lines, history = text.splitlines(), []
+        for number, line in enumerate(lines, start=1):
+            try:
+                history.append(json.loads(line))
+            except ValueError:
+                if number < len(lines):
+                    raise UserError(f"{self.metrics_path}, line {number}: not JSON") from None
+        return history
+
+    def keep_metrics(self, epochs):
+        """Cuts the metrics back to the first ``epochs`` epochs: those the checkpoint knows."""
+        kept = [line for line in self.metrics() if line["epoch"] <= epochs]
+        if kept or self.metrics_path.exists():
+            write_atomically(self.metrics_path, "".join(json.dumps(line) + "\n" for line in kept))
+
+    def write_summary(self, summary):
+        write_atomically(self.path / "summary.json", _json(summary))
+
+    # -- checkpoint
+
+    def save(self, checkpoint):
+        """Writes the checkpoint, then the readable copy of its state."""
+        from safetensors.numpy import save
+
+        # np.array keeps 0-d arrays 0-d, which np.ascontiguousarray does not.
+        tensors = {
+            name: np.array(array, order="C") for name, array in sorted(checkpoint.tensors.items())
+        }
+        state = {**checkpoint.state, "format": FORMAT}
+        state["digest"] = _digest(state, tensors)
+        metadata = {"state": json.dumps(state, sort_keys=True)}
+        write_atomically(self.checkpoint_path, save(tensors, metadata=metadata))
+        write_atomically(self.path / "state.json", _json(state))
+
+    def checkpoint(self):
+        """The checkpoint; absent, damaged or foreign ones raise ``UserError``."""
+        path = self.checkpoint_path
+        if not path.exists():
+            raise UserError(f"{self.path} holds no checkpoint.safetensors: train it first")
+        with _explained("read", path):
+            metadata, tensors = _read_safetensors(path)
+        try:
+            state = json.loads(metadata["state"])
+            version, digest = state["format"], state.pop("digest")
+        except (KeyError, ValueError, TypeError, AttributeError):
+            raise UserError(
+                f"{path} was not written by scratchgen: expected the checkpoint of a run"
+            ) from None
+        if version != FORMAT:
+            raise UserError(
+                f"{path} has format {version}, this scratchgen reads {FORMAT}: "
+                "use the version that wrote it"
+            )
+        if digest != _digest(state, tensors):
+            raise UserError(_damaged(path, "its contents do not match its checksum"))
+        del state["format"]
+        return Checkpoint(state, tensors)
+
+
+def _read_safetensors(path):
+    from safetensors import SafetensorError, safe_open
+
+    try:
+        with safe_open(path, framework="numpy") as file:
+            # Copied, since the arrays are views of a file that the next checkpoint replaces.
+            tensors = {name: np.array(file.get_tensor(name)) for name in file.keys()}
+            return file.metadata() or {}, tensors
+    except (SafetensorError, ValueError, KeyError, TypeError) as error:
+        raise UserError(_damaged(path, str(error))) from None
+
+
+def _damaged(path, reason):
+    return f"{path} is damaged ({reason}): put a good copy back, or train anew with another --out"
+
+
+def _digest(state, tensors):
+    """A checksum of the state and of the tensors' names, types, shapes and bytes: the file format
+    has none of its own."""
+    digest = hashlib.sha256(json.dumps(state, sort_keys=True).encode())
+    for name, array in sorted(tensors.items()):
+        digest.update(f"{name} {array.dtype} {array.shape}\n".encode())
+        digest.update(np.array(array, order="C").tobytes())
+    return digest.hexdigest()
+
+
+def _json(value):
+    return json.dumps(value, indent=2, sort_keys=True) + "\n"
+
+
+def create(path=None, label="run"):
+    """A new run folder; ``path`` None: ``runs/<label>-<n>`` with the first free number.
+
+    A folder that already holds a run, or that cannot be made, raises ``UserError``.
+    """
+    if path is None:
+        return Run(first_free(label))
+    run = Run(path)
+    with _explained("make the run folder", path):
+        if run.path.is_dir() and run.holds_anything():
+            raise UserError(
+                f"{path} already holds a run: choose another --out, or go on with --resume"
+            )
+        run.path.mkdir(parents=True, exist_ok=True)
+    return run
+
+
+def first_free(label, parent="runs"):
+    """Makes and returns ``parent/label-n`` for the smallest n >= 1 that is not taken."""
+    number = 1
+    while True:
+        path = Path(parent) / f"{label}-{number}"
+        with _explained("make the run folder", path):
+            try:
+                path.mkdir(parents=True)
+                return path
+            except FileExistsError:  # taken, perhaps a moment ago by another process
+                if not Path(parent).is_dir():
+                    raise
+        number += 1
+
+
+def open_run(path):
+    """The run folder at ``path``; ``UserError`` if there is none."""
+    run = Run(path)
+    with _explained("read", path):
+        if not (run.path / "config.toml").is_file():
+            raise UserError(f"no run in {path}: expected a folder that `scratchgen train` wrote")
+    return run
+
+
+def environment():
+    """What may change the numbers or the speed of a run: versions and machine, no person."""
+    import importlib.metadata
+
+    from . import __version__
+
+    versions = {"python": platform.python_version(), "scratchgen": __version__}
+    for name in ("numpy", "numba", "safetensors"):
+        with contextlib.suppress(importlib.metadata.PackageNotFoundError):
+            versions[name] = importlib.metadata.version(name)
+    commit = _commit()
+    return {
+        "versions": versions,
+        "platform": platform.platform(),
+        "processors": os.cpu_count(),
+        **({"commit": commit} if commit else {}),
+    }
+
+
+def _commit():
+    """The commit of the checkout that this code runs from; None for an installed package."""
+    root = Path(__file__).resolve().parents[1]
+    if not (root / ".git").exists():
+        return None
+    try:
+        answer = subprocess.run(
+            ["git", "rev-parse", "HEAD"], cwd=root, capture_output=True, text=True, timeout=5
+        )
+    except (OSError, subprocess.SubprocessError):
+        return None
+    return answer.stdout.strip() if answer.returncode == 0 else None

@@ -1,0 +1,263 @@
+"""Tensor: an array that remembers how it was computed.
+
+A tensor wraps a NumPy array (``data``). Formulas are written in NumPy's own words: NumPy hands
+every call on a tensor to us (protocols NEP 13 and NEP 18), we look the function up among the ops,
+compute it on the arrays and record it. So ``np.exp(x) @ w + b`` means the same for arrays and for
+tensors, and one formula serves as documentation, as reference and as differentiable code.
+"""
+
+import operator
+
+import numpy as np
+from numpy.lib.mixins import NDArrayOperatorsMixin
+
+from .engine import Leaf, Mode, run_backward
+from .errors import UserError
+
+FLOATS = (np.dtype(np.float32), np.dtype(np.float64))
+NUMPY_FUNCTIONS = {}                  # NumPy function -> our function; filled as ops are defined
+PLAIN_UFUNCS = {                      # piecewise constant: computed on the data, a plain array
+    np.equal, np.not_equal, np.less, np.less_equal, np.greater, np.greater_equal, np.sign,
+    np.floor, np.ceil, np.rint, np.isnan, np.isfinite, np.isinf, np.logical_not, np.logical_and,
+    np.logical_or}
+
+
+class Tensor(NDArrayOperatorsMixin):
+    """An array with a gradient.
+
+    ``data``           the ndarray
+    ``grad``           None, or the accumulated gradient: a tensor of the same shape and dtype
+    ``requires_grad``  whether gradients flow to or through it
+    """
+
+    __slots__ = ("data", "grad", "node", "changes", "grad_buffer", "__weakref__")
+
+    def __init__(self, data, node=None):
+        self.data, self.node, self.grad, self.grad_buffer = data, node, None, None
+        self.changes = [0]            # counts in-place changes; shared with whoever must know
+
+    # --- what it is -------------------------------------------------------------------------
+
+    shape = property(lambda self: self.data.shape)
+    dtype = property(lambda self: self.data.dtype)
+    ndim = property(lambda self: self.data.ndim)
+    size = property(lambda self: self.data.size)
+    is_leaf = property(lambda self: not self.requires_grad or isinstance(self.node, Leaf))
+
+    @property
+    def requires_grad(self):
+        return self.node is not None
+
+    @requires_grad.setter
+    def requires_grad(self, wanted):
+        if not self.is_leaf:
+            raise UserError("requires_grad of a computed tensor cannot be changed; "
+                            "use detach() for a constant with the same data")
+        if wanted and self.dtype not in FLOATS:
+            raise UserError(f"a tensor of {self.dtype} cannot require a gradient; "
+                            "make it float32 or float64")
+        self.node = Leaf(self) if wanted else None
+
+    def numpy(self):
+        """The array, sharing memory; read-only if gradients flow through it."""
+        view = self.data.view()
+        view.flags.writeable = not self.requires_grad and self.data.flags.writeable
+        return view
+
+    def item(self):
+        """The value of a tensor of one element, as a Python number."""
+        return self.data.item()
+
+    def detach(self):
+        """A constant that shares the data."""
+        constant = Tensor(self.data)
+        constant.changes = self.changes
+        return constant
+
+    def copy(self):
+        """A constant with its own data."""
+        return Tensor(self.data.copy())
+
+    def __array__(self, dtype=None, copy=None):
+        if self.requires_grad:
+            raise TypeError("this tensor is part of a graph, and an array would drop its gradient; "
+                            "write t.numpy() if that is meant")
+        return np.array(self.data, dtype=dtype, copy=copy)
+
+    def __repr__(self):
+        grad = ", requires_grad=True" if self.requires_grad else ""
+        body = np.array2string(self.data, separator=", ", prefix="tensor(")
+        return f"tensor({body}, dtype={self.dtype}{grad})"
+
+    __hash__ = object.__hash__        # the mixin's == is elementwise
+
+    def __len__(self):
+        return len(self.data)
+
+    def __bool__(self):
+        return bool(self.data)
+
+    def __float__(self):
+        return float(self.data)
+
+    def __iter__(self):
+        return (self[i] for i in range(len(self)))
+
+    # --- differentiation --------------------------------------------------------------------
+
+    def backward(self, gradient=None, create_graph=False):
+        """Add d self / d leaf to ``leaf.grad`` for every leaf that requires a gradient.
+
+        ``gradient`` (same shape) weighs the elements; it may be left out for a single element.
+        """
+        if not self.requires_grad:
+            raise RuntimeError("backward() on a tensor that no gradient flows through; was it "
+                               "computed from tensors with requires_grad=True, outside no_grad?")
+        run_backward([self.node], [seed_for(self, gradient, create_graph)], create_graph)
+
+    def take_gradient(self, gradient):
+        """Become the owner of a first gradient: a copy, in the network's buffer if there is one."""
+        if self.grad_buffer is None:
+            self.grad = Tensor(np.array(gradient, order="C"))
+        else:
+            np.copyto(self.grad_buffer, gradient)
+            self.grad = Tensor(self.grad_buffer)
+
+    def added(self, gradient):
+        """This gradient plus another, in place: only ``take_gradient`` made it."""
+        if self.requires_grad:        # made by create_graph: others may hold it
+            return Tensor(self.data + gradient)
+        self.data += gradient
+        self.changes[0] += 1
+        return self
+
+    # --- NumPy's protocols ------------------------------------------------------------------
+
+    def __array_ufunc__(self, ufunc, method, *inputs, out=None, **options):
+        if method == "__call__" and not options:
+            if out is not None:
+                return out[0].change(ufunc, inputs)
+            if ufunc in PLAIN_UFUNCS:
+                return ufunc(*(x.data if isinstance(x, Tensor) else x for x in inputs))
+            if ufunc in NUMPY_FUNCTIONS:
+                return NUMPY_FUNCTIONS[ufunc](*inputs)
+        raise TypeError(f"np.{ufunc.__name__} ({method}) has no derivative here; "
+                        "for plain numbers write t.numpy()")
+
+    def __array_function__(self, function, types, args, options):
+        if function not in NUMPY_FUNCTIONS:
+            raise TypeError(f"np.{function.__name__} has no derivative here; "
+                            "for plain numbers write t.numpy()")
+        return NUMPY_FUNCTIONS[function](*args, **options)
+
+    # --- changing data in place -------------------------------------------------------------
+
+    def __setitem__(self, index, value):
+        self.refuse_change("t[...] = v", "t = sg.where(mask, v, t)")
+        self.data[index] = value.data if isinstance(value, Tensor) else value
+        self.changes[0] += 1
+
+    def change(self, ufunc, inputs):
+        """``t += v`` and its kin."""
+        self.refuse_change("t += v", "t = t + v")
+        ufunc(*(x.data if isinstance(x, Tensor) else x for x in inputs), out=self.data)
+        self.changes[0] += 1
+        return self
+
+    def refuse_change(self, what, instead):
+        """In-place changes and a recorded graph exclude each other."""
+        if self.requires_grad and Mode.recording:
+            raise RuntimeError(f"{what} would change in place a tensor that the graph needs; "
+                               f"write {instead}, or do it inside 'with sg.no_grad():'")
+
+    # --- NumPy's methods, as the ops --------------------------------------------------------
+
+    def __getitem__(self, index):
+        return NUMPY_FUNCTIONS[operator.getitem](self, index)
+
+    def reshape(self, *shape):
+        return np.reshape(self, shape[0] if len(shape) == 1 else shape)
+
+    def transpose(self, *axes):
+        return np.transpose(self, axes or None)
+
+    @property
+    def T(self):
+        return np.transpose(self)
+
+    def sum(self, axis=None, keepdims=False):
+        return np.sum(self, axis=axis, keepdims=keepdims)
+
+    def mean(self, axis=None, keepdims=False):
+        return np.mean(self, axis=axis, keepdims=keepdims)
+
+    def max(self, axis=None, keepdims=False):
+        return np.max(self, axis=axis, keepdims=keepdims)
+
+    def min(self, axis=None, keepdims=False):
+        return np.min(self, axis=axis, keepdims=keepdims)
+
+    def astype(self, dtype):
+        """A constant in another precision (the graph ends here)."""
+        return Tensor(self.data.astype(dtype))
+
+
+def tensor(data, requires_grad=False, dtype=None):
+    """A tensor from numbers, lists or arrays (copied).
+
+    Arrays keep their dtype; Python floats become float32 unless ``dtype`` says otherwise.
+    """
+    if isinstance(data, Tensor):
+        data = data.data
+    array = np.array(data, dtype=dtype, order="C")
+    if array.dtype.kind not in "fiub" or array.dtype == np.float16:
+        raise UserError(f"a tensor holds real numbers, not {array.dtype}; "
+                        "give float32 or float64 data")
+    if dtype is None and array.dtype == np.float64 and not isinstance(data, (np.ndarray,
+                                                                             np.generic)):
+        array = array.astype(np.float32)
+    result = Tensor(array)
+    if requires_grad:
+        result.requires_grad = True
+    return result
+
+
+def grad(outputs, inputs, grad_outputs=None, create_graph=False):
+    """d outputs / d inputs, without touching any ``.grad``.
+
+    ``outputs`` and ``inputs`` are tensors or lists of them; ``grad_outputs`` weighs the outputs.
+    Returns a tensor for each input (zeros where the outputs do not depend on it); a single tensor
+    for a single input. With ``create_graph=True`` the result can be differentiated again.
+    """
+    single = isinstance(inputs, Tensor)
+    inputs = [inputs] if single else list(inputs)
+    outputs = [outputs] if isinstance(outputs, Tensor) else list(outputs)
+    if not isinstance(grad_outputs, (list, tuple)):
+        grad_outputs = [grad_outputs] * len(outputs)
+    if not all(x.requires_grad for x in inputs):
+        raise RuntimeError("grad() with respect to a tensor that does not require a gradient; "
+                           "make it with sg.tensor(data, requires_grad=True)")
+    recorded = [(y, g) for y, g in zip(outputs, grad_outputs, strict=True) if y.requires_grad]
+    found = run_backward([y.node for y, _ in recorded],
+                         [seed_for(y, g, create_graph) for y, g in recorded],
+                         create_graph, wanted=[x.node for x in inputs])
+    results = [Tensor(np.zeros_like(x.data)) if g is None
+               else g if isinstance(g, Tensor) else Tensor(g)
+               for x, g in zip(inputs, found, strict=True)]
+    return results[0] if single else results
+
+
+def seed_for(output, gradient, create_graph):
+    """The gradient that a backward pass starts with: an array, or a tensor for create_graph."""
+    if gradient is None:
+        if output.size != 1:
+            raise RuntimeError(f"backward from a tensor of shape {output.shape} needs a gradient of "
+                               "that shape; give one, or reduce the tensor to one number first")
+        gradient = np.ones_like(output.data)
+    array = gradient.data if isinstance(gradient, Tensor) else np.asarray(gradient, output.dtype)
+    if array.shape != output.shape:
+        raise RuntimeError(f"the gradient for an output of shape {output.shape} has shape "
+                           f"{array.shape}; they must be equal")
+    if not create_graph:
+        return array
+    return gradient if isinstance(gradient, Tensor) else Tensor(array)

@@ -1,0 +1,250 @@
+"""The commands: what they print, what they leave behind, and how they refuse."""
+
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+
+import numpy as np
+import pytest
+
+from scratchgen import cli, runs
+
+SMALL = ["--limit", "60", "--batch-size", "20", "--backend", "numpy", "--no-pictures"]
+
+
+@pytest.fixture
+def scratchgen(tmp_path, monkeypatch, capsys):
+    """Runs one command line in an empty folder; gives (status, output, error output)."""
+    monkeypatch.chdir(tmp_path)
+
+    def call(*arguments):
+        status = cli.run([str(argument) for argument in arguments])
+        captured = capsys.readouterr()
+        return status, captured.out, captured.err
+
+    return call
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory):
+    """A small VAE run; not to be changed."""
+    path = tmp_path_factory.mktemp("trained") / "vae"
+    assert cli.run(["train", "vae", "--epochs", "1", *SMALL, "--out", str(path)]) == 0
+    return path
+
+
+def refused(result, *said):
+    """Exit status 2 and one line that begins with the program's name and says all of ``said``."""
+    status, _, error = result
+    assert status == 2
+    assert re.fullmatch(r"scratchgen: [^\n]+\n", error), error
+    for part in said:
+        assert part in error
+    return True
+
+
+def test_help_and_version(scratchgen):
+    for arguments in ([], ["--help"], ["-h"]):
+        status, output, _ = scratchgen(*arguments)
+        assert status == 0 and "demo" in output and "train" in output
+    status, output, _ = scratchgen("train", "--help")
+    assert status == 0
+    for option in ("--data", "--data-dir", "--arch", "--epochs", "--batch-size", "--lr", "--seed",
+                   "--backend", "--gradient", "--preset", "--out", "--resume", "--limit",
+                   "--config", "--set"):
+        assert option in output
+    status, output, _ = scratchgen("--version")
+    assert status == 0 and re.fullmatch(r"scratchgen \d+\.\d+\.\d+\n", output)
+
+
+def test_help_loads_nothing_heavy():
+    code = (
+        "import sys; from scratchgen import cli; cli.run(['--help'])\n"
+        "print(sorted({'numba', 'matplotlib', 'safetensors'} & set(sys.modules)))"
+    )
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True,
+                          env=environment)
+    assert done.stdout.splitlines()[-1] == "[]", done.stderr
+
+
+# -- refusals
+
+
+@pytest.mark.parametrize(
+    "arguments, said",
+    [
+        (["train"], ["missing", "--help"]),
+        (["trian"], ["trian", "train"]),
+        (["train", "vea"], ["unknown model 'vea'", "'vae'"]),
+        (["train", "vae", "--epohcs", "3"], ["--epohcs", "--epochs"]),
+        (["train", "vae", "--preset", "demmo"], ["unknown preset", "'demo'"]),
+        (["train", "vae", "--data", "mnist-mni"], ["unknown data set", "'mnist-mini'"]),
+        (["train", "vae", "--backend", "torch"], ["run.backend", "numba"]),
+        (["train", "vae", "--backend", "cuda"], ["cuda"]),
+        (["train", "vae", "--gradient", "magic"], ["run.gradient", "explicit"]),
+        (["train", "vae", "--arch", "mpl"], ["arch", "mlp"]),
+        (["train", "vae", "--epochs", "-1"], ["train.epochs = -1"]),
+        (["train", "vae", "--epochs", "2.5"], ["train.epochs = 2.5", "whole number"]),
+        (["train", "vae", "--batch-size", "0"], ["train.batch_size = 0"]),
+        (["train", "vae", "--lr", "fast"], ['train.lr = "fast"', "number above 0"]),
+        (["train", "vae", "--lr", "nan"], ["train.lr = nan"]),
+        (["train", "vae", "--lr", "-1"], ["train.lr = -1"]),
+        (["train", "vae", "--seed", "-1"], ["run.seed = -1"]),
+        (["train", "vae", "--limit", "-1"], ["data.limit = -1"]),
+        (["train", "vae", "--set", "train.lr"], ["TABLE.KEY=VALUE"]),
+        (["train", "vae", "--set", "train.epohcs=1"], ["'epohcs'", "'epochs'"]),
+        (["train", "vae", "--set", "train.optimizer=adma"], ["adma", "adam"]),
+        (["train", "vae", "--set", "model.hidden=[0]"], ["hidden"]),
+        (["train", "vae", "--set", "model.nothing=1"], ["'nothing'"]),
+        (["train", "vae", "--config", "none.toml"], ["none.toml"]),
+        (["train", "vae", "--data", "mnist", "--data-dir", "nowhere"], ["nowhere"]),
+        (["train", "vae", "--resume"], ["--out"]),
+        (["train", "vae", "--resume", "--out", "none"], ["no run in none"]),
+        (["demo", "--resume"], ["--out"]),
+        (["eval", "none"], ["no run in none"]),
+        (["sample", "none"], ["no run in none"]),
+        (["sample", "none", "--n", "0"], ["--n 0"]),
+        (["sample"], ["missing"]),
+        (["data", "verify", "mnits"], ["unknown data set", "'mnist'"]),
+        (["data", "get", "mnits"], ["unknown data set", "'mnist'"]),
+    ],
+    ids=" ".join,
+)
+def test_wrong_input_is_one_clear_line(scratchgen, tmp_path, arguments, said):
+    status, output, error = scratchgen(*arguments)
+    refused((status, output, error.lower()), *(part.lower() for part in said))
+    assert list(tmp_path.iterdir()) == []  # nothing was left behind
+
+
+def test_folders_and_files_in_the_way(scratchgen, trained, tmp_path):
+    again = ["train", "vae", "--epochs", "1", *SMALL, "--out"]
+    refused(scratchgen(*again, trained), "already holds a run", "--resume")
+    (tmp_path / "file").write_text("")
+    refused(scratchgen(*again, "file"), "cannot make the run folder")
+    refused(scratchgen("train", "gan", "--resume", "--out", trained), "run.model", "vae")
+    refused(scratchgen("train", "vae", "--resume", "--lr", "0.5", "--out", trained), "train.lr")
+    (tmp_path / "bad.toml").write_text("[train]\nlr = = 1\n")
+    refused(scratchgen("train", "vae", "--config", "bad.toml"), "bad.toml", "line 2")
+
+
+def test_damaged_and_foreign_checkpoints(scratchgen, trained, tmp_path):
+    from safetensors.numpy import save
+
+    whole = (trained / "checkpoint.safetensors").read_bytes()
+    for wrong in (whole[:-7], b"", b"hello", save({"w": np.ones(3)})):
+        copy = tmp_path / "copy"
+        copy.mkdir(exist_ok=True)
+        (copy / "config.toml").write_bytes((trained / "config.toml").read_bytes())
+        (copy / "checkpoint.safetensors").write_bytes(wrong)
+        for command in (["eval"], ["sample"], ["train", "vae", "--resume", "--out"]):
+            refused(scratchgen(*command, copy), "checkpoint.safetensors")
+
+
+# -- what works
+
+
+def test_train_eval_sample(scratchgen, trained, tmp_path):
+    status, output, _ = scratchgen("eval", trained, "--json")
+    terms = json.loads(output)
+    summary = json.loads((trained / "summary.json").read_text())
+    assert status == 0 and terms["test_loss"] == summary["test_loss"]
+    status, output, _ = scratchgen("eval", trained)
+    assert status == 0 and "loss" in output
+    status, output, _ = scratchgen("sample", trained, "--n", "9", "--seed", "2", "--out", "a.png")
+    assert status == 0 and output == "a.png\n"
+    assert (tmp_path / "a.png").read_bytes().startswith(b"\x89PNG")
+    status, output, _ = scratchgen("sample", trained, "--n", "4")
+    assert status == 0 and output.strip().endswith("samples-seed0.png")
+
+
+def test_plain_lines_when_not_on_a_terminal(scratchgen):
+    status, output, error = scratchgen("train", "dae", "--epochs", "3", *SMALL)
+    assert status == 0 and error == ""
+    lines = output.splitlines()
+    for epoch, line in enumerate(lines[:3], start=1):
+        assert re.match(rf"dae   epoch {epoch}/3   loss [\d.]+.*   test loss [\d.]+", line)
+    assert lines[0].endswith("left") and not lines[2].endswith("left")
+    assert lines[3].startswith("runs/dae-mnist-mini-1   3 epochs   test loss")
+    assert "\x1b" not in output
+    assert runs.open_run("runs/dae-mnist-mini-1").checkpoint().state["epoch"] == 3
+
+
+def test_sources_of_the_configuration(scratchgen, tmp_path):
+    (tmp_path / "some.toml").write_text("[train]\nepochs = 2\nlr = 0.5\n[run]\nseed = 4\n")
+    status, _, error = scratchgen("train", "vae", "--config", "some.toml", "--lr", "0.001", *SMALL,
+                                  "--set", "run.seed=5", "--set", "data.binarize=static",
+                                  "--out", "a")
+    assert status == 0, error
+    resolved = runs.open_run("a").config()
+    assert resolved["train"]["epochs"] == 2
+    assert resolved["train"]["lr"] == 0.001
+    assert (resolved["run"]["seed"], resolved["data"]["binarize"]) == (5, "static")
+    # A run's own config.toml makes the same run again.
+    status, _, error = scratchgen("train", "vae", "--config", "a/config.toml", "--no-pictures",
+                                  "--out", "b")
+    assert status == 0, error
+    for name in ("checkpoint.safetensors", "config.toml"):
+        assert (tmp_path / "a" / name).read_bytes() == (tmp_path / "b" / name).read_bytes()
+
+
+def test_resume_goes_on(scratchgen):
+    first = ["train", "vae", "--epochs", "1", *SMALL, "--out", "a run"]
+    assert scratchgen(*first)[0] == 0
+    status, output, error = scratchgen("train", "vae", "--resume", "--epochs", "2", "--out",
+                                       "a run", "--no-pictures")
+    assert status == 0, error
+    assert "epoch 2/2" in output and "epoch 1/" not in output
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="no such signals there")
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_stop_writes_a_checkpoint_and_says_how_to_go_on(tmp_path, number):
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
+    command = [sys.executable, "-u", "-m", "scratchgen.cli"]
+    child = subprocess.Popen(
+        [*command, "train", "vae", "--epochs", "100000", *SMALL, "--out", "a run"], text=True,
+        cwd=tmp_path, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    child.stdout.readline()
+    time.sleep(0.1)
+    child.send_signal(number)
+    output, error = child.communicate(timeout=60)
+    assert (child.returncode, error) == (128 + number, "")
+    go_on = output.splitlines()[-1].strip()
+    assert go_on == "scratchgen train vae --resume --out 'a run'"
+    assert runs.open_run(tmp_path / "a run").checkpoint().state["step"] > 0
+
+
+def test_pictures_are_drawn(scratchgen, tmp_path):
+    arguments = [option for option in SMALL if option != "--no-pictures"]
+    status, output, error = scratchgen("train", "vae", "--epochs", "1", *arguments, "--out", "a")
+    assert status == 0, error
+    drawn = sorted((tmp_path / "a" / "pictures").glob("*.png"))
+    assert drawn and all(picture.name in output for picture in drawn)
+
+
+def test_quick_demo(scratchgen, tmp_path):
+    status, output, error = scratchgen("demo", "--quick", "--out", "here")
+    assert status == 0, error
+    for kind in ("dae", "vae", "gan"):
+        assert list((tmp_path / "here" / kind / "pictures").glob("*.png"))
+    look, draw, explicit = output.splitlines()[-3:]
+    assert "here/vae/pictures" in look
+    assert scratchgen(*draw.split("scratchgen ")[1].split())[0] == 0
+    assert "--gradient explicit" in explicit
+    refused(scratchgen("demo", "--quick", "--out", "here"), "already holds a run")
+    status, output, error = scratchgen("demo", "--quick", "--out", "here", "--resume")
+    assert status == 0, error
+
+
+def test_data_commands(scratchgen):
+    status, output, _ = scratchgen("data", "list")
+    assert status == 0
+    for name in ("mnist-mini", "mnist", "fashion-mnist"):
+        assert name in output
+    status, output, _ = scratchgen("data", "verify", "mnist-mini")
+    assert status == 0 and output.count("ok ") == 4
