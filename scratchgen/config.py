@@ -8,6 +8,7 @@ Every value is checked, whichever source it came from; a wrong one raises ``User
 
 import copy
 import dataclasses
+import inspect
 import math
 import os
 import tomllib
@@ -28,8 +29,10 @@ class Key:
     low: float | None = 0
     above: float | None = None
     high: float | None = None
+    below: float | None = None
     choices: tuple = ()
     is_list: bool = False
+    length: int | None = None  # of the list; None: any
 
     def expectation(self):
         """What a value must be, in words."""
@@ -37,15 +40,16 @@ class Key:
             what = "one of " + ", ".join(str(choice) for choice in self.choices)
         else:
             what = {bool: "true or false", str: "text"}.get(self.kind) or self._range()
-        return f"a list, each item {what}" if self.is_list else what
+        if self.is_list:
+            return f"a list of {self.length or 'any length'}, each item {what}"
+        return what
 
     def _range(self):
         number = "a whole number" if self.kind is int else "a finite number"
-        if self.above is not None:
-            number += f" above {self.above}"
-        elif self.low is not None:
-            number += f" of at least {self.low}"
-        return number + (f" and at most {self.high}" if self.high is not None else "")
+        limits = (("above", self.above), ("of at least", self.low if self.above is None else None),
+                  ("below", self.below), ("at most", self.high))
+        words = [f"{words} {limit}" for words, limit in limits if limit is not None]
+        return f"{number} {' and '.join(words)}".rstrip()
 
     def accepts(self, value):
         """Whether one value (one item, for a list) has the right type and lies in the range."""
@@ -61,13 +65,15 @@ class Key:
             and (self.low is None or value >= self.low)
             and (self.above is None or value > self.above)
             and (self.high is None or value <= self.high)
+            and (self.below is None or value < self.below)
         )
 
     def checked(self, name, value):
         """The value in its own type (5 becomes 5.0 for a float), or ``UserError``."""
         several = isinstance(value, (list, tuple))
         items = [_plain(item) for item in (value if several else [value])]
-        if (several and not self.is_list) or not all(self.accepts(item) for item in items):
+        wrong_form = several and not self.is_list or self.length not in (None, len(items))
+        if wrong_form or not all(self.accepts(item) for item in items):
             raise UserError(f"{name} = {_shown(value)}: expected {self.expectation()}")
         items = [float(item) if self.kind is float else item for item in items]
         return items if self.is_list else items[0]
@@ -101,6 +107,7 @@ TRAIN = {
     "optimizer": Key(str, "adam"),
     "checkpoint_every": Key(int, 0),  # batches between checkpoints; 0: at each epoch's end only
 }
+DECAY_RATES = ("momentum", "alpha", "betas")  # of running means: 1 would never forget
 # What may differ when a run goes on: anything else would change the bits of the result.
 RESUMABLE = {("train", "epochs"), ("train", "checkpoint_every"), ("data", "dir")}
 
@@ -114,14 +121,28 @@ def model_class(kind):
     return MODELS[kind]
 
 
-def tables(kind):
-    """table name -> key name -> ``Key``, for the model of that kind."""
-    model = model_class(kind)
-    train = dict(TRAIN)
-    for name, default in model.optimiser_defaults.items():
-        # An option of the optimiser, such as beta1: its default tells its type.
-        train[name] = dataclasses.replace(train.get(name, Key(type(default))), default=default)
-    return {"run": RUN, "data": DATA, "train": train, "model": _fields(model.Config)}
+def tables(kind, optimizer):
+    """table name -> key name -> ``Key``, for the model and the optimiser of these names."""
+    train = {**TRAIN, **_options(optimizer)}
+    return {"run": RUN, "data": DATA, "train": train, "model": _fields(model_class(kind).Config)}
+
+
+def _options(optimizer):
+    """The keys of an optimiser: what its constructors take by name, such as momentum."""
+    from .optim import OPTIMISERS
+
+    if optimizer not in OPTIMISERS:
+        raise unknown("optimizer", optimizer, OPTIMISERS)
+    keys = {}
+    for base in reversed(OPTIMISERS[optimizer].__mro__):
+        for name, parameter in inspect.signature(base.__init__).parameters.items():
+            default, several = parameter.default, isinstance(parameter.default, tuple)
+            first = default[0] if several else default
+            if isinstance(first, (bool, float)) and name not in TRAIN:
+                below = 1 if name in DECAY_RATES else None
+                length = len(default) if several else None
+                keys[name] = Key(type(first), default, below=below, is_list=several, length=length)
+    return keys
 
 
 def _fields(config_class):
@@ -137,7 +158,7 @@ def _fields(config_class):
             hint, is_list = typing.get_args(hint)[0], True
         elif hint in (tuple, list):
             hint, is_list = type(default[0]) if default else int, True
-        ranges = ("low", "above", "high", "choices")
+        ranges = ("low", "above", "high", "below", "choices", "length")
         limits = {name: field.metadata[name] for name in ranges if name in field.metadata}
         if typing.get_origin(hint) is typing.Literal:
             limits.setdefault("choices", typing.get_args(hint))
@@ -216,23 +237,24 @@ def resolve(given):
     kind = given.get("run", {}).get("model")
     if kind is None:
         raise UserError('run.model is missing: say which model to train, for example "vae"')
-    schema = tables(kind)
-    model, preset = model_class(kind), given["run"].get("preset", "default")
+    model = model_class(RUN["model"].checked("run.model", kind))
+    preset = RUN["preset"].checked("run.preset", given["run"].get("preset", "default"))
     if preset not in model.presets:
         raise unknown(f"preset of {kind}", preset, model.presets)
-    defaults = {
-        table: {name: key.default for name, key in keys.items() if key.default is not None}
-        for table, keys in schema.items()
-    }
-    resolved = merge(defaults, model.presets[preset], given)
-    resolved["run"]["preset"] = preset
-    checked = _checked(resolved, schema, train_also=_optimizer_keys(resolved))
+    below = merge({"train": model.optimiser_defaults}, model.presets[preset])
+    own = below["train"].setdefault("optimizer", TRAIN["optimizer"].default)
+    optimizer = given.get("train", {}).get("optimizer", own)
+    schema = tables(kind, TRAIN["optimizer"].checked("train.optimizer", optimizer))
+    if optimizer != own:  # the options of the model's own choice are not this one's
+        below["train"] = {name: below["train"][name] for name in TRAIN if name in below["train"]}
+    defaults = {table: {name: key.default for name, key in keys.items() if key.default is not None}
+                for table, keys in schema.items()}
+    checked = _checked(merge(defaults, below, given), schema)
     model_config(checked)
     return checked
 
 
-def _checked(resolved, schema, train_also):
-    schema = {**schema, "train": {**train_also, **schema["train"]}}
+def _checked(resolved, schema):
     for table, values in resolved.items():
         if table not in schema:
             raise unknown("configuration table", table, schema)
@@ -247,10 +269,6 @@ def _checked(resolved, schema, train_also):
         }
         for table, keys in schema.items()
     }
-
-
-def _optimizer_keys(resolved):
-    return {}
 
 
 def model_config(resolved):
@@ -273,7 +291,7 @@ def resume(stored, given):
     ``given`` may repeat what is stored and change what leaves the result's bits alone (the number
     of epochs, where the data lie); any other change raises ``UserError``.
     """
-    schema = tables(stored["run"]["model"])
+    schema = tables(stored["run"]["model"], stored["train"]["optimizer"])
     resolved = merge(stored)
     for table, values in merge(given).items():
         for name, value in values.items():

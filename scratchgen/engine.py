@@ -113,6 +113,7 @@ def run_backward(roots, seeds, create_graph=False, wanted=None):
             if wanted is None:
                 accumulate(node.tensor(), gradient, create_graph)
             continue
+        refuse_freed(node)
         needs = [p is not None and (useful is None or id(p) in useful) for p in node.parents]
         if any(needs):
             for parent, dx in zip(node.parents, pull_back(node, gradient, needs, create_graph),
@@ -141,12 +142,15 @@ def add_to(gradients, node, gradient):
     gradients[id(node)] = gradient if known is None else known + gradient
 
 
-def pull_back(node, dy, needs, create_graph):
-    """The gradients with respect to the node's inputs, those that ``needs`` asks for."""
+def refuse_freed(node):
     if node.values is None:
         raise RuntimeError(
             f"the graph of this {node.op.name} has been freed by an earlier backward pass; compute "
             "the loss again before a second backward, or keep the graph with create_graph=True")
+
+
+def pull_back(node, dy, needs, create_graph):
+    """The gradients with respect to the node's inputs, those that ``needs`` asks for."""
     for counter, reading in node.guards:
         if counter[0] != reading:
             raise RuntimeError(
@@ -158,7 +162,8 @@ def pull_back(node, dy, needs, create_graph):
             found = node.op.pull_back_recorded(node, dy, needs)
     else:
         found = node.op.pull_back(node, dy, needs)
-    return [None if dx is None else fit(node, i, dx) for i, dx in enumerate(found)]
+    return [fit(node, i, dx) if need else None
+            for i, (dx, need) in enumerate(zip(found, needs, strict=True))]
 
 
 def fit(node, i, dx):
