@@ -9,11 +9,14 @@ import functools
 import hashlib
 import os
 import pathlib
-import sys
 import types
 
 import numpy as np
 
+# Kernels run on one thread unless the user asks for more. The matrix products run on NumPy's BLAS
+# threads, which spin for a while after each product; a second pool of threads takes the cores from
+# the first and loses them to it in turn: on two cores, a training step took ten times longer.
+THREADS = int(os.environ.get("NUMBA_NUM_THREADS", 1))
 WORTH_WAKING_THREADS = 16384        # elements of a kernel's first array
 prange = range      # what a kernel's source says; in a compiled kernel it is Numba's parallel range
 
@@ -22,9 +25,9 @@ class compiled:
     """Decorator: a kernel for the Numba backend, compiled at its first call.
 
     Kernels may call each other; a name that refers to another ``compiled`` function is bound to
-    that function's compiled form. With ``parallel=True`` the ``prange`` loop is spread over the
-    threads if the kernel's first array is large enough to be worth waking them; the results are
-    the same bits, for every iteration owns what it writes.
+    that function's compiled form. With ``parallel=True`` the ``prange`` loop is spread over
+    ``THREADS``, if the kernel's first array is large enough to be worth waking them; the results
+    are the same bits, for every iteration owns what it writes.
     No kernel is compiled with ``fastmath``: an order of operations that the compiler may choose
     would break bit-equality between machines and thread counts.
     """
@@ -61,7 +64,7 @@ class compiled:
 
         def launch(*args):
             size = next((a.size for a in args if isinstance(a, np.ndarray)), 0)
-            return self.dispatcher(parallel=size >= WORTH_WAKING_THREADS)(*args)
+            return self.dispatcher(THREADS > 1 and size >= WORTH_WAKING_THREADS)(*args)
         return launch
 
 
@@ -108,15 +111,7 @@ def compiled_names(function):
 
 
 def load_numba():
-    """Numba, imported with idle threads that sleep.
-
-    Numba's OpenMP threads and NumPy's BLAS threads would otherwise spin while idle and take the
-    cores from each other (nine times slower on two cores). The settings count only if nothing has
-    started those threads yet, and never override the user's own.
-    """
-    if "numba" not in sys.modules:
-        os.environ.setdefault("OMP_WAIT_POLICY", "passive")
-        os.environ.setdefault("KMP_BLOCKTIME", "0")
+    """Numba, imported when the first kernel is compiled."""
     import numba
     return numba
 

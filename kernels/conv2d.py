@@ -1,7 +1,7 @@
 """The two copies that make a convolution a matrix product: patches into rows, and rows back.
 
-``columns`` (N, OH, OW, KH, KW, C) holds for each output position the patch it sees; read as a matrix
-(N·OH·OW, KH·KW·C) it is multiplied by the filters. Channels last make a row of a patch one
+``columns`` (N, OH, OW, KH, KW, C) holds for each output position the patch it sees; read as a
+matrix (N·OH·OW, KH·KW·C) it is multiplied by the filters. Channels last make a row of a patch one
 contiguous run of KW·C numbers in x as well (with dilation: KW runs of C).
 
 ``stride``, ``padding`` and ``dilation`` are pairs of ints.

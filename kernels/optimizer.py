@@ -10,7 +10,6 @@ import numpy as np
 
 from .compiler import compiled, prange
 
-
 # --- sgd(p, g, m, lr, momentum, nesterov, decay) -------------------------------------------------
 # g += decay p;  m = momentum m + g;  p −= lr (g + momentum m  if nesterov else  m)
 

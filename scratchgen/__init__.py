@@ -42,7 +42,7 @@ globals().update(public_functions())
 
 # Imported at first use, so that ``import scratchgen`` stays quick.
 LAZY = {"nn": "nn", "optim": "optim", "data": "data", "models": "models", "train": "train",
-        "plots": "plots", "load": "runs:load", "gradcheck": "gradcheck:gradcheck"}
+        "plots": "plots", "load": "train:load", "gradcheck": "gradcheck:gradcheck"}
 
 
 def __getattr__(name):

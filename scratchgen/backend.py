@@ -62,7 +62,8 @@ class Family:
             reason = getattr(module, "MISSING", {}).get(f"{function}_{backend()}", "")
             raise NotImplementedError(
                 f"kernel {name}.{function} has no {backend()!r} version"
-                f"{f' ({reason})' if reason else ''}; it exists for {', '.join(versions) or 'none'}")
+                f"{f' ({reason})' if reason else ''}; it exists for "
+                f"{', '.join(versions) or 'none'}")
         if hasattr(version, "launcher"):               # compiled when it is first called
             version = version.launcher()
         self.__dict__[function] = version

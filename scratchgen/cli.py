@@ -195,10 +195,11 @@ def sample(
     """Draw images from a trained model and save them as one grid."""
     if n < 1:
         raise UserError(f"--n {n}: expected at least 1 image")
-    from . import plots
     from .train import load
 
     images = load(folder).sample(n, seed=seed)
+    from . import plots  # after what can go wrong: matplotlib takes a second
+
     path = Path(out) if out else Path(folder) / "pictures" / f"samples-seed{seed}.png"
     plots.save_grid(images, path)
     print(path)

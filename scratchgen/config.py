@@ -32,7 +32,6 @@ class Key:
     below: float | None = None
     choices: tuple = ()
     is_list: bool = False
-    length: int | None = None  # of the list; None: any
 
     def expectation(self):
         """What a value must be, in words."""
@@ -40,9 +39,7 @@ class Key:
             what = "one of " + ", ".join(str(choice) for choice in self.choices)
         else:
             what = {bool: "true or false", str: "text"}.get(self.kind) or self._range()
-        if self.is_list:
-            return f"a list of {self.length or 'any length'}, each item {what}"
-        return what
+        return f"a list, each item {what}" if self.is_list else what
 
     def _range(self):
         number = "a whole number" if self.kind is int else "a finite number"
@@ -72,8 +69,7 @@ class Key:
         """The value in its own type (5 becomes 5.0 for a float), or ``UserError``."""
         several = isinstance(value, (list, tuple))
         items = [_plain(item) for item in (value if several else [value])]
-        wrong_form = several and not self.is_list or self.length not in (None, len(items))
-        if wrong_form or not all(self.accepts(item) for item in items):
+        if (several and not self.is_list) or not all(self.accepts(item) for item in items):
             raise UserError(f"{name} = {_shown(value)}: expected {self.expectation()}")
         items = [float(item) if self.kind is float else item for item in items]
         return items if self.is_list else items[0]
@@ -107,7 +103,7 @@ TRAIN = {
     "optimizer": Key(str, "adam"),
     "checkpoint_every": Key(int, 0),  # batches between checkpoints; 0: at each epoch's end only
 }
-DECAY_RATES = ("momentum", "alpha", "betas")  # of running means: 1 would never forget
+DECAY_RATES = ("momentum", "alpha", "beta1", "beta2")  # of running means: 1 would never forget
 # What may differ when a run goes on: anything else would change the bits of the result.
 RESUMABLE = {("train", "epochs"), ("train", "checkpoint_every"), ("data", "dir")}
 
@@ -136,12 +132,10 @@ def _options(optimizer):
     keys = {}
     for base in reversed(OPTIMISERS[optimizer].__mro__):
         for name, parameter in inspect.signature(base.__init__).parameters.items():
-            default, several = parameter.default, isinstance(parameter.default, tuple)
-            first = default[0] if several else default
-            if isinstance(first, (bool, float)) and name not in TRAIN:
+            default = parameter.default
+            if isinstance(default, (bool, float)) and name not in TRAIN:
                 below = 1 if name in DECAY_RATES else None
-                length = len(default) if several else None
-                keys[name] = Key(type(first), default, below=below, is_list=several, length=length)
+                keys[name] = Key(type(default), default, below=below)
     return keys
 
 
@@ -158,7 +152,7 @@ def _fields(config_class):
             hint, is_list = typing.get_args(hint)[0], True
         elif hint in (tuple, list):
             hint, is_list = type(default[0]) if default else int, True
-        ranges = ("low", "above", "high", "below", "choices", "length")
+        ranges = ("low", "above", "high", "below", "choices")
         limits = {name: field.metadata[name] for name in ranges if name in field.metadata}
         if typing.get_origin(hint) is typing.Literal:
             limits.setdefault("choices", typing.get_args(hint))

@@ -57,7 +57,8 @@ class Node:
 
     ``parents`` has, for each input, the node that made it, or None where no gradient is wanted.
     ``values`` holds, by name, only what the op's derivative rules name; None once freed.
-    ``guards`` are (change counter, its reading at the call) of the inputs among those values.
+    ``guards`` has, for the inputs and the output among those values, (change counter, its reading
+    at the call).
     """
 
     __slots__ = ("op", "parents", "values", "guards", "age", "shape", "dtype", "shapes")
@@ -79,12 +80,12 @@ class Leaf:
         self.tensor, self.age = weakref.ref(tensor), next(Node.ages)
 
 
-def topological_order(roots):
-    """All nodes that the roots depend on, newest first."""
+def topological_order(roots, oldest=0):
+    """The nodes that the roots depend on, newest first; none older than ``oldest``."""
     seen, stack = {id(node): node for node in roots}, list(roots)
     while stack:
         for parent in stack.pop().parents:
-            if parent is not None and id(parent) not in seen:
+            if parent is not None and id(parent) not in seen and parent.age >= oldest:
                 seen[id(parent)] = parent
                 stack.append(parent)
     return sorted(seen.values(), key=lambda node: node.age, reverse=True)
@@ -98,33 +99,41 @@ def run_backward(roots, seeds, create_graph=False, wanted=None):
     evaluates the rules on tensors, so that the result can be differentiated again; otherwise each
     node is freed as soon as it has been used.
     """
-    order = topological_order(roots)
-    useful = None if wanted is None else leading_to(wanted, order)
-    gradients, results = {}, {}
+    with (enable_grad if create_graph else no_grad)():
+        if wanted is None:
+            walk(roots, seeds, create_graph, topological_order(roots), None, ())
+            return None
+        order = topological_order(roots, min((node.age for node in wanted), default=0))
+        targets = {id(node) for node in wanted}
+        found = walk(roots, seeds, create_graph, order, leading_to(wanted, order), targets)
+        return [found.get(id(node)) for node in wanted]
+
+
+def walk(roots, seeds, create_graph, order, useful, targets):
+    """Visit the nodes in ``order``; the gradients of those with an id in ``targets``, by id."""
+    gradients, found = {}, {}
     for root, seed in zip(roots, seeds, strict=True):
         add_to(gradients, root, seed)
     for node in order:
         gradient = gradients.pop(id(node), None)
         if gradient is None:
             continue
-        if wanted is not None:
-            results[id(node)] = gradient
+        if id(node) in targets:
+            found[id(node)] = gradient
         if isinstance(node, Leaf):
-            if wanted is None:
+            if useful is None:
                 accumulate(node.tensor(), gradient, create_graph)
             continue
-        refuse_freed(node)
         needs = [p is not None and (useful is None or id(p) in useful) for p in node.parents]
         if any(needs):
+            refuse_freed(node)
             for parent, dx in zip(node.parents, pull_back(node, gradient, needs, create_graph),
                                   strict=True):
                 if dx is not None:
                     add_to(gradients, parent, dx)
-        if not create_graph:
-            node.values = None
-            node.parents = ()
-    if wanted is not None:
-        return [results.get(id(node)) for node in wanted]
+            if not create_graph:
+                node.values = None    # its parents stay known: a second pass must end here, loudly
+    return found
 
 
 def leading_to(wanted, order):
@@ -151,24 +160,27 @@ def refuse_freed(node):
 
 def pull_back(node, dy, needs, create_graph):
     """The gradients with respect to the node's inputs, those that ``needs`` asks for."""
-    for counter, reading in node.guards:
+    check_unchanged(node.op, node.guards)
+    rules = node.op.pull_back_recorded if create_graph else node.op.pull_back
+    return [fit(node, i, dx) if need else None
+            for i, (dx, need) in enumerate(zip(rules(node, dy, needs), needs, strict=True))]
+
+
+def check_unchanged(op, guards):
+    """Raise if a value that a derivative needs has been changed in place since it was saved."""
+    for counter, reading in guards.values():
         if counter[0] != reading:
             raise RuntimeError(
-                f"an input of {node.op.name} was changed in place after {node.op.name} had used "
-                "it, and its gradient needs the old value; run backward before the change, or "
-                "change a copy: x.detach().copy()")
-    if create_graph:
-        with enable_grad():
-            found = node.op.pull_back_recorded(node, dy, needs)
-    else:
-        found = node.op.pull_back(node, dy, needs)
-    return [fit(node, i, dx) if need else None
-            for i, (dx, need) in enumerate(zip(found, needs, strict=True))]
+                f"an input or the result of {op.name} was changed in place after {op.name} had "
+                "been computed, and its gradient needs the old value; run backward before the "
+                "change, or change a copy: x.detach().copy()")
 
 
 def fit(node, i, dx):
     """The gradient in the shape of input ``i``: summed over the axes that were broadcast."""
     shape = node.shapes[i]
+    if isinstance(dx, np.generic):    # NumPy's arithmetic on 0-d arrays yields scalars
+        dx = np.asarray(dx)
     if dx.shape != shape:
         dx = unbroadcast(dx, shape)
     if dx.shape != shape or dx.dtype != node.dtype:
@@ -187,12 +199,13 @@ def unbroadcast(dx, shape):
 
 
 def accumulate(tensor, gradient, create_graph):
-    """Add to ``tensor.grad``; the first time into the network's gradient buffer if it has one."""
+    """Add to ``tensor.grad``; in the network's gradient buffer if it has one."""
     if tensor is None:                # nobody holds the leaf any more
         return
-    if create_graph:
-        tensor.grad = gradient if tensor.grad is None else tensor.grad + gradient
-    elif tensor.grad is None:
+    if tensor.grad is None:
         tensor.take_gradient(gradient)
+    elif create_graph or tensor.grad.requires_grad:    # the old gradient may be part of a graph
+        tensor.take_gradient(tensor.grad + gradient)
     else:
-        tensor.grad = tensor.grad.added(gradient)
+        tensor.grad.data += gradient
+        tensor.grad.changes[0] += 1

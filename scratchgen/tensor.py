@@ -53,6 +53,8 @@ class Tensor(NDArrayOperatorsMixin):
         if not self.is_leaf:
             raise UserError("requires_grad of a computed tensor cannot be changed; "
                             "use detach() for a constant with the same data")
+        if wanted == self.requires_grad:
+            return                    # a new leaf would be cut off from graphs that use this one
         if wanted and self.dtype not in FLOATS:
             raise UserError(f"a tensor of {self.dtype} cannot require a gradient; "
                             "make it float32 or float64")
@@ -116,29 +118,32 @@ class Tensor(NDArrayOperatorsMixin):
         run_backward([self.node], [seed_for(self, gradient, create_graph)], create_graph)
 
     def take_gradient(self, gradient):
-        """Become the owner of a first gradient: a copy, in the network's buffer if there is one."""
-        if self.grad_buffer is None:
-            self.grad = Tensor(np.array(gradient, order="C"))
-        else:
-            np.copyto(self.grad_buffer, gradient)
-            self.grad = Tensor(self.grad_buffer)
+        """Have a gradient as one's own: a copy, in the network's buffer if there is one.
 
-    def added(self, gradient):
-        """This gradient plus another, in place: only ``take_gradient`` made it."""
-        if self.requires_grad:        # made by create_graph: others may hold it
-            return Tensor(self.data + gradient)
-        self.data += gradient
-        self.changes[0] += 1
-        return self
+        A copy, because two leaves may be given the same array.
+        """
+        data, node = (gradient.data, gradient.node) if isinstance(gradient, Tensor) else (gradient,
+                                                                                         None)
+        if self.grad is not None:
+            self.grad.changes[0] += 1
+        if self.grad_buffer is None:
+            data = np.array(data, order="C")
+        else:
+            np.copyto(self.grad_buffer, data)
+            data = self.grad_buffer
+        self.grad = Tensor(data, node)
 
     # --- NumPy's protocols ------------------------------------------------------------------
 
     def __array_ufunc__(self, ufunc, method, *inputs, out=None, **options):
         if method == "__call__" and not options:
-            if out is not None:
+            if out is not None and isinstance(out[0], Tensor):
                 return out[0].change(ufunc, inputs)
+            if out is not None:
+                raise TypeError(f"np.{ufunc.__name__} of a tensor cannot be written into an array, "
+                                "which has no gradient; write t.numpy() if that is meant")
             if ufunc in PLAIN_UFUNCS:
-                return ufunc(*(x.data if isinstance(x, Tensor) else x for x in inputs))
+                return ufunc(*map(plain, inputs))
             if ufunc in NUMPY_FUNCTIONS:
                 return NUMPY_FUNCTIONS[ufunc](*inputs)
         raise TypeError(f"np.{ufunc.__name__} ({method}) has no derivative here; "
@@ -146,7 +151,7 @@ class Tensor(NDArrayOperatorsMixin):
 
     def __array_function__(self, function, types, args, options):
         if function not in NUMPY_FUNCTIONS:
-            raise TypeError(f"np.{function.__name__} has no derivative here; "
+            raise TypeError(f"{function.__module__}.{function.__name__} has no derivative here; "
                             "for plain numbers write t.numpy()")
         return NUMPY_FUNCTIONS[function](*args, **options)
 
@@ -154,13 +159,13 @@ class Tensor(NDArrayOperatorsMixin):
 
     def __setitem__(self, index, value):
         self.refuse_change("t[...] = v", "t = sg.where(mask, v, t)")
-        self.data[index] = value.data if isinstance(value, Tensor) else value
+        self.data[index] = plain(value)
         self.changes[0] += 1
 
     def change(self, ufunc, inputs):
         """``t += v`` and its kin."""
         self.refuse_change("t += v", "t = t + v")
-        ufunc(*(x.data if isinstance(x, Tensor) else x for x in inputs), out=self.data)
+        ufunc(*map(plain, inputs), out=self.data)
         self.changes[0] += 1
         return self
 
@@ -202,13 +207,17 @@ class Tensor(NDArrayOperatorsMixin):
         return Tensor(self.data.astype(dtype))
 
 
+def plain(x):
+    """The array behind a tensor; anything else as it is."""
+    return x.data if isinstance(x, Tensor) else x
+
+
 def tensor(data, requires_grad=False, dtype=None):
     """A tensor from numbers, lists or arrays (copied).
 
     Arrays keep their dtype; Python floats become float32 unless ``dtype`` says otherwise.
     """
-    if isinstance(data, Tensor):
-        data = data.data
+    data = plain(data)
     array = np.array(data, dtype=dtype, order="C")
     if array.dtype.kind not in "fiub" or array.dtype == np.float16:
         raise UserError(f"a tensor holds real numbers, not {array.dtype}; "
@@ -242,7 +251,8 @@ def grad(outputs, inputs, grad_outputs=None, create_graph=False):
                          [seed_for(y, g, create_graph) for y, g in recorded],
                          create_graph, wanted=[x.node for x in inputs])
     results = [Tensor(np.zeros_like(x.data)) if g is None
-               else g if isinstance(g, Tensor) else Tensor(g)
+               else g if isinstance(g, Tensor) and g.requires_grad
+               else Tensor(np.array(plain(g)))         # two inputs may be given the same array
                for x, g in zip(inputs, found, strict=True)]
     return results[0] if single else results
 
@@ -251,13 +261,13 @@ def seed_for(output, gradient, create_graph):
     """The gradient that a backward pass starts with: an array, or a tensor for create_graph."""
     if gradient is None:
         if output.size != 1:
-            raise RuntimeError(f"backward from a tensor of shape {output.shape} needs a gradient of "
-                               "that shape; give one, or reduce the tensor to one number first")
+            raise RuntimeError(f"backward from a tensor of shape {output.shape} needs a gradient "
+                               "of that shape; give one, or reduce it to one number first")
         gradient = np.ones_like(output.data)
     array = gradient.data if isinstance(gradient, Tensor) else np.asarray(gradient, output.dtype)
-    if array.shape != output.shape:
-        raise RuntimeError(f"the gradient for an output of shape {output.shape} has shape "
-                           f"{array.shape}; they must be equal")
+    if array.shape != output.shape or array.dtype != output.dtype:
+        raise RuntimeError(f"the gradient for an output {output.dtype}{output.shape} is "
+                           f"{array.dtype}{array.shape}; they must be equal")
     if not create_graph:
         return array
     return gradient if isinstance(gradient, Tensor) else Tensor(array)

@@ -55,8 +55,8 @@ class Summary:
 
     def as_dict(self):
         """Flat and JSON-able: what ``summary.json`` holds (without the path)."""
-        fields = {name: value for name, value in vars(self).items() if name != "path"}
-        return {**fields, **fields.pop("metrics")}
+        own = {name: value for name, value in vars(self).items() if name not in ("path", "metrics")}
+        return {**own, **self.metrics}
 
 
 class Interrupted(KeyboardInterrupt):

@@ -99,7 +99,7 @@ def test_help_loads_nothing_heavy():
         (["train", "vae", "--set", "train.lr"], ["TABLE.KEY=VALUE"]),
         (["train", "vae", "--set", "train.epohcs=1"], ["'epohcs'", "'epochs'"]),
         (["train", "vae", "--set", "train.optimizer=adma"], ["adma", "adam"]),
-        (["train", "vae", "--set", "model.hidden=[0]"], ["hidden"]),
+        (["train", "vae", "--set", "model.hidden=0"], ["hidden"]),
         (["train", "vae", "--set", "model.nothing=1"], ["'nothing'"]),
         (["train", "vae", "--config", "none.toml"], ["none.toml"]),
         (["train", "vae", "--data", "mnist", "--data-dir", "nowhere"], ["nowhere"]),

@@ -80,18 +80,18 @@ class DAE(Model):
         V, c = (W.T if self.config.tied else self.decoder.w.data), self.decoder.b.data
         # forward
         h = activate(self.config.activation, noisy @ W + b)        # code           (N, H)
-        l = h @ V + c                                              # logits         (N, D)
-        y = sigmoid(l)                                             # reconstruction (N, D)
+        logits = h @ V + c                                         #                (N, D)
+        y = sigmoid(logits)                                         # reconstruction (N, D)
         # backward: d· is dL/d·
         if self.config.loss == "bce":
-            loss = bernoulli_nats(l, clean) / n
-            dl = (y - clean) / n                                   # σ and cross-entropy cancel
+            loss = bernoulli_nats(logits, clean) / n
+            dlogits = (y - clean) / n                                   # σ and cross-entropy cancel
         else:
             loss = np.sum((y - clean) ** 2) / n
-            dl = 2 * (y - clean) / n * y * (1 - y)
-        dV = h.T @ dl
-        dc = dl.sum(axis=0)
-        dh = dl @ V.T
+            dlogits = 2 * (y - clean) / n * y * (1 - y)
+        dV = h.T @ dlogits
+        dc = dlogits.sum(axis=0)
+        dh = dlogits @ V.T
         da = dh * SLOPES[self.config.activation](h)                # before the activation
         dW = noisy.T @ da
         db = da.sum(axis=0)

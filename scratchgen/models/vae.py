@@ -96,13 +96,13 @@ class VAE(Model):
         std = np.exp(v / 2)
         z = m + std * eps                                      # the reparametrization
         g = activate(a, z @ U + c)
-        l = g @ V + d
-        reconstruction = bernoulli_nats(l, x) / n
+        logits = g @ V + d
+        reconstruction = bernoulli_nats(logits, x) / n
         kl = np.sum(m**2 + np.exp(v) - v - 1) / 2 / n
         # backward through the decoder: d· is dL/d·
-        dl = (sigmoid(l) - x) / n                              # σ and cross-entropy cancel
-        dV, dd = g.T @ dl, dl.sum(axis=0)
-        dg = dl @ V.T * slope(g)
+        dlogits = (sigmoid(logits) - x) / n                    # σ and cross-entropy cancel
+        dV, dd = g.T @ dlogits, dlogits.sum(axis=0)
+        dg = dlogits @ V.T * slope(g)
         dU, dc = z.T @ dg, dg.sum(axis=0)
         dz = dg @ U.T
         # through z = m + e^(v/2) ε:   ∂z/∂m = 1,   ∂z/∂v = ½ e^(v/2) ε

@@ -21,7 +21,6 @@ from .op import Op
 from .shape import scatter
 from .window import call, pair, sliding, spreading
 
-PUBLIC = ()
 COLUMNS_BYTES = 1 << 25               # patches of as many images at a time as fit in this
 conv_kernels, dense_kernels = kernels("conv2d"), kernels("dense")
 

@@ -89,10 +89,10 @@ class Pow(Op, numpy=np.power):
         return a**b
 
     def backward_a(dy, a, b):
-        return dy * b * a ** np.where(np.not_equal(b, 0), b - 1, 0)
+        return dy * b * a ** (b - (b != 0))
 
     def backward_b(dy, a, y):
-        return dy * y * np.log(np.where(np.greater(a, 0), a, 1))
+        return dy * y * np.log(np.where(np.greater(a, 0), a, y.dtype.type(1)))
 
 
 class Square(Op, numpy=np.square):
@@ -248,7 +248,7 @@ class Softplus(Elementwise):
         return dy / (1.0 + np.exp(-x))
 
 
-class LogSigmoid(Elementwise):
+class Logsigmoid(Elementwise):
     """y = ln σ(x) = min(x, 0) − ln(1 + e^−|x|); dy/dx = σ(−x)"""
 
     def formula(x):
@@ -295,7 +295,7 @@ def clip(x, low, high):
 
 
 def leaky_relu(x, slope=0.2):
-    """x for x > 0, else ``slope``·x (Maas et al. 2013; 0.2 as in Radford et al. 2016). Any shape."""
+    """x for x > 0, else ``slope``·x (Maas et al. 2013; 0.2: Radford et al. 2016). Any shape."""
     return LeakyRelu.apply(x, slope=slope)
 
 

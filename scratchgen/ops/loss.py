@@ -11,7 +11,8 @@ import numpy as np
 from ..backend import empty, kernels
 from ..errors import unknown
 from ..kernels.bce import ROWS
-from .op import Fused, plain
+from ..tensor import plain
+from .op import Fused
 
 bce_kernels = kernels("bce")
 REDUCTIONS = ("sum", "mean", "none")
@@ -119,7 +120,7 @@ class BernoulliLogLikelihood(Fused):
 
     def forward(x, logits):
         losses, slope = BceWithLogits.forward(logits, x, reduction="none")
-        return -losses.reshape(len(losses), -1).sum(axis=1), slope
+        return -as_rows(losses).sum(axis=1), slope
 
     def backward(wanted, dy, logits, slope):
         dy = dy.reshape(-1, *[1] * (logits.ndim - 1))
@@ -194,13 +195,20 @@ def cross_entropy(logits, labels, reduction="sum"):
     return CrossEntropy.apply(logits, labels, reduction=reduction)
 
 
+def bernoulli_log_likelihood(x, logits):
+    """ln p(x) per example, x in [0, 1] and ``logits`` of one shape (N, …) → (N,), in nats."""
+    same_shape("bernoulli_log_likelihood", x=x, logits=logits)
+    return BernoulliLogLikelihood.apply(x, logits)
+
+
 def gaussian_kl(mean, logvar, mean2=None, logvar2=None):
     """KL(N(mean, e^logvar) ‖ N(mean2, e^logvar2)) per example, (N, Z) → (N,), in nats.
 
     The second Gaussian is N(0, I) if left out.
     """
     if (mean2 is None) != (logvar2 is None):
-        raise ValueError("gaussian_kl: the second Gaussian needs both mean2 and logvar2, or neither")
+        raise ValueError("gaussian_kl: the second Gaussian needs both mean2 and logvar2; give both "
+                         "or neither")
     same_shape("gaussian_kl", mean=mean, logvar=logvar)
     if mean.ndim != 2:
         raise ValueError(f"gaussian_kl: mean {mean.shape}; expected (N, Z)")
@@ -225,7 +233,7 @@ def per_example(x):
 
 def as_rows(x):
     """A contiguous array (N, D) for a kernel."""
-    return np.ascontiguousarray(x).reshape(x.shape[0] if x.ndim else 1, -1)
+    return np.ascontiguousarray(x).reshape(x.shape[0] if x.ndim else 1, math.prod(x.shape[1:]))
 
 
 def check_reduction(reduction):

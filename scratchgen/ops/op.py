@@ -32,8 +32,8 @@ import re
 import numpy as np
 
 from ..backend import backend
-from ..engine import Mode, Node, run_backward
-from ..tensor import NUMPY_FUNCTIONS, Tensor
+from ..engine import Mode, Node, check_unchanged, run_backward
+from ..tensor import FLOATS, NUMPY_FUNCTIONS, Tensor
 
 OPS = {}                              # public name -> op; filled as the classes are defined
 
@@ -70,7 +70,7 @@ class Op:
                 arrays.append(x.data)
                 parents.append(x.node)
             else:                                      # a NumPy scalar is as weak as Python's
-                arrays.append(float(x) if isinstance(x, np.floating) else x)
+                arrays.append(x.item() if isinstance(x, np.generic) else x)
                 parents.append(None)
             dtype = getattr(arrays[-1], "dtype", precision)
             if dtype is not precision and dtype.kind == "f":
@@ -85,24 +85,32 @@ class Op:
         y, extras = (result[0], result[1:]) if cls.extras else (result, ())
         if type(y) is not np.ndarray:
             y = np.asarray(y)
-        if not Mode.recording:
-            return Tensor(y)
-        wanted = tuple(parent is not None for parent in parents)
-        if True not in wanted:
-            return Tensor(y)
-        return Tensor(y, cls.record(inputs, arrays, parents, wanted, options, extras, y))
+        if y.dtype != precision and precision is not None and y.dtype.kind == "f":
+            raise mixed_precision(cls, arrays)         # an integer array made it wider
+        result = Tensor(y)
+        for x, array in zip(inputs, arrays, strict=True):
+            if type(x) is Tensor and (y is array or y.base is not None
+                                      and np.may_share_memory(y, array)):
+                result.changes = x.changes             # a view: whoever changes one changes both
+        if Mode.recording:
+            wanted = tuple(parent is not None for parent in parents)
+            if True in wanted:
+                result.node = cls.record(inputs, arrays, parents, wanted, options, extras, y)
+                if "y" in result.node.values:
+                    result.node.guards["y"] = result.changes, result.changes[0]
+        return result
 
     @classmethod
     def record(cls, inputs, arrays, parents, wanted, options, extras, y):
         """The node, with the values that the wanted rules name."""
         shapes = [a.shape if type(a) is np.ndarray else np.shape(a) for a in arrays]
-        values, guards = {}, []
+        values, guards = {}, {}
         for name in cls.needed(wanted):
             if name in cls.position:
                 i = cls.position[name]
                 values[name] = arrays[i]
                 if type(inputs[i]) is Tensor:
-                    guards.append((inputs[i].changes, inputs[i].changes[0]))
+                    guards[name] = inputs[i].changes, inputs[i].changes[0]
             elif name in options:
                 values[name] = options[name]
             elif name == "y":
@@ -119,12 +127,15 @@ class Op:
     def needed(cls, wanted):
         """The names in the rules for the wanted inputs, remembered for each combination."""
         if wanted not in cls.needs:
-            rules = [cls.joint] if cls.joint else [
-                rule for rule, want in zip(cls.rules, wanted, strict=True) if want]
-            missing = [name for name, rule in zip(cls.inputs, rules, strict=False) if not rule]
+            rules = {"all": cls.joint} if cls.joint else {
+                name: rule for name, rule, want in zip(cls.inputs, cls.rules, wanted, strict=True)
+                if want}
+            missing = [name for name, rule in rules.items() if not rule]
             if missing:
-                raise TypeError(f"{cls.name} has no derivative for {', '.join(missing)}")
-            cls.needs[wanted] = sorted({n for rule in rules for n in rule[1]} - {"dy", "wanted"})
+                raise TypeError(f"{cls.name} has no derivative for {', '.join(missing)}; give a "
+                                "constant there: x.detach()")
+            named_in_rules = {name for rule in rules.values() for name in rule[1]}
+            cls.needs[wanted] = sorted(named_in_rules - {"dy", "wanted"})
         return cls.needs[wanted]
 
     @classmethod
@@ -141,11 +152,10 @@ class Op:
     def pull_back_recorded(cls, node, dy, needs):
         """The same rules on tensors: what they compute is itself recorded."""
         values = dict(node.values)
-        for name, parent in zip(cls.inputs, node.parents, strict=False):
+        for name, parent in [*zip(cls.inputs, node.parents, strict=False), ("y", node)]:
             if name in values and parent is not None:
                 values[name] = Tensor(values[name], parent)
-        if "y" in values:
-            values["y"] = Tensor(values["y"], node)
+                values[name].changes = node.guards[name][0]
         recorded = Node.__new__(Node)
         recorded.values = values
         return cls.pull_back(recorded, dy, needs)
@@ -173,16 +183,22 @@ class Fused(Op, abstract=True):
     @classmethod
     def record(cls, inputs, arrays, parents, wanted, options, extras, y):
         node = super().record(inputs, arrays, parents, wanted, options, extras, y)
-        node.values["formula"] = (arrays, options)
+        node.values["formula"] = (arrays, options, {
+            i: (x.changes, x.changes[0]) for i, x in enumerate(inputs) if type(x) is Tensor})
         return node
 
     @classmethod
     def pull_back_recorded(cls, node, dy, needs):
-        arrays, options = node.values["formula"]
+        arrays, options, guards = node.values["formula"]
+        check_unchanged(cls, guards)
         # Fresh tensors stand for the inputs, so that the inner graph ends exactly there; each is
         # tied to its parent by an identity, through which later derivatives flow.
-        inputs = [a if parent is None else OPS["identity"].apply(Tensor(a, parent))
-                  for a, parent in zip(arrays, node.parents, strict=True)]
+        inputs = list(arrays)
+        for i, parent in enumerate(node.parents):
+            if parent is not None:
+                inputs[i] = Tensor(arrays[i], parent)
+                inputs[i].changes = guards[i][0]
+                inputs[i] = OPS["identity"].apply(inputs[i])
         y = cls.formula(*inputs, **options)
         wanted = [x.node for x, need in zip(inputs, needs, strict=True) if need]
         found = iter(run_backward([y.node], [dy], create_graph=True, wanted=wanted))
@@ -190,7 +206,7 @@ class Fused(Op, abstract=True):
 
 
 def elementwise_kernel(function):
-    """The function, compiled into one pass on the compiled backend, as it is on arrays otherwise."""
+    """The function: compiled into one pass on the compiled backend, as it stands elsewhere."""
     parameters = inspect.signature(function).parameters
     compiled = {}
 
@@ -198,8 +214,11 @@ def elementwise_kernel(function):
         if backend() == "numpy" or any(type(a) is Tensor for a in args):
             with np.errstate(over="ignore"):          # e⁻ˣ may: the formulas divide by it
                 return function(*args, **options)
+        dtype = next((a.dtype for a in args if isinstance(a, np.ndarray) and a.dtype in FLOATS),
+                     None)
+        if dtype is None:                              # integers, numbers: as NumPy has it
+            return function(*args, **options)
         args = (*args, *options.values())
-        dtype = next(a.dtype for a in args if isinstance(a, np.ndarray))
         if not compiled:
             from ..kernels.compiler import compile_ufunc
             compiled.update(compile_ufunc(function, len(parameters)))
@@ -223,11 +242,6 @@ def named(rule):
     return rule and (rule, tuple(inspect.signature(rule).parameters))
 
 
-def plain(x):
-    """The array behind a tensor; anything else as it is."""
-    return x.data if type(x) is Tensor else x
-
-
 def snake_case(name):
     """``ConvTranspose2d`` -> ``conv_transpose2d``."""
     return re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "_", name).lower()
@@ -236,6 +250,6 @@ def snake_case(name):
 def mixed_precision(op, arrays):
     """One floating precision a call: a mix would silently be computed in the wider one."""
     found = sorted({str(a.dtype) for a in arrays if isinstance(a, np.ndarray)
-                    and a.dtype.kind == "f"})
+                    and a.dtype.kind in "fiu"})
     return TypeError(f"{op.name} of {' and '.join(found)}: all must have one precision; convert "
                      "with x.astype(np.float32) or np.float64")

@@ -5,7 +5,8 @@ import math
 
 import numpy as np
 
-from .op import Op, implements, plain
+from ..tensor import plain
+from .op import Op, implements
 
 
 class Sum(Op):
@@ -152,7 +153,7 @@ def first_largest(x, axis):
     axes = axes_of(x.shape, axis)
     kept = [a for a in range(x.ndim) if a not in axes]
     groups = np.transpose(x, [*kept, *axes])
-    flat = groups.reshape(*(x.shape[a] for a in kept), -1)
+    flat = groups.reshape(*(x.shape[a] for a in kept), count(x.shape, axis))
     first = np.arange(flat.shape[-1]) == np.argmax(flat, axis=-1)[..., None]
     back = np.argsort([*kept, *axes])
     return first.reshape(groups.shape).transpose([builtins.int(a) for a in back])

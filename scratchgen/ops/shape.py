@@ -5,6 +5,7 @@ import operator
 
 import numpy as np
 
+from ..tensor import Tensor, plain
 from .op import Op, implements
 
 PUBLIC = ("swapaxes", "stack", "split", "expand_dims", "squeeze", "flatten")
@@ -168,6 +169,9 @@ def split(x, sections, axis=0):
 @implements(operator.getitem)
 def index(x, index):
     """x[index]."""
+    parts = index if isinstance(index, tuple) else (index,)
+    if any(isinstance(part, Tensor) for part in parts):
+        index = tuple(plain(part) for part in parts)
     return Index.apply(x, index=index)
 
 

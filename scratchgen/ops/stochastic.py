@@ -6,7 +6,8 @@ these has a test of its law as well.
 
 import numpy as np
 
-from .op import Elementwise, Op, plain
+from ..tensor import plain
+from .op import Elementwise, Op
 
 
 class Reparametrize(Elementwise):

@@ -1,0 +1,113 @@
+"""Batch normalisation over all axes but the last (Ioffe & Szegedy 2015)."""
+
+import math
+
+import numpy as np
+
+from ..backend import empty, kernels
+from .conv import matrix
+from .op import Elementwise, Fused
+
+norm_kernels = kernels("batch_norm")
+
+
+class BatchNorm(Fused):
+    """y = γ x̂ + β with x̂ = (x − mean)/√(var + ε), statistics of this batch
+
+    ``running`` = (mean, var, momentum) is brought up to date by ``forward``; y does not depend on
+    it. With r = 1/√(var + ε), M rows, sums Σ over the rows, and g = γ dy the gradient for x̂:
+
+        d var  = Σ g (x − mean) · (−½) r³           x̂ depends on var through r = (var + ε)^−½
+        d mean = −r Σ g                             (through var: ∝ Σ (x − mean) = 0)
+        dx     = g r + d var · 2 (x − mean)/M + d mean/M
+               = r (g − Σ g /M − x̂ Σ (g x̂)/M)       (x − mean) r = x̂, twice
+               = γ r (dy − dβ/M − x̂ dγ/M)           dβ = Σ dy,  dγ = Σ dy x̂
+    """
+
+    extras = ("mean", "inverse")
+
+    def formula(x, gamma, beta, *, eps, running):
+        rows = tuple(range(x.ndim - 1))
+        centred = x - np.mean(x, axis=rows)
+        var = np.mean(centred * centred, axis=rows)
+        return gamma * centred / np.sqrt(var + eps) + beta
+
+    def forward(x, gamma, beta, *, eps, running):
+        rows, y = matrix(x), empty(x.shape, x.dtype)
+        mean, var = empty(gamma.shape, x.dtype), empty(gamma.shape, x.dtype)
+        norm_kernels.statistics(rows, mean, var)
+        if running is not None:
+            update(*running, mean, var, len(rows))
+        inverse = 1 / np.sqrt(var + x.dtype.type(eps))
+        norm_kernels.normalize(rows, mean, inverse, np.ascontiguousarray(gamma),
+                               np.ascontiguousarray(beta), matrix(y))
+        return y, mean, inverse
+
+    def backward(wanted, dy, x, gamma, mean, inverse):
+        rows, gradients = matrix(x), matrix(dy)
+        dgamma, dbeta, dx = empty(mean.shape, x.dtype), empty(mean.shape, x.dtype), None
+        norm_kernels.backward_parameters(gradients, rows, mean, inverse, dgamma, dbeta)
+        if wanted[0]:
+            dx = empty(x.shape, x.dtype)
+            norm_kernels.backward_x(gradients, rows, mean, inverse, np.ascontiguousarray(gamma),
+                                    dgamma, dbeta, matrix(dx))
+        return dx, dgamma, dbeta
+
+
+class Normalize(Elementwise):
+    """y = γ (x − mean)/√(var + ε) + β with given mean and var: batch norm after training"""
+
+    def formula(x, gamma, beta, mean, var, *, eps):
+        return gamma * ((x - mean) / np.sqrt(var + eps)) + beta
+
+    def backward_x(dy, gamma, var, eps):
+        return dy * gamma / np.sqrt(var + eps)
+
+    def backward_gamma(dy, x, mean, var, eps):
+        return dy * ((x - mean) / np.sqrt(var + eps))
+
+    def backward_beta(dy):
+        return dy
+
+    def backward_mean(dy, gamma, var, eps):
+        return -dy * gamma / np.sqrt(var + eps)
+
+    def backward_var(dy, x, gamma, mean, var, eps):
+        return -0.5 * dy * gamma * (x - mean) / ((var + eps) * np.sqrt(var + eps))
+
+
+# --- public functions ----------------------------------------------------------------------------
+
+def batch_norm(x, gamma, beta, running_mean=None, running_var=None, train=True, momentum=0.1,
+               eps=1e-5):
+    """Normalise each channel: x (…, C), gamma and beta (C,) → (…, C).
+
+    In training the mean and biased variance of this batch are used, and the running arrays
+    (plain ndarrays (C,), both or neither) move towards its mean and unbiased variance, in place:
+    running += momentum·(batch − running). Otherwise the running arrays are used.
+    """
+    running = None if running_mean is None else (running_mean, running_var)
+    if x.ndim < 2 or any(a.shape != x.shape[-1:] for a in (gamma, beta, *(running or ()))):
+        raise ValueError(f"batch_norm: x {x.shape}, gamma {gamma.shape}, beta {beta.shape}, running"
+                         f" {running and [a.shape for a in running]}; expected (…, C), and (C,) "
+                         "for all others")
+    if not train:
+        if running is None:
+            raise ValueError("batch_norm: train=False needs running_mean and running_var")
+        return Normalize.apply(x, gamma, beta, *running, eps=eps)
+    if math.prod(x.shape[:-1]) < 2:
+        raise ValueError(f"batch_norm: x {x.shape} has fewer than 2 values a channel, whose "
+                         "variance says nothing; train with larger batches, or use train=False")
+    return BatchNorm.apply(x, gamma, beta, eps=eps,
+                           running=running and (*running, momentum))
+
+
+def normalize(x, gamma, beta, mean, var, eps=1e-5):
+    """γ (x − mean)/√(var + ε) + β: x (…, C), all others (C,), var ≥ 0."""
+    return Normalize.apply(x, gamma, beta, mean, var, eps=eps)
+
+
+def update(running_mean, running_var, momentum, mean, var, rows):
+    """Move the running statistics towards the batch's; the variance without bias, M/(M − 1)."""
+    running_mean += momentum * (mean - running_mean)
+    running_var += momentum * (var * (rows / (rows - 1)) - running_var)

@@ -1,0 +1,158 @@
+"""Pooling and upsampling of images, channels last."""
+
+import functools
+import math
+
+import numpy as np
+
+from ..backend import empty, kernels
+from .dense import matmul
+from .op import Fused, Op
+from .shape import reshape, scatter
+from .window import call, pair, sliding
+
+pool_kernels = kernels("pool")
+
+
+class MaxPool2d(Fused):
+    """y = the largest pixel under the window, a border being −∞; the first of equals is taken
+
+    dx: each dy goes, whole, to the pixel that was taken.
+    """
+
+    extras = ("tap",)
+
+    def formula(x, *, window):
+        inside = np.zeros((1, *window.padded, 1), bool)
+        inside[window.inside] = True
+        x = np.where(inside, np.pad(x, window.borders), -math.inf)
+        return functools.reduce(np.maximum, [x[window.tap(u, v)] for u, v in window.taps])
+
+    def forward(x, *, window):
+        x = np.ascontiguousarray(x)
+        shape = (len(x), *window.out, x.shape[3])
+        y, tap = empty(shape, x.dtype), empty(shape, np.int32)
+        pool_kernels.max_forward(x, window.kernel, window.stride, window.padding, y, tap)
+        return y, tap
+
+    def backward(wanted, dy, tap, shapes, window):
+        dx = empty(shapes[0], dy.dtype)
+        pool_kernels.max_backward(np.ascontiguousarray(dy), tap, window.kernel, window.stride,
+                                  window.padding, dx)
+        return [dx]
+
+
+class AvgPool2d(Op):
+    """y = Σ of the pixels under the window / (KH·KW), a border counting as zeros"""
+
+    def formula(x, *, window):
+        x = np.pad(x, window.borders)
+        return sum(x[window.tap(u, v)] for u, v in window.taps) / math.prod(window.kernel)
+
+    def forward(x, *, window):
+        y = empty((len(x), *window.out, x.shape[3]), x.dtype)
+        pool_kernels.average_forward(np.ascontiguousarray(x), window.kernel, window.stride,
+                                     window.padding, y)
+        return y
+
+    def backward_x(dy, window):
+        return call(AvgPool2dInput, dy, window=window)
+
+
+class AvgPool2dInput(Op):
+    """x = g / (KH·KW), added to every pixel under the window: the transpose of avg_pool2d"""
+
+    def formula(g, *, window):
+        shape = (g.shape[0], *window.padded, g.shape[3])
+        x = sum(scatter(g, shape, window.tap(u, v)) for u, v in window.taps)
+        return x[window.inside] / math.prod(window.kernel)
+
+    def forward(g, *, window):
+        x = empty((len(g), *window.size, g.shape[3]), g.dtype)
+        pool_kernels.average_backward(np.ascontiguousarray(g), window.kernel, window.stride,
+                                      window.padding, x)
+        return x
+
+    def backward_g(dy, window):
+        return call(AvgPool2d, dy, window=window)
+
+
+class Upsample2d(Op):
+    """y[i, j] = x[⌊i / scale⌋, ⌊j / scale⌋]: each pixel becomes a block; dx = Σ over the block"""
+
+    def formula(x, *, scale):
+        (n, h, w, c), (sh, sw) = x.shape, scale
+        blocks = np.broadcast_to(np.reshape(x, (n, h, 1, w, 1, c)), (n, h, sh, w, sw, c))
+        return np.reshape(blocks, (n, h * sh, w * sw, c))
+
+    def backward_x(dy, x_shape, scale):
+        (n, h, w, c), (sh, sw) = x_shape, scale
+        return np.sum(np.reshape(dy, (n, h, sh, w, sw, c)), axis=(2, 4))
+
+
+# --- public functions ----------------------------------------------------------------------------
+
+def max_pool2d(x, size, stride=None, padding=0):
+    """The largest pixel of each window: x (N, H, W, C) → (N, OH, OW, C).
+
+    ``size``, ``stride`` (None: the size) and ``padding`` (at most half the size; as −∞) are ints or
+    pairs; OH = ⌊(H + 2·padding − size) / stride⌋ + 1. Of equal pixels the first, row by row, gets
+    the gradient.
+    """
+    return MaxPool2d.apply(x, window=pooling("max_pool2d", x, size, stride, padding))
+
+
+def avg_pool2d(x, size, stride=None, padding=0):
+    """The mean of each window: x (N, H, W, C) → (N, OH, OW, C); arguments as in ``max_pool2d``.
+
+    The border counts: a window over it divides by its full size, as PyTorch does by default.
+    """
+    return AvgPool2d.apply(x, window=pooling("avg_pool2d", x, size, stride, padding))
+
+
+def avg_pool2d_input(g, input_size, size, stride=None, padding=0):
+    """The transpose of ``avg_pool2d``: g (N, OH, OW, C) → (N, H, W, C), (H, W) = ``input_size``."""
+    op = "avg_pool2d_input"
+    h, w = pair(op, "input_size", input_size, 1)
+    window = pooling(op, np.empty((0, h, w, 1)), size, stride, padding)
+    if g.ndim != 4 or g.shape[1:3] != window.out:
+        raise ValueError(f"{op}: g {g.shape}; expected (N, {window.out[0]}, {window.out[1]}, C)")
+    return AvgPool2dInput.apply(g, window=window)
+
+
+def upsample2d(x, scale, mode="nearest"):
+    """x (N, H, W, C) enlarged by ``scale`` (int ≥ 1 or pair) → (N, H·scale, W·scale, C).
+
+    "nearest" repeats each pixel; "bilinear" interpolates between pixel centres (the outermost
+    pixels continue outside, as in PyTorch with align_corners=False).
+    """
+    if x.ndim != 4 or mode not in ("nearest", "bilinear"):
+        raise ValueError(f"upsample2d: x {x.shape}, mode {mode!r}; expected (N, H, W, C) and "
+                         "'nearest' or 'bilinear'")
+    scale = pair("upsample2d", "scale", scale, 1)
+    if mode == "nearest":
+        return Upsample2d.apply(x, scale=scale)
+    (n, h, w, c), (sh, sw) = x.shape, scale
+    tall = matmul(interpolation(h, sh, x.dtype), reshape(x, (n, h, w * c)))
+    wide = matmul(interpolation(w, sw, x.dtype), reshape(tall, (n * h * sh, w, c)))
+    return reshape(wide, (n, h * sh, w * sw, c))
+
+
+# --- helpers -------------------------------------------------------------------------------------
+
+def pooling(op, x, size, stride, padding):
+    """The window of a pooling op; ValueError where it does not fit."""
+    if x.ndim != 4:
+        raise ValueError(f"{op}: x {x.shape}; expected (N, H, W, C)")
+    size, padding = pair(op, "size", size, 1), pair(op, "padding", padding, 0)
+    if any(2 * p > k for p, k in zip(padding, size, strict=True)):
+        raise ValueError(f"{op}: padding {padding} is more than half the size {size}: a window "
+                         "could hold no pixel at all; expected less padding")
+    return sliding(op, x.shape[1:3], size, size if stride is None else stride, padding)
+
+
+def interpolation(n, scale, dtype):
+    """The matrix (n·scale, n) that interpolates linearly between n samples at their centres."""
+    # Output i, of width 1/scale, has its centre at (i + ½)/scale, and sample k at k + ½.
+    position = np.clip((np.arange(n * scale) + 0.5) / scale - 0.5, 0, n - 1)
+    return np.maximum(0, 1 - np.abs(position[:, None] - np.arange(n))).astype(dtype)
