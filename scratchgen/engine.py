@@ -118,6 +118,8 @@ def walk(roots, seeds, create_graph, order, useful, targets):
         gradient = gradients.pop(id(node), None)
         if gradient is None:
             continue
+        if isinstance(gradient, np.generic):           # NumPy's arithmetic on 0-d arrays
+            gradient = np.asarray(gradient)
         if id(node) in targets:
             found[id(node)] = gradient
         if isinstance(node, Leaf):
@@ -179,8 +181,6 @@ def check_unchanged(op, guards):
 def fit(node, i, dx):
     """The gradient in the shape of input ``i``: summed over the axes that were broadcast."""
     shape = node.shapes[i]
-    if isinstance(dx, np.generic):    # NumPy's arithmetic on 0-d arrays yields scalars
-        dx = np.asarray(dx)
     if dx.shape != shape:
         dx = unbroadcast(dx, shape)
     if dx.shape != shape or dx.dtype != node.dtype:

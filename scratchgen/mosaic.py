@@ -1,0 +1,118 @@
+"""Images side by side: as pixels, as a figure with a title, as a PNG file.
+
+Figures are made without pyplot and its global state; matplotlib is imported at the first picture,
+since that takes a second.
+"""
+
+import io
+import math
+from pathlib import Path
+
+import numpy as np
+
+from . import runs
+from .errors import UserError
+
+DPI = 150
+SIDE = 840                   # pixels: about what the longer side of a mosaic is enlarged to
+TITLE, LABEL = 10, 9         # font sizes in points
+
+
+def mosaic(images, columns=None, gap=1):
+    """Images (N, H, W, C) in [0, 1], C 1 or 3, side by side: uint8 pixels (rows, columns, 3).
+
+    Read row by row; ``columns`` None: about as many as rows; ``gap`` white pixels between. Values
+    beyond [0, 1] are clipped. UserError for other shapes and for NaN or infinity.
+    """
+    images = np.asarray(images)
+    if images.ndim != 4 or images.shape[3] not in (1, 3) or 0 in images.shape:
+        raise UserError(f"images of shape {images.shape}: expected (N, H, W, C), none of them 0, "
+                        "with C = 1 (grey) or 3 (red, green, blue)")
+    bad = np.count_nonzero(~np.isfinite(images).all(axis=(1, 2, 3)))
+    if bad:
+        raise UserError(f"{bad} of {len(images)} images hold NaN or infinity, so there is nothing "
+                        "to draw; if a model made them it has diverged: train anew, lower --lr")
+    if columns is not None and columns < 1:
+        raise UserError(f"columns is {columns}: expected a whole number, 1 or more")
+    n, h, w, _ = images.shape
+    columns = min(n, columns or math.ceil(math.sqrt(n)))
+    rows = -(-n // columns)
+    page = np.full((rows * (h + gap) - gap, columns * (w + gap) - gap, 3), 255, np.uint8)
+    for i, image in enumerate(images):
+        top, left = i // columns * (h + gap), i % columns * (w + gap)
+        page[top:top + h, left:left + w] = np.rint(np.clip(image, 0, 1) * 255)
+    return page
+
+
+def enlarged(pixels, side=SIDE):
+    """Every pixel as a square of k × k, the longer side near ``side``: no smoothing blurs them."""
+    k = max(1, round(side / max(pixels.shape[:2])))
+    return pixels.repeat(k, axis=0).repeat(k, axis=1)
+
+
+def save_grid(images, path, columns=None):
+    """Writes images (N, H, W, C) in [0, 1] as one PNG, laid out by ``mosaic`` and enlarged.
+
+    Returns the path. UserError if they cannot be drawn or the file cannot be written.
+    """
+    from matplotlib.image import imsave
+
+    content = io.BytesIO()
+    imsave(content, enlarged(mosaic(images, columns)), format="png", metadata={"Software": None})
+    return store(content.getvalue(), path)
+
+
+def sheet(pixels, title, left=15, bottom=15):
+    """A figure of a mosaic, pixel for pixel, under its title; margins in pixels."""
+    from matplotlib.figure import Figure
+
+    pixels = enlarged(pixels)
+    height, width = pixels.shape[:2]
+    top = 20 + 26 * (1 + title.count("\n"))
+    size = left + max(width, SIDE) + 15, bottom + height + top
+    figure = Figure([s / DPI for s in size], dpi=DPI, facecolor="white")
+    show(place(figure, left, bottom, width, height), pixels)
+    figure.axes[0].set_title(title, fontsize=TITLE, loc="left")
+    return figure
+
+
+def rows_sheet(rows, title):
+    """A sheet with one labelled row for each item of ``rows`` (label → images, equally many)."""
+    count = len(next(iter(rows.values())))
+    figure = sheet(mosaic(np.concatenate(list(rows.values())), columns=count), title, left=230)
+    figure.axes[0].set_yticks(1 - (np.arange(len(rows)) + 0.5) / len(rows), list(rows))
+    return figure
+
+
+def place(figure, left, bottom, width, height):
+    """Axes in a rectangle given in pixels."""
+    w, h = figure.get_size_inches() * DPI
+    return figure.add_axes([left / w, bottom / h, width / w, height / h])
+
+
+def show(axes, pixels):
+    """Fills the axes with the picture; both coordinates run from 0 to 1, upwards and rightwards."""
+    axes.imshow(pixels, aspect="auto", extent=(0, 1, 0, 1))
+    axes.set(xticks=[], yticks=[])
+    axes.spines[:].set_visible(False)
+    axes.tick_params(length=0, labelsize=LABEL)
+
+
+def write(figure, path):
+    """Writes a figure as PNG; the same figure gives the same bytes. Returns the path."""
+    content = io.BytesIO()
+    figure.savefig(content, format="png", metadata={"Software": None})
+    return store(content.getvalue(), path)
+
+
+def store(content, path):
+    """Writes the bytes of a PNG, the folder included; UserError where that is not possible."""
+    path = Path(path)
+    if path.suffix.lower() != ".png":
+        raise UserError(f"cannot write a picture to {path}: expected a name that ends in .png")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UserError(f"cannot make the folder {path.parent}: {error.strerror}") from None
+    runs.write_atomically(path, content)
+    return path
