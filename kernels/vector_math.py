@@ -39,12 +39,12 @@ def exp_float32(x):
     series = series * r + E3
     series = series * r + E2
     series = series * r * r + r + ONE
-    # 2ⁿ in two factors, for n = 128 is not a float32 although the result still may be one.
+    # 2ⁿ in two factors, one after the other: 2¹²⁸ is no float32 although the result may be one.
     half_n = np.int32(n) >> 1
     rest_n = np.int32(n) - half_n
-    power = np.int32((half_n + 127) << 23).view(F) * np.int32((rest_n + 127) << 23).view(F)
-    y = series * power if x > EXP_SMALLEST else ZERO
-    y = y if x < EXP_LARGEST else INFINITY
+    power, rest = np.int32((half_n + 127) << 23).view(F), np.int32((rest_n + 127) << 23).view(F)
+    y = series * power * rest if x > EXP_SMALLEST else ZERO
+    y = y if x <= EXP_LARGEST else INFINITY
     return y if x == x else x                                    # NaN stays NaN
 
 

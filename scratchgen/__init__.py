@@ -42,7 +42,8 @@ globals().update(public_functions())
 
 # Imported at first use, so that ``import scratchgen`` stays quick.
 LAZY = {"nn": "nn", "optim": "optim", "data": "data", "models": "models", "train": "train",
-        "plots": "plots", "load": "train:load", "gradcheck": "gradcheck:gradcheck"}
+        "plots": "plots", "load": "train:load", "gradcheck": "gradient_check:gradcheck",
+        "GradientError": "gradient_check:GradientError"}
 
 
 def __getattr__(name):

@@ -22,12 +22,15 @@ def mosaic(images, columns=None, gap=1):
     """Images (N, H, W, C) in [0, 1], C 1 or 3, side by side: uint8 pixels (rows, columns, 3).
 
     Read row by row; ``columns`` None: about as many as rows; ``gap`` white pixels between. Values
-    beyond [0, 1] are clipped. UserError for other shapes and for NaN or infinity.
+    beyond [0, 1] are clipped. UserError for other shapes, other types, NaN and infinity.
     """
     images = np.asarray(images)
     if images.ndim != 4 or images.shape[3] not in (1, 3) or 0 in images.shape:
         raise UserError(f"images of shape {images.shape}: expected (N, H, W, C), none of them 0, "
                         "with C = 1 (grey) or 3 (red, green, blue)")
+    if images.dtype.kind != "f":
+        raise UserError(f"images of dtype {images.dtype}: expected floats in [0, 1]; divide uint8 "
+                        "images by 255")
     bad = np.count_nonzero(~np.isfinite(images).all(axis=(1, 2, 3)))
     if bad:
         raise UserError(f"{bad} of {len(images)} images hold NaN or infinity, so there is nothing "
@@ -81,6 +84,24 @@ def rows_sheet(rows, title):
     count = len(next(iter(rows.values())))
     figure = sheet(mosaic(np.concatenate(list(rows.values())), columns=count), title, left=230)
     figure.axes[0].set_yticks(1 - (np.arange(len(rows)) + 0.5) / len(rows), list(rows))
+    return figure
+
+
+def strip(panels, height=600, gap=60, top=92):
+    """One wide figure of mosaics of one height, each under its title and subtitle (in pixels)."""
+    from matplotlib.figure import Figure
+
+    widths = [round(height * pixels.shape[1] / pixels.shape[0]) for pixels, _, _ in panels]
+    size = sum(widths) + gap * (len(panels) + 1), gap // 2 + height + top
+    figure = Figure([s / DPI for s in size], dpi=DPI, facecolor="white")
+    left = gap
+    for (pixels, title, subtitle), width in zip(panels, widths, strict=True):
+        axes = place(figure, left, gap // 2, width, height)
+        show(axes, enlarged(pixels, 2 * height))
+        axes.set_title(subtitle, fontsize=LABEL + 3, loc="left", color="0.3")
+        figure.text(left / size[0], 1 - 14 / size[1], title, fontsize=TITLE + 3, va="top",
+                    weight="bold")
+        left += width + gap
     return figure
 
 

@@ -13,19 +13,7 @@ import numpy as np
 from . import data, runs
 from .backend import use_backend
 from .errors import UserError
-from .mosaic import (
-    DPI,
-    LABEL,
-    TITLE,
-    enlarged,
-    mosaic,
-    place,
-    rows_sheet,
-    save_grid,
-    sheet,
-    show,
-    write,
-)
+from .mosaic import DPI, LABEL, TITLE, mosaic, rows_sheet, save_grid, sheet, strip, write
 from .random import Streams
 from .train import dataset_of, load
 
@@ -65,27 +53,13 @@ def draw_run(path):
 
 def overview(run_paths, path):
     """One wide picture, a panel for each run: DAE triptych, VAE manifold, GAN samples."""
-    from matplotlib.figure import Figure
-
     if not run_paths:
         raise UserError("an overview of no runs: give at least one run folder")
     panels = []
     for model, test, backend in map(_trained, run_paths):
         with use_backend(backend):
             panels.append(_panel(model, test))
-    height, gap, top = 600, 60, 100                                          # pixels
-    widths = [round(height * pixels.shape[1] / pixels.shape[0]) for pixels, _, _ in panels]
-    size = sum(widths) + gap * (len(panels) + 1), gap // 2 + height + top
-    figure = Figure([s / DPI for s in size], dpi=DPI, facecolor="white")
-    left = gap
-    for (pixels, title, subtitle), width in zip(panels, widths, strict=True):
-        axes = place(figure, left, gap // 2, width, height)
-        show(axes, enlarged(pixels, 2 * height))
-        axes.set_title(subtitle, fontsize=LABEL + 3, loc="left", color="0.3")
-        figure.text(left / size[0], 1 - 14 / size[1], title, fontsize=TITLE + 4, va="top",
-                    weight="bold")
-        left += width + gap
-    return write(figure, path)
+    return write(strip(panels), path)
 
 
 def _trained(path):
@@ -137,10 +111,11 @@ def panels_of(model):
                 Panel("reconstruction: −E[ln p(x|z)]", {"reconstruction": ""}),
                 Panel("KL(q(z|x) ‖ N(0, I))", {"kl": ""})]
     g_level, g_name = ((-math.log(2), "−ln 2") if c.loss == "minimax" else (math.log(2), "ln 2"))
-    return [Panel("GAN: losses", {"loss": "D loss", "g_loss": "G loss"},
-                  levels={math.log(4): "ln 4", g_level: g_name}),
-            Panel("GAN: what D answers", {"d_real": "D(x)", "d_fake": "D(G(z))"},
-                  "mean probability of “real”", {0.5: "1/2"}, (0, 1))]
+    return [Panel("GAN: losses (dotted: at equilibrium)", {"loss": "D loss", "g_loss": "G loss"},
+                  levels={math.log(4): "D: ln 4", g_level: f"G: {g_name}"}),
+            Panel("GAN: what D answers (dotted: at equilibrium)",
+                  {"d_real": "D(x)", "d_fake": "D(G(z))"}, "mean probability of “real”",
+                  {0.5: "1/2"}, (0, 1))]
 
 
 def curves(model, history):
@@ -164,10 +139,9 @@ def _draw_panel(axes, panel, history):
         for part, colour, style in zip(("train", "test"), colours, ("-", "--"), strict=True):
             values = [line[f"{part}_{term}"] for line in history]
             axes.plot(epochs, values, style, marker=".", color=colour,
-                      label=f"{name} {part}: {values[-1]:.4g}".strip())
+                      label=f"{name} {part}: {values[-1]:#.4g}".strip())
     for level, name in panel.levels.items():
-        axes.axhline(level, color="0.5", linewidth=1, linestyle=":", zorder=0,
-                     label="equilibrium" if level == list(panel.levels)[-1] else None)
+        axes.axhline(level, color="0.5", linewidth=1, linestyle=":", zorder=0)
         axes.annotate(name, (1.01, level), xycoords=("axes fraction", "data"), va="center",
                       color="0.35", fontsize=LABEL)
     axes.set(ylim=panel.limits)
@@ -266,8 +240,8 @@ def embedding(model, test):
     axes.scatter(*points.T, s=5, c=palette(which), alpha=0.7, linewidths=0)
     for i, label in enumerate(classes[:20]):         # more names would hide the points
         axes.scatter([], [], s=30, color=palette(i), label=str(label))
-        axes.text(*np.median(points[which == i], axis=0), str(label), fontsize=TITLE, va="center",
-                  weight="bold", ha="center", bbox={"boxstyle": "circle,pad=0.15", "fc": "white",
+        axes.text(*np.median(points[which == i], axis=0), str(label), fontsize=LABEL, va="center",
+                  weight="bold", ha="center", bbox={"boxstyle": "circle,pad=0.1", "fc": "white",
                                                     "ec": palette(i)})
     if model.kind == "vae" and codes.shape[1] > 1:
         _prior_contours(axes)
@@ -307,8 +281,8 @@ def _prior_contours(axes):
 
     for radius in (1, 2, 3):
         axes.add_patch(Circle((0, 0), radius, fill=False, edgecolor="0.2", linewidth=0.9))
-        axes.text(0, -radius, f"{radius}σ", ha="center", va="center", fontsize=LABEL,
-                  bbox={"fc": "white", "ec": "none", "alpha": 0.8, "pad": 1})
+        axes.text(radius * 0.5**0.5, -radius * 0.5**0.5, f"{radius}σ", ha="center", va="center",
+                  fontsize=LABEL, zorder=2.5, bbox={"fc": "white", "ec": "none", "pad": 1})
 
 
 PICTURES = {

@@ -1,0 +1,96 @@
+"""What a GAN on a known density can be held to: D*, the value of the game, divergences, modes.
+
+Sources: I. Goodfellow et al., "Generative adversarial nets" (2014), section 4; A. Srivastava et
+al., "VEEGAN" (2017) and Z. Lin et al., "PacGAN" (2018), section 4.1, for the mode counts.
+"""
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+
+from ..errors import UserError
+from .quadrature import integrate
+
+HIGH_QUALITY = 3  # std from the nearest centre
+
+
+def optimal_discriminator(p, q):
+    """The function x ↦ logit D*(x) = ln p(x) − ln q(x), for data p and generator q (Mixtures)."""
+    if p.dimensions != q.dimensions:
+        raise UserError(f"the densities have {p.dimensions} and {q.dimensions} dimensions: "
+                        "expected the same")
+    return lambda x: p.log_density(x) - q.log_density(x)
+
+
+def jensen_shannon(p, q):
+    """JSD(p, q) = ½ KL(p ‖ m) + ½ KL(q ‖ m) with m = (p + q)/2, in nats: 0 to ln 2.
+
+    By quadrature in 1 or 2 dimensions; UserError if the grid does not hold the whole mass.
+    """
+    def integrand(x, log_p, log_q):
+        logit = log_p - log_q
+        # ln(p/m) = ln 2 − ln(1 + e^−logit): exactly 0 where p = q
+        return 0.5 * (np.exp(log_p) * (math.log(2) - np.logaddexp(0, -logit))
+                      + np.exp(log_q) * (math.log(2) - np.logaddexp(0, logit)))
+
+    return min(max(float(integrate([p, q], integrand)[0]), 0.0), math.log(2))
+
+
+def value_of_game(p, q):
+    """V(D*) = E_p ln D* + E_q ln(1 − D*) = −ln 4 + 2 JSD(p, q), in nats.
+
+    Its negative is the discriminator's least loss, the sum of both cross-entropies.
+    """
+    return -math.log(4) + 2 * jensen_shannon(p, q)
+
+
+def bayes_accuracy(p, q):
+    """The largest share of points that any classifier assigns rightly to p or q: ½ ∫ max(p, q).
+
+    The integrand has kinks where p = q, so its error is about 10⁻⁵ in 1-D and 10⁻³ in 2-D.
+    """
+    accuracy = integrate([p, q], lambda x, *logs: 0.5 * np.exp(np.maximum(*logs)))[0]
+    return min(max(float(accuracy), 0.5), 1.0)
+
+
+@dataclass(frozen=True)
+class ModeReport:
+    """How well samples cover the modes of a mixture."""
+
+    modes: int  # of the mixture
+    captured: int  # modes that are the nearest one of at least one high-quality sample
+    high_quality: float  # share of samples within 3 std of the nearest centre
+    reverse_kl: float  # nats, of the high-quality samples' histogram from the mixture's weights
+    counts: tuple  # high-quality samples of each mode
+
+
+def mode_report(samples, mixture):
+    """The ModeReport of samples (N, D).
+
+    Even perfect samples have some outside: in 2-D the share of high quality is 1 − e^(−9/2) =
+    98.89 % where modes lie far apart. Ring and grid have equal weights, so their histogram is held
+    against the uniform one, as published; over n high-quality samples a perfect generator's
+    reverse KL is (K − 1)/(2n) on average. It is NaN if no sample is of high quality.
+    """
+    x = mixture._points(samples)
+    if len(x) == 0:
+        raise UserError("there are no samples to look for modes in: expected at least one")
+    k = len(mixture.weights)
+    nearest, distance = _nearest(x, mixture.modes)
+    good = distance < HIGH_QUALITY * mixture.std[nearest]
+    counts = np.bincount(nearest[good], minlength=k)
+    share = counts[counts > 0] / max(counts.sum(), 1)
+    reverse_kl = float(np.sum(share * np.log(share / mixture.weights[counts > 0])))
+    return ModeReport(k, int((counts > 0).sum()), float(good.mean()),
+                      reverse_kl if good.any() else math.nan, tuple(int(n) for n in counts))
+
+
+def _nearest(x, centres):
+    """``(index, distance)`` of the centre nearest to each point, (N,)."""
+    index, least = np.zeros(len(x), np.int64), np.full(len(x), np.inf)
+    for k, centre in enumerate(centres):  # one centre at a time: memory of N, not of N·K
+        distance = np.sqrt(np.sum((x - centre) ** 2, axis=1))
+        index[distance < least] = k
+        least = np.minimum(least, distance)
+    return index, least

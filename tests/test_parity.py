@@ -1,0 +1,331 @@
+"""Every version of every kernel against its NumPy version, over ragged shapes, in both precisions.
+
+A kernel without cases, a version with another signature, or a missing version without a reason
+fails a test here.
+"""
+
+import importlib
+import inspect
+import os
+import pathlib
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+from scratchgen.kernels import compiler
+
+import scratchgen as sg
+from scratchgen.backend import BACKENDS, kernels
+
+ROOT = pathlib.Path(__file__).parents[1]
+LATER = "cuda"                        # its versions come in a later release
+SERVICES = {"compiler", "vector_math"}
+FAMILIES = [path.stem for path in sorted((ROOT / "kernels").glob("*.py"))
+            if path.stem not in SERVICES]
+
+
+def module(family):
+    return importlib.import_module(f"scratchgen.kernels.{family}")
+
+
+def versions(family):
+    """{kernel: {backend: function}} of a file."""
+    found = {}
+    for name, value in vars(module(family)).items():
+        stem, _, suffix = name.rpartition("_")
+        if suffix in BACKENDS and callable(value):
+            found.setdefault(stem, {})[suffix] = value
+    return found
+
+
+KERNELS = [(family, kernel) for family in FAMILIES for kernel in versions(family)]
+every_kernel = pytest.mark.parametrize("family, kernel", KERNELS,
+                                       ids=[f"{f}.{k}" for f, k in KERNELS])
+
+# --- arguments: ragged on purpose (blocks are of 16, 64 and 128), size 1, empty ------------------
+
+MATRICES = [(0, 3), (1, 1), (5, 0), (2, 7), (16, 64), (17, 65), (129, 3), (33, 130), (300, 61)]
+VECTORS = [0, 1, 7, 64, 1001]
+# (N, H, W, C), kernel, stride, padding, dilation
+IMAGES = [((2, 7, 9, 3), (4, 5), (3, 2), (2, 1), (1, 1)), ((3, 8, 10, 2), (3, 2), (2, 3), (1, 1),
+          (1, 1)), ((1, 1, 1, 1), (1, 1), (1, 1), (0, 0), (1, 1)), ((0, 6, 5, 2), (3, 4), (2, 1),
+          (1, 0), (1, 1)), ((2, 5, 11, 33), (2, 3), (1, 2), (0, 1), (1, 1))]
+DILATED = IMAGES + [((2, 9, 11, 3), (3, 2), (2, 1), (2, 3), (3, 4))]
+
+
+def out_size(shape, kernel, stride, padding, dilation):
+    return tuple((n + 2 * p - d * (k - 1) - 1) // s + 1 for n, k, s, p, d in zip(
+        shape[1:3], kernel, stride, padding, dilation, strict=True))
+
+
+def activations(rng, dtype):
+    for code in range(7):
+        for shape in MATRICES if code == 5 else MATRICES[:6]:
+            yield rng.normal(size=shape).astype(dtype), code
+
+
+def bias_activation(rng, dtype):
+    for y, code in activations(rng, dtype):
+        yield y, rng.normal(size=y.shape[1]).astype(dtype), code
+
+
+def activation_backward(rng, dtype):
+    for y, code in activations(rng, dtype):
+        y[y < 0] *= dtype(0.5)        # as an output of elu, sigmoid, tanh: above −1
+        dy = rng.normal(size=y.shape).astype(dtype)
+        yield dy, np.tanh(y), code, np.empty_like(y), np.empty(y.shape[1], dtype)
+
+
+def losses(rng, dtype):
+    for shape in MATRICES:
+        logits = (10 * rng.normal(size=shape)).astype(dtype)
+        yield logits, rng.random(shape).astype(dtype), np.empty(shape, dtype)
+
+
+def bce_total(rng, dtype):
+    for logits, target, slope in losses(rng, dtype):
+        yield logits, target, slope, np.empty((-(-len(logits) // 16), logits.shape[1]), dtype)
+
+
+def bce_elements(rng, dtype):
+    for logits, target, slope in losses(rng, dtype):
+        yield logits, target, slope, np.empty_like(logits)
+
+
+def philox_bits(rng, dtype):
+    for n in VECTORS:
+        for seed, stream, counter in [(0, 0, 0), (2**64 - 1, 2**63 + 5, 2**64 - 3), (7, 9, 2**32)]:
+            yield np.uint64(seed), np.uint64(stream), np.uint64(counter), np.empty(n, np.uint32)
+
+
+def philox_law(rng, dtype):
+    for n in VECTORS:
+        yield rng.integers(0, 2**32, n + n % 2, dtype=np.uint32), np.empty(n, np.float32)
+    yield np.uint32([0, 0, 2**32 - 1, 2**32 - 1, 255, 2**31]), np.empty(6, np.float32)
+
+
+def im2col(rng, dtype):
+    for shape, kernel, stride, padding, dilation in DILATED:
+        out = out_size(shape, kernel, stride, padding, dilation)
+        yield (rng.normal(size=shape).astype(dtype), stride, padding, dilation,
+               np.empty((shape[0], *out, *kernel, shape[3]), dtype))
+
+
+def col2im(rng, dtype):
+    for x, stride, padding, dilation, columns in im2col(rng, dtype):
+        yield rng.normal(size=columns.shape).astype(dtype), stride, padding, dilation, x
+
+
+def pooled(rng, dtype):
+    for shape, kernel, stride, padding, dilation in IMAGES:
+        out = (shape[0], *out_size(shape, kernel, stride, padding, dilation), shape[3])
+        x = rng.integers(-3, 3, shape).astype(dtype)             # ties
+        yield x, kernel, stride, padding, rng.normal(size=out).astype(dtype)
+
+
+def max_forward(rng, dtype):
+    for *arguments, y in pooled(rng, dtype):
+        yield *arguments, y, np.empty(y.shape, np.int32)
+
+
+def max_backward(rng, dtype):
+    for x, kernel, stride, padding, dy in pooled(rng, dtype):
+        tap = np.empty(dy.shape, np.int32)
+        module("pool").max_forward_numpy(x, kernel, stride, padding, dy.copy(), tap)
+        yield dy, tap, kernel, stride, padding, x
+
+
+def average_backward(rng, dtype):
+    for x, kernel, stride, padding, dy in pooled(rng, dtype):
+        yield dy, kernel, stride, padding, x
+
+
+def columns(rng, dtype, count):
+    """(x (M, C), then ``count`` arrays (C,)); the values of the latter are positive."""
+    for shape in MATRICES[1:2] + MATRICES[3:]:
+        yield (rng.normal(size=shape).astype(dtype) + 3,
+               *(rng.uniform(0.5, 2, shape[1]).astype(dtype) for _ in range(count)))
+
+
+def statistics(rng, dtype):
+    yield from columns(rng, dtype, 2)
+
+
+def normalize(rng, dtype):
+    for x, *rest in columns(rng, dtype, 4):
+        yield x, *rest, np.empty_like(x)
+
+
+def backward_parameters(rng, dtype):
+    for x, *rest in columns(rng, dtype, 4):
+        yield rng.normal(size=x.shape).astype(dtype), x, *rest
+
+
+def backward_x(rng, dtype):
+    for x, *rest in columns(rng, dtype, 5):
+        yield rng.normal(size=x.shape).astype(dtype), x, *rest, np.empty_like(x)
+
+
+def optimiser(count, options):
+    """p, g, then state that is positive, then numbers in the arrays' precision."""
+    def arguments(rng, dtype):
+        for n in VECTORS:
+            for numbers in options:
+                yield (rng.normal(size=n).astype(dtype), rng.normal(size=n).astype(dtype),
+                       *(rng.uniform(0.1, 1, n).astype(dtype) for _ in range(count)),
+                       *(v if isinstance(v, bool) else dtype(v) for v in numbers))
+    return arguments
+
+
+CASES = {
+    ("dense", "bias_activation"): bias_activation,
+    ("dense", "activation_backward"): activation_backward,
+    ("bce", "total"): bce_total, ("bce", "elements"): bce_elements,
+    ("philox", "bits"): philox_bits, ("philox", "uniform"): philox_law,
+    ("philox", "normal"): philox_law,
+    ("conv2d", "im2col"): im2col, ("conv2d", "col2im"): col2im,
+    ("pool", "max_forward"): max_forward, ("pool", "max_backward"): max_backward,
+    ("pool", "average_forward"): pooled, ("pool", "average_backward"): average_backward,
+    ("batch_norm", "statistics"): statistics, ("batch_norm", "normalize"): normalize,
+    ("batch_norm", "backward_parameters"): backward_parameters,
+    ("batch_norm", "backward_x"): backward_x,
+    ("optimizer", "sgd"): optimiser(1, [(0.1, 0.9, nesterov, 0.01) for nesterov in (True, False)]
+                                    + [(0.1, 0.0, False, 0.0)]),
+    ("optimizer", "adagrad"): optimiser(1, [(0.1, 1e-8, 0.01)]),
+    ("optimizer", "rmsprop"): optimiser(1, [(0.1, 0.9, 0.1, 1e-8, 0.01)]),
+    ("optimizer", "adam"): optimiser(2, [(0.1, 0.9, 0.1, 0.99, 0.01, 0.2, 1e-8, 0.01, 0.9)]),
+}
+PRECISIONS = {np.float32: 3e-6, np.float64: 1e-13}     # relative to the largest element
+EXACT = {"philox", "conv2d.im2col", "pool.max_forward"}          # bit-equal: they only choose
+
+
+def copies(arguments):
+    return [a.copy() if isinstance(a, np.ndarray) else a for a in arguments]
+
+
+def test_every_kernel_has_cases_and_every_case_a_kernel():
+    assert set(CASES) == set(KERNELS) and len(KERNELS) >= 7
+
+
+@every_kernel
+def test_versions_agree(family, kernel):
+    reference = versions(family)[kernel].pop("numpy")
+    for dtype, tolerance in PRECISIONS.items():
+        count = 0
+        for arguments in CASES[family, kernel](np.random.default_rng(1), dtype):
+            expected = copies(arguments)
+            reference(*expected)
+            for version in [v for b, v in versions(family)[kernel].items() if b != "numpy"]:
+                found = copies(arguments)
+                version(*found)
+                for a, b in zip(found, expected, strict=True):
+                    if isinstance(a, np.ndarray):
+                        compare(a, b, 0 if {family, f"{family}.{kernel}"} & EXACT else tolerance)
+                count += 1
+        assert count >= 4
+
+
+def compare(a, b, tolerance):
+    """Equal within ``tolerance`` of the largest element; NaN fails."""
+    assert a.dtype == b.dtype and a.shape == b.shape
+    if a.size:
+        assert np.max(np.abs(a.astype(np.float64) - b)) <= tolerance * max(1, np.max(np.abs(b)))
+
+
+@every_kernel
+def test_versions_have_one_signature(family, kernel):
+    signatures = {tuple(inspect.signature(v).parameters) for v in versions(family)[kernel].values()}
+    assert len(signatures) == 1
+
+
+@every_kernel
+def test_a_missing_version_has_a_reason(family, kernel):
+    missing = set(BACKENDS) - {LATER} - set(versions(family)[kernel])
+    reasons = getattr(module(family), "MISSING", {})
+    assert all(len(reasons.get(f"{kernel}_{backend}", "")) > 10 for backend in missing)
+    assert "numpy" not in missing
+
+
+def test_a_missing_version_is_an_error_that_lists_the_others(monkeypatch):
+    monkeypatch.delattr(module("dense"), "bias_activation_numba")
+    with sg.use_backend("numba"), pytest.raises(NotImplementedError, match="'numba'.*numpy"):
+        kernels("dense").bias_activation  # noqa: B018  (the look-up itself)
+
+
+def test_backends_are_chosen_and_restored():
+    before = sg.backend()
+    with sg.use_backend("numpy"):
+        assert sg.backend() == "numpy"
+        assert kernels("dense").bias_activation is module("dense").bias_activation_numpy
+        with sg.use_backend("numba"):
+            assert sg.backend() == "numba"
+        assert sg.backend() == "numpy"
+    assert sg.backend() == before
+    with pytest.raises(sg.UserError, match="did you mean 'numba'"):
+        sg.use_backend("nunba")
+    with pytest.raises(sg.UserError, match="'cuda' is not part of this version"):
+        sg.use_backend("cuda")
+    assert sg.backend() == before
+
+
+def test_numbers_from_the_generator_are_the_same_bits():
+    for draw in (lambda s: s.bits(1003), lambda s: s.uniform((7, 11)), lambda s: s.normal((5, 3)),
+                 lambda s: s.permutation(101)):
+        with sg.use_backend("numpy"):
+            expected = draw(sg.Stream(3, "both"))
+        with sg.use_backend("numba"):
+            assert draw(sg.Stream(3, "both")).tobytes() == expected.tobytes()
+
+
+# --- threads -------------------------------------------------------------------------------------
+
+def differing_kernels():
+    """Run with two threads at hand: kernels whose bits depend on their number, or on the run."""
+    import numba
+    assert numba.config.NUMBA_NUM_THREADS == 2
+    parallel = 0
+    for family, kernel in KERNELS:
+        version = versions(family)[kernel].get("numba")
+        if version is None or not version.parallel:
+            continue
+        parallel += 1
+        every = list(CASES[family, kernel](np.random.default_rng(1), np.float32))
+        largest = sorted(every, key=lambda case: sum(np.size(a) for a in case))[-3:]
+        for arguments in largest:
+            results = set()
+            for threads in (1, 2, 2):
+                numba.set_num_threads(threads)
+                found = copies(arguments)
+                version.dispatcher(parallel=True)(*found)
+                results.add(b"".join(a.tobytes() for a in found if isinstance(a, np.ndarray)))
+            found = copies(arguments)
+            version.dispatcher()(*found)
+            results.add(b"".join(a.tobytes() for a in found if isinstance(a, np.ndarray)))
+            if len(results) != 1:
+                yield f"{family}.{kernel}"
+    print(parallel, "parallel kernels")
+
+
+@pytest.mark.slow
+def test_one_and_two_threads_give_the_same_bits():
+    code = "import test_parity as t; print('differing:', list(t.differing_kernels()))"
+    environment = {**os.environ, "NUMBA_NUM_THREADS": "2", "PYTHONPATH": os.pathsep.join(
+        [str(ROOT), str(ROOT / "tests"), os.environ.get("PYTHONPATH", "")])}
+    done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True,
+                          text=True, timeout=300)
+    assert done.returncode == 0, done.stderr
+    lines = done.stdout.splitlines()
+    assert lines[-1] == "differing: []"
+    assert int(lines[-2].split()[0]) >= 5
+
+
+def test_small_arrays_do_not_wake_threads(monkeypatch):
+    chosen = []
+    kernel = module("bce").elements_numba
+    monkeypatch.setattr(compiler, "THREADS", 2)
+    monkeypatch.setattr(kernel, "dispatcher", lambda parallel=False: lambda *a: chosen.append(
+        parallel))
+    for n in (compiler.WORTH_WAKING_THREADS - 1, compiler.WORTH_WAKING_THREADS):
+        kernel.launcher()(np.zeros(n, np.float32))
+    assert chosen == [False, True]
