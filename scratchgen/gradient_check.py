@@ -216,7 +216,7 @@ class CentralLine:
         roundings = [16 * EPSILON * abs(self.at(h)) / (h * self.scale) for h in STEPS]
         if self.has_kink(gradient, roundings[-1]):
             return best, "KINK"
-        # Settled: two steps agree far better, rounding included, than either does with the gradient.
+        # Settled: two steps agree, rounding included, far better than with the gradient.
         settled = any(abs(q - finer) + r < 0.1 * abs(gradient - q) for (q, finer), r in zip(
             itertools.pairwise(quotients), roundings, strict=False))
         drowned = any(abs(gradient - q) <= r for q, r in zip(quotients, roundings, strict=True))

@@ -8,7 +8,7 @@ import math
 
 import numpy as np
 
-from .backend import kernels
+from .backend import kernels, reuse_freed_memory
 from .errors import UserError, unknown
 
 optimizer_kernels = kernels("optimizer")
@@ -25,6 +25,7 @@ class Optimiser:
         if not weight_decay >= 0:
             raise UserError(f"the weight decay is {weight_decay}; give a number that is not "
                             "negative")
+        reuse_freed_memory()
         self.network, self.lr, self.schedule = network, lr, schedule
         self.weight_decay, self.steps = weight_decay, 0
         self.parameters = network.parameters()

@@ -27,12 +27,13 @@ class Stream:
     """
 
     def __init__(self, seed, name, counter=0):
-        for what, value in (("seed", seed), ("counter", counter)):
+        for what, value in (("seed", seed), ("counter", counter),
+                            ("name", 0 if isinstance(name, str) else name)):
             if not isinstance(value, (int, np.integer)) or not 0 <= value < 2**64:
                 raise UserError(f"{what} {value!r} is not a whole number from 0 to 2^64 - 1; "
                                 f"give one, for example {what}=0")
         self.seed, self.name, self.counter = int(seed), name, int(counter)
-        self.number = name if isinstance(name, int) else number_of(name)
+        self.number = number_of(name) if isinstance(name, str) else int(name)
 
     def bits(self, n):
         """n random 32-bit words, uint32 (n,)."""

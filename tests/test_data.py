@@ -809,7 +809,7 @@ def test_the_loader_leaves_its_images_alone_and_gives_new_arrays(mini):
         ({"binarize": "dynamical"}, "unknown binarisation 'dynamical': did you mean 'dynamic'"),
         ({"seed": -1}, "seed -1"),
         ({"labels": np.arange(22)}, "one integer label per image"),
-        ({"images": np.zeros((23, 5, 3, 2), np.float32)}, "expected uint8"),
+        ({"images": np.zeros((23, 5, 3, 2), np.float64)}, "expected uint8"),
         ({"images": np.zeros((23, 30), np.uint8)}, r"expected uint8 and \(N, H, W, C\)"),
     ],
 )

@@ -114,6 +114,7 @@ def test_an_error_is_not_excused_by_rounding_at_the_smallest_step(monkeypatch):
     assert verdicts(report) == ["WRONG", "WRONG"]
 
 
+@pytest.mark.filterwarnings("ignore::RuntimeWarning")
 def test_nan_fails(monkeypatch):
     report = sg.gradcheck(np.sqrt, np.array([0.0, 1.0]), raise_error=False)
     assert verdicts(report) == ["WRONG", "OK"]

@@ -9,6 +9,7 @@ from scratchgen.kernels.compiler import compile_ufunc
 
 # measured over the whole range, rounded up; tests/test_vector_math.py holds them to it
 LARGEST_ERROR = {"exp": 1, "log": 2, "log1p": 3, "expm1": 4, "tanh": 3}
+pytestmark = pytest.mark.filterwarnings("ignore::RuntimeWarning")       # the edges are tested
 TINY = float(np.finfo(np.float32).tiny)
 
 

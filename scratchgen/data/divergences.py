@@ -73,7 +73,7 @@ def mode_report(samples, mixture):
     against the uniform one, as published; over n high-quality samples a perfect generator's
     reverse KL is (K − 1)/(2n) on average. It is NaN if no sample is of high quality.
     """
-    x = mixture._points(samples)
+    x = mixture.as_points(samples)
     if len(x) == 0:
         raise UserError("there are no samples to look for modes in: expected at least one")
     k = len(mixture.weights)

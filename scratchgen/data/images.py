@@ -1,4 +1,4 @@
-"""Image sets in memory: the Dataset, loading it by name, and checking its files."""
+"""Image sets in memory: the Dataset, loading data by name or path, and checking its files."""
 
 from dataclasses import dataclass
 from numbers import Integral
@@ -6,17 +6,20 @@ from typing import NamedTuple
 
 import numpy as np
 
-from ..errors import UserError
-from . import idx
-from .catalogue import ROLES, image_set, names
+from ..errors import UserError, unknown
+from . import idx, own_images
+from .catalogue import ROLES, SETS, image_set, names
+from .densities import DENSITIES
 from .folders import locate, owner_of, roots
+from .points import Part, points_named
 
 
 @dataclass(frozen=True, eq=False, repr=False)
 class Dataset:
-    """Images uint8 (N, H, W, C) and labels (N,), for training and for testing; all read-only.
+    """Images (N, H, W, C) and labels (N,), for training and for testing; all read-only.
 
-    Raises UserError if dtypes, shapes or numbers of images and labels do not fit together.
+    Images are uint8, or float32 in [0, 1] if the user's own file holds floats. Raises UserError if
+    dtypes, shapes or numbers of images and labels do not fit together.
     """
 
     name: str
@@ -43,6 +46,18 @@ class Dataset:
         """(H, W, C) of one image."""
         return self.train_images.shape[1:]
 
+    item_shape = image_shape  # Points have this one too
+
+    @property
+    def train(self):
+        """(items, labels) to train on, as a Loader takes them."""
+        return Part(self.train_images, self.train_labels)
+
+    @property
+    def test(self):
+        """(items, labels) to test on."""
+        return Part(self.test_images, self.test_labels)
+
     def __repr__(self):
         size = "×".join(str(n) for n in self.image_shape)
         train, test = len(self.train_images), len(self.test_images)
@@ -50,12 +65,21 @@ class Dataset:
 
 
 def check_pair(images, labels, what):
-    """UserError unless ``images`` are uint8 (N, H, W, C), N ≥ 1, with integer labels (N,)."""
+    """UserError unless ``images`` are (N, H, W, C), N ≥ 1, with integer labels (N,).
+
+    They must be uint8, or float32 in [0, 1].
+    """
     images, labels = np.asanyarray(images), np.asanyarray(labels)
-    if images.dtype != np.uint8 or images.ndim != 4 or images.size == 0:
+    if images.dtype not in (np.uint8, np.float32) or images.ndim != 4 or images.size == 0:
         raise UserError(
             f"the {what} has images of dtype {images.dtype} and shape {images.shape}: "
-            "expected uint8 and (N, H, W, C) with at least one image"
+            "expected uint8 and (N, H, W, C) with at least one image, or float32 in [0, 1]"
+        )
+    # A NaN makes both ends of the range NaN, and the comparison false.
+    if images.dtype == np.float32 and not (images.min() >= 0 and images.max() <= 1):
+        raise UserError(
+            f"the {what} has float images with values from {images.min()} to {images.max()}: "
+            "expected [0, 1]; divide by the largest possible value"
         )
     if labels.shape != images.shape[:1] or labels.dtype.kind not in "iu":
         raise UserError(
@@ -65,29 +89,39 @@ def check_pair(images, labels, what):
 
 
 def load(name, data_dir=None, limit=None):
-    """The Dataset ``name``; see ``names()``.
+    """The Dataset or Points called ``name``: an image set, a density, or a path to own images.
 
-    ``limit``: at most this many images, the first ones, in the training and in the test set.
-    ``data_dir``: the folder to look in first; ``mnist-mini`` is embedded and needs none.
-    The content of every file is checked, so what is returned is the published set, bit for bit.
+    Image sets: see ``names()``; the content of every file is checked, so what is returned is the
+    published set, bit for bit. Densities ("ring", …): Points, see ``points_named``. Own images: the
+    path of a .npy or .npz file or of a folder, see ``own_images.read``; a set's name comes first,
+    so a folder called mnist is named by ./mnist.
+    ``limit``: at most this many items, the first ones, in the training and in the test set.
+    ``data_dir``: the folder to look for an image set in first; ``mnist-mini`` is embedded.
     Raises UserError for an unknown name, a bad limit, and files that are missing or wrong.
     """
-    spec = image_set(name)
     if limit is not None and (not isinstance(limit, Integral) or isinstance(limit, bool)):
         raise UserError(f"limit is {limit!r}: expected a whole number of images, 1 or more")
     if limit is not None and limit < 1:
         raise UserError(f"limit is {limit}: expected at least 1 image")
-    files = locate(name, data_dir)
-    arrays = {role: _read_checked(files[role], role, spec) for role in ROLES}
+    if isinstance(name, str) and name in SETS:
+        arrays = _published(name, data_dir)
+    elif isinstance(name, str) and name in DENSITIES:
+        return points_named(name, limit)
+    elif own_images.is_path(name):
+        arrays = own_images.read(name, limit)
+    else:
+        nearest = unknown("data set", name, [*SETS, *DENSITIES])
+        raise UserError(f"{nearest}, or the path of a .npy or .npz file or a folder of PNG files")
     if limit is not None:  # a copy, so that the rest of the set does not stay in memory
-        arrays = {role: array[:limit].copy() for role, array in arrays.items()}
-    return Dataset(
-        name=name,
-        train_images=arrays["train-images"][..., None],
-        train_labels=arrays["train-labels"],
-        test_images=arrays["t10k-images"][..., None],
-        test_labels=arrays["t10k-labels"],
-    )
+        arrays = [array[:limit].copy() for array in arrays]
+    return Dataset(str(name), *arrays)
+
+
+def _published(name, data_dir):
+    """Images and labels of the set ``name``, to train and to test."""
+    spec, files = image_set(name), locate(name, data_dir)
+    arrays = [_read_checked(files[role], role, spec) for role in ROLES]
+    return [array[..., None] if array.ndim == 3 else array for array in arrays]
 
 
 def _read_checked(path, role, spec):

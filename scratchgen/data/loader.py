@@ -1,4 +1,7 @@
-"""Batches of images: shuffled, scaled to [0, 1], binarised; a pure function of seed and epoch."""
+"""Batches of images: shuffled, scaled to [0, 1], binarised; a pure function of seed and epoch.
+
+Points (N, D) come in batches too, as they are.
+"""
 
 import math
 from numbers import Integral
@@ -8,18 +11,21 @@ import numpy as np
 from ..errors import UserError, unknown
 from ..random import WORDS_A_BLOCK, Stream
 from .images import check_pair
+from .points import are_points, check_points
 
 BINARIZATIONS = ("none", "threshold", "static", "dynamic")
 STATIC_CHUNK = 1024  # images per draw of the static binarisation; bounds its memory
 
 
 def scale(images):
-    """uint8 images as float32 in [0, 1]: v/255.
+    """uint8 images as float32 in [0, 1]: v/255; float32 ones, there already, as they are.
 
     A division, not a multiplication by float32(1/255): both turn 255 into exactly 1.0, but the
     product is off by one unit in the last place for 126 of the 256 grey values, the quotient is
     the float32 nearest to v/255 for all of them, and the time is the same.
     """
+    if images.dtype == np.float32:
+        return images
     return np.divide(images, np.float32(255), dtype=np.float32)
 
 
@@ -61,17 +67,22 @@ def _blocks_per_image(shape):
 class Loader:
     """Batches of a set of images, in an order and with draws that depend on (seed, epoch) alone.
 
-    images uint8 (N, H, W, C); labels int (N,); ``batch_size`` images per batch, fewer in the last
-    one unless ``drop_last``; ``binarize`` as in the function of that name. Raises UserError for
-    values out of range and arrays that do not fit.
+    images (N, H, W, C), uint8 or float32 in [0, 1], or points (N, D), float32 of any size, which
+    are neither scaled nor binarised; labels int (N,); ``batch_size`` images per batch, fewer in
+    the last one unless ``drop_last``; ``binarize`` as in the function of that name. Raises
+    UserError for values out of range and arrays that do not fit.
     """
 
     def __init__(
         self, images, labels, batch_size, seed, shuffle=True, drop_last=False, binarize="none"
     ):
-        check_pair(images, labels, "loader")
+        points = are_points(images)
+        (check_points if points else check_pair)(images, labels, "loader")
         if binarize not in BINARIZATIONS:
             raise unknown("binarisation", binarize, BINARIZATIONS)
+        if points and binarize != "none":
+            raise UserError(f"binarize is {binarize!r} and the data are points: expected 'none', "
+                            "as only images can be binarised")
         batch_size = _whole("batch_size", batch_size, at_least=1)
         if drop_last and batch_size > len(images):
             raise UserError(
@@ -101,8 +112,8 @@ class Loader:
     def batches(self, epoch, start=0):
         """Yields (x, labels): float32 (B, H, W, C) in [0, 1] and (B,), from batch ``start`` on.
 
-        Epoch and start determine every value: a run that was interrupted after ``start`` batches
-        goes on with exactly those that were left. Each x is a new array.
+        Points come as (B, D). Epoch and start determine every value: a run that was interrupted
+        after ``start`` batches goes on with exactly those that were left. Each x is a new array.
         """
         order = self.order(epoch)
         start = _whole("start", start, at_least=0)
@@ -128,7 +139,7 @@ class Loader:
 
 def _drawn_once(images, seed):
     """uint8 images of 0 and 255, drawn by ``seed`` and the index of each image."""
-    drawn = np.empty_like(images)
+    drawn = np.empty(images.shape, np.uint8)
     stream = Stream(seed, "binarize/static")
     for first in range(0, len(images), STATIC_CHUNK):
         chunk = slice(first, first + STATIC_CHUNK)

@@ -1,0 +1,135 @@
+"""The user's own images: an .npy or .npz file, or a folder of PNG files, of any size."""
+
+import os
+from pathlib import Path
+
+import numpy as np
+
+from ..errors import UserError, unknown
+from . import npy, png
+
+# The names of the arrays in an .npz file: training images and labels, test images and labels.
+SPELLINGS = (("images", "labels", "test_images", "test_labels"),
+             ("x_train", "y_train", "x_test", "y_test"))
+
+
+def is_path(name):
+    """Whether ``name`` means a file or folder, rather than being a misspelt name of a set."""
+    if isinstance(name, os.PathLike):
+        return True
+    return isinstance(name, str) and (
+        name.lower().endswith((".npy", ".npz", ".png")) or "/" in name or os.sep in name
+        or os.path.exists(name))
+
+
+def read(path, limit=None):
+    """[training images, labels, test images, labels] of the file or folder ``path``.
+
+    Images are (N, H, W, C) with C 1 or 3: uint8, or float32 in [0, 1] if the file holds floats.
+
+    - .npy: (N, H, W) or (N, H, W, C).
+    - .npz: arrays ``images`` and, if there are, ``labels``, ``test_images``, ``test_labels``; or
+      ``x_train``, ``y_train``, ``x_test``, ``y_test``.
+    - a folder: PNG files of one size, or one sub-folder of them for each class, whose labels are
+      0, 1, … in the order of their names; or sub-folders ``train`` and ``test`` of either kind.
+
+    Without a test part, the last tenth, at least one image, is the test set; of a folder with
+    classes, the last tenth of each class, and its images come in turn, one of each class, so that
+    the first ``limit`` are of all. (Shuffle an array that is sorted by class before saving it.)
+    Without labels, all are 0. ``limit``: of a folder, read no more than this many for each part.
+    Raises UserError, one sentence that names the file, for everything that is not as described.
+    """
+    path = Path(path).expanduser()
+    suffix = path.suffix.lower()
+    if os.path.isdir(path):
+        return png.read_folder(path, limit)
+    if suffix == ".npy":
+        return _split(_images(npy.read(path), path), None, path)
+    if suffix == ".npz":
+        return _from_archive(path)
+    if not os.path.exists(path):
+        raise UserError(f"there is no file or folder {path}: expected a .npy or .npz file or a "
+                        "folder of PNG files; check the name")
+    raise UserError(f"{path} is neither a .npy nor a .npz file nor a folder of PNG files: expected "
+                    "one of these; convert it, or put PNG files into a folder")
+
+
+def _from_archive(path):
+    arrays = npy.read_archive(path)
+    spelling = SPELLINGS["x_train" in arrays]
+    for name in arrays:
+        if name not in spelling:
+            raise UserError(f"{path}: {unknown('array', name, spelling)}")
+    images, labels, test_images, test_labels = (arrays.get(name) for name in spelling)
+    if images is None:
+        raise UserError(f"{path} holds {', '.join(arrays)}: expected an array {SPELLINGS[0][0]!r} "
+                        f"or {SPELLINGS[1][0]!r}; save it with np.savez(path, images=…)")
+    if test_images is None and test_labels is not None:
+        raise UserError(f"{path} holds {spelling[3]} without {spelling[2]}: expected both")
+    if test_images is not None and (labels is None) != (test_labels is None):
+        raise UserError(f"{path} has labels for one part only: expected {spelling[1]} and "
+                        f"{spelling[3]}, or neither")
+    images = _images(images, f"{path}, array {spelling[0]!r},")
+    labels = _labels(labels, images, f"{path}, array {spelling[1]!r},")
+    if test_images is None:
+        return _split(images, labels, path)
+    test_images = _images(test_images, f"{path}, array {spelling[2]!r},")
+    return [images, labels, test_images,
+            _labels(test_labels, test_images, f"{path}, array {spelling[3]!r},")]
+
+
+def _split(images, labels, path):
+    """The last tenth, at least one image, becomes the test set."""
+    labels = _labels(labels, images, path)
+    if len(images) < 2:
+        raise UserError(f"{path} holds 1 image: expected at least 2, one to train on and one to "
+                        "test on")
+    first = len(images) - max(1, len(images) // 10)
+    return [images[:first], labels[:first], images[first:], labels[first:]]
+
+
+def _images(array, where):
+    """The array as uint8 or float32 (N, H, W, C)."""
+    if array.ndim == 2:
+        raise UserError(f"{where} has shape {array.shape}: expected images, (N, H, W) or "
+                        "(N, H, W, C); give rows of pixels their height and width back, for "
+                        "example x.reshape(-1, 28, 28)")
+    if array.ndim == 3:
+        array = array[..., None]
+    if array.ndim != 4:
+        raise UserError(f"{where} has shape {array.shape}: expected (N, H, W) or (N, H, W, C), "
+                        "many images in one array")
+    if array.shape[3] not in (1, 3):
+        remedy = ("put the channels last with x.transpose(0, 2, 3, 1)" if array.shape[1] in (1, 3)
+                  else "keep the colours alone, x[..., :3]" if array.shape[3] in (2, 4)
+                  else "cut or convert it")
+        raise UserError(f"{where} has shape {array.shape}, {array.shape[3]} channels: expected "
+                        f"1 or 3; {remedy}")
+    if array.dtype == np.uint8:
+        return np.ascontiguousarray(array)
+    if array.dtype.kind != "f":
+        raise UserError(f"{where} holds images of dtype {array.dtype}: expected uint8, or floats "
+                        "in [0, 1]; convert values from 0 to 255 with .astype(np.uint8)")
+    low, high = array.min(), array.max()
+    if not np.isfinite([low, high]).all():
+        broken = int(np.argmin(np.isfinite(array).all(axis=(1, 2, 3))))
+        raise UserError(f"{where} holds NaN or infinity, first in image {broken}: expected floats "
+                        "in [0, 1]; remove or mend such images")
+    if low < 0 or high > 1:
+        raise UserError(f"{where} holds floats from {low:g} to {high:g}: expected [0, 1]; scale "
+                        "them, or save values from 0 to 255 as uint8")
+    return np.ascontiguousarray(array, np.float32)
+
+
+def _labels(labels, images, where):
+    """int64 (N,); zeros if there are none."""
+    if labels is None:
+        return np.zeros(len(images), np.int64)
+    if labels.ndim == 2 and labels.shape[1] == 1:  # as some published sets have them
+        labels = labels[:, 0]
+    if labels.dtype.kind not in "iu" or labels.shape != (len(images),):
+        raise UserError(f"{where} has labels of dtype {labels.dtype} and shape {labels.shape}: "
+                        f"expected whole numbers and ({len(images)},), one for each image")
+    if labels.max() > np.iinfo(np.int64).max:
+        raise UserError(f"{where} has labels beyond 2^63: expected class numbers 0, 1, …")
+    return labels.astype(np.int64)

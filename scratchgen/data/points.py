@@ -1,0 +1,101 @@
+"""Points drawn from a density that is known exactly, as data to train on."""
+
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import numpy as np
+
+from ..errors import UserError
+from ..random import Stream
+from .densities import density_named
+from .mixture import Mixture
+
+TRAIN, TEST = 10_000, 2_000
+
+
+class Part(NamedTuple):
+    """What a Loader takes first: images or points, and a label for each."""
+
+    items: np.ndarray
+    labels: np.ndarray
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class Points:
+    """Points float32 (N, D) and labels (N,), for training and for testing; all read-only.
+
+    ``density`` is the Mixture they come from; the labels are its ``classes``: the number of the
+    mode, or the moon. Raises UserError if the arrays do not fit together.
+    """
+
+    name: str
+    density: Mixture
+    train_points: np.ndarray
+    train_labels: np.ndarray
+    test_points: np.ndarray
+    test_labels: np.ndarray
+
+    def __post_init__(self):
+        for part in ("train", "test"):
+            points, labels = getattr(self, f"{part}_points"), getattr(self, f"{part}_labels")
+            check_points(points, labels, f"{part}ing set of {self.name}")
+            if points.shape[1:] != self.item_shape:
+                raise UserError(f"the {part}ing points of {self.name} have shape {points.shape}: "
+                                f"expected (N, {self.density.dimensions}), as the density")
+            for field, array in ((f"{part}_points", points), (f"{part}_labels", labels)):
+                view = array.view()  # freeze our view, not the array of the caller
+                view.flags.writeable = False
+                object.__setattr__(self, field, view)
+
+    @property
+    def item_shape(self):
+        """(D,), the shape of one point."""
+        return (self.density.dimensions,)
+
+    @property
+    def train(self):
+        """(items, labels) to train on, as a Loader takes them."""
+        return Part(self.train_points, self.train_labels)
+
+    @property
+    def test(self):
+        """(items, labels) to test on."""
+        return Part(self.test_points, self.test_labels)
+
+    def __repr__(self):
+        train, test, d = len(self.train_points), len(self.test_points), *self.item_shape
+        return f"Points({self.name}: {train} training and {test} test points in {d} dimensions)"
+
+
+def points_named(name, limit=None):
+    """The Points drawn from the density ``name`` with its default options.
+
+    10,000 to train and 2,000 to test, or the first ``limit`` of each. The name alone determines
+    them, not the seed of a run: like the images of a set, they are the same for everybody. For
+    others, call ``density_named(name, …).draw(n, stream)``. Raises UserError for unknown names.
+    """
+    density = density_named(name)
+    arrays = []
+    for part, count in (("train", TRAIN), ("test", TEST)):
+        points, component = density.draw(count, Stream(0, f"points/{name}/{part}"))
+        arrays += [points.astype(np.float32)[:limit], density.classes[component][:limit]]
+    return Points(name, density, *arrays)
+
+
+def are_points(items):
+    """Whether an array is meant as points: float32 with two dimensions."""
+    items = np.asanyarray(items)
+    return items.ndim == 2 and items.dtype == np.float32
+
+
+def check_points(points, labels, what):
+    """UserError unless ``points`` are finite float32 (N, D), N ≥ 1, with integer labels (N,)."""
+    points, labels = np.asanyarray(points), np.asanyarray(labels)
+    if not are_points(points) or points.size == 0:
+        raise UserError(f"the {what} has points of dtype {points.dtype} and shape {points.shape}: "
+                        "expected float32 and (N, D) with at least one point")
+    if not np.isfinite(points).all():
+        raise UserError(f"the {what} has points with NaN or infinity: expected finite numbers")
+    if labels.shape != points.shape[:1] or labels.dtype.kind not in "iu":
+        raise UserError(f"the {what} has {len(points)} points and labels of dtype {labels.dtype} "
+                        f"and shape {labels.shape}: expected one integer label per point")
