@@ -36,7 +36,7 @@ def test_losses(data_dir, seeds, epochs):
                  "data": {"name": "mnist", "dir": data_dir}, "train": {"epochs": epochs}},
                 out=pathlib.Path(folder) / "run")
         losses[seed] = summary.metrics["test_loss"]
-        print(f"seed {seed}: test loss {losses[seed]:.2f} nats, {summary.seconds:.1f} s", flush=True)
+        print(f"seed {seed}: test loss {losses[seed]:.2f} nats in {summary.seconds:.1f} s")
     return losses
 
 

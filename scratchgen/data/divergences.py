@@ -48,7 +48,7 @@ def value_of_game(p, q):
 def bayes_accuracy(p, q):
     """The largest share of points that any classifier assigns rightly to p or q: ½ ∫ max(p, q).
 
-    The integrand has kinks where p = q, so its error is about 10⁻⁵ in 1-D and 10⁻³ in 2-D.
+    The integrand has kinks where p = q, so its error is below 10⁻⁵ in 1-D and 3·10⁻³ in 2-D.
     """
     accuracy = integrate([p, q], lambda x, *logs: 0.5 * np.exp(np.maximum(*logs)))[0]
     return min(max(float(accuracy), 0.5), 1.0)

@@ -32,7 +32,9 @@ class GAN(Model):
                           "beta1": 0.5}
     presets = {
         "default": {},
-        "demo": {"train": {"epochs": 30}},
+        # A small D: on few images a larger one learns them by heart, and its advice turns to noise.
+        "demo": {"train": {"epochs": 40, "batch_size": 64, "lr": 5e-4},
+                 "model": {"discriminator": [128, 64]}},
         "minimax": {"model": {"loss": "minimax"}},
     }
 

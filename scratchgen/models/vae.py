@@ -29,7 +29,7 @@ class VAE(Model):
     optimiser_defaults = {"epochs": 20, "batch_size": 100, "lr": 1e-3, "optimizer": "adam"}
     presets = {
         "default": {},
-        "demo": {"train": {"epochs": 20},
+        "demo": {"train": {"epochs": 30},
                  "model": {"latent": 2, "activation": "relu", "init": "pytorch"}},
         # The numbers of PyTorch's VAE example: 105.6 nats on MNIST's test set after 10 epochs.
         "pytorch-example": {
