@@ -343,6 +343,7 @@ class Activation(Function):
         if name not in self.NAMES:
             raise unknown("activation", name, self.NAMES)
         super().__init__(getattr(ops, name))
+        self.name = name
 
 
 class MaxPool2d(Function):
