@@ -38,6 +38,7 @@ setup(
         "numpy>=2",
         "numba>=0.61",
         "matplotlib>=3.9",
+        "pillow>=10",
         "safetensors>=0.5",
         "typer>=0.29",
         "rich>=13",
@@ -54,6 +55,7 @@ setup(
     # another distribution. It has no __init__.py, so that nothing can import it under that name.
     packages=[*find_packages(include=["scratchgen", "scratchgen.*"]), "scratchgen.kernels"],
     package_dir={"scratchgen.kernels": "kernels"},
-    package_data={"scratchgen": ["data/mnist-mini/*"], "scratchgen.kernels": ["*.cu"]},
+    package_data={"scratchgen": ["data/mnist-mini/*", "report_page.html"],
+                  "scratchgen.kernels": ["*.cu"]},
     entry_points={"console_scripts": ["scratchgen = scratchgen.cli:main"]},
 )

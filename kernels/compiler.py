@@ -47,9 +47,6 @@ class compiled:
         """The Numba dispatcher; made once."""
         if parallel not in self._dispatchers:
             numba = load_numba()
-            if not self.__module__.endswith("vector_math"):
-                from . import vector_math
-                vector_math.register()
             function = rebind(self.function, compiled_names(self.function))
             function.__qualname__ += "_parallel" if parallel else ""     # the cache's key
             with cache_folder(numba):
@@ -68,17 +65,48 @@ class compiled:
         return launch
 
 
-def compile_ufunc(formula, arity):
-    """NumPy ufuncs, one a dtype, that evaluate an elementwise ``formula`` in one pass.
+class Overloaded:
+    """A NumPy function that kernels may call too, where Numba compiles another version of it.
 
-    The formula is plain NumPy; here its ``np`` is bound to :mod:`vector_math` and its literals are
-    given the precision of the arguments, so that no float64 creeps into a float32 pass.
+    ``versions()`` gives what Numba calls an overload: argument types → the version to compile.
     """
-    numba = load_numba()
-    from . import vector_math
-    names, versions = {"np": vector_math.namespace()}, {}
+
+    def __init__(self, function, versions):
+        self.function, self.versions = function, versions
+        functools.update_wrapper(self, function)
+
+    def __call__(self, *args):
+        return self.function(*args)
+
+    @functools.cached_property
+    def registered(self):
+        """The plain function, once Numba knows its versions."""
+        load_numba().extending.overload(self.function, inline="always")(self.versions())
+        return self.function
+
+
+def by_precision(fast):
+    """Decorator: in kernels, ``fast`` for float32 and the function as it stands for float64."""
+    def decorate(function):
+        def versions():
+            numba = load_numba()
+            fast_version, exact_version = fast.dispatcher(), numba.njit(function)
+
+            def choose(x):
+                if x == numba.types.float32:
+                    return lambda x: fast_version(x)
+                return lambda x: exact_version(x)
+            return choose
+        return Overloaded(function, versions)
+    return decorate
+
+
+def compile_ufuncs(formula, names):
+    """NumPy ufuncs, dtype → ufunc, that evaluate ``formula`` with ``names`` for its globals."""
+    numba, code, versions = load_numba(), formula.__code__, {}
     for dtype in (np.float32, np.float64):
         scalar = numba.from_dtype(np.dtype(dtype))
+        arity = code.co_argcount + code.co_kwonlyargcount
         with cache_folder(numba):
             versions[np.dtype(dtype)] = numba.vectorize([scalar(*[scalar] * arity)], cache=True)(
                 rebind(formula, names, literals=dtype))
@@ -104,10 +132,14 @@ def rebind(function, names, literals=None):
 
 def compiled_names(function):
     """What the names in ``function`` mean once compiled: dispatchers, and the parallel range."""
-    known = function.__globals__
-    names = {name: known[name].dispatcher() for name in function.__code__.co_names
-             if isinstance(known.get(name), compiled)}
-    return {**names, "prange": load_numba().prange}
+    names = {"prange": load_numba().prange}
+    for name in function.__code__.co_names:
+        value = function.__globals__.get(name)
+        if isinstance(value, compiled):
+            names[name] = value.dispatcher()
+        elif isinstance(value, Overloaded):
+            names[name] = value.registered
+    return names
 
 
 def load_numba():

@@ -12,7 +12,7 @@ import types
 
 import numpy as np
 
-from .compiler import compiled, load_numba
+from .compiler import Overloaded, by_precision, compile_ufuncs, compiled
 
 F = np.float32
 ZERO, HALF, ONE, TWO = F(0), F(0.5), F(1), F(2)
@@ -100,66 +100,64 @@ def tanh_float32(x):
     return x + x * q * series if a < F(0.3) else signed
 
 
+@by_precision(exp_float32)
 def exp(x):
     """eˣ. This and the next four: the series above in float32, the C library in float64."""
     return np.exp(x)
 
 
+@by_precision(log_float32)
 def log(x):
     """Natural logarithm."""
     return np.log(x)
 
 
+@by_precision(log1p_float32)
 def log1p(x):
     """ln(1 + x), accurate for small x."""
     return np.log1p(x)
 
 
+@by_precision(expm1_float32)
 def expm1(x):
     """eˣ − 1, accurate for small x."""
     return np.expm1(x)
 
 
+@by_precision(tanh_float32)
 def tanh(x):
     """Hyperbolic tangent."""
     return np.tanh(x)
 
 
+def choose_one(condition, x, y):
+    """The version of ``where`` for numbers."""
+    return lambda condition, x, y: x if condition else y
+
+
 def where(condition, x, y):
-    """x if the condition holds, else y."""
+    """x where the condition holds, else y."""
     return np.where(condition, x, y)
 
 
-@functools.cache
-def register():
-    """Tell Numba which version to compile where a kernel calls ``exp``, ``log`` …; done once."""
-    numba = load_numba()
-
-    def by_precision(stub, series, library):
-        fast, exact = series.dispatcher(), numba.njit(library)
-
-        @numba.extending.overload(stub)
-        def choose(x):
-            if x == numba.types.float32:
-                return lambda x: fast(x)
-            return lambda x: exact(x)
-
-    by_precision(exp, exp_float32, lambda x: np.exp(x))
-    by_precision(log, log_float32, lambda x: np.log(x))
-    by_precision(log1p, log1p_float32, lambda x: np.log1p(x))
-    by_precision(expm1, expm1_float32, lambda x: np.expm1(x))
-    by_precision(tanh, tanh_float32, lambda x: np.tanh(x))
-    numba.extending.overload(where)(
-        lambda condition, x, y: lambda condition, x, y: x if condition else y)
+where = Overloaded(where, lambda: choose_one)
 
 
 @functools.cache
-def namespace():
+def numpy_of_formulas():
     """The module that a compiled formula sees as ``np``."""
-    register()
     module = types.ModuleType("numpy_of_formulas")
-    for function in (exp, log, log1p, expm1, tanh, where):
-        setattr(module, function.__name__, function)
+    for name in ("exp", "log", "log1p", "expm1", "tanh", "where"):
+        setattr(module, name, globals()[name].registered)
     for name in ("sqrt", "abs", "maximum", "minimum", "sign", "floor"):
         setattr(module, name, getattr(np, name))
     return module
+
+
+def compile_formula(formula):
+    """NumPy ufuncs, one a dtype, that evaluate an elementwise ``formula`` in one pass.
+
+    The formula is plain NumPy; here its ``np`` is the module above and its literals are given the
+    precision of the arguments, so that no float64 creeps into a float32 pass.
+    """
+    return compile_ufuncs(formula, {"np": numpy_of_formulas()})

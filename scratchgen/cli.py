@@ -5,6 +5,7 @@ writes its checkpoint and ends with 128 + the signal's number (Ctrl-C: 130).
 """
 
 import json
+import os
 import shlex
 import sys
 from pathlib import Path
@@ -33,7 +34,9 @@ def option(metavar, text, *names):
     return typer.Option(*names, metavar=metavar, help=text)
 
 
-Model = Annotated[str, typer.Argument(metavar="dae|vae|gan", help="What to train.")]
+Model = Annotated[
+    str, typer.Argument(metavar="dae|sdae|vae|gan|probe|classifier", help="What to train.")
+]
 DataDir = Annotated[
     str | None, typer.Option(help="Folder with the image files (default: the usual places).")
 ]
@@ -54,6 +57,16 @@ def run(arguments):
         return status if isinstance(status, int) else 0
     except UserError as error:
         return _complain(error)
+    except MemoryError as error:
+        reason = " ".join(str(error).split()) or "out of memory"
+        return _complain(f"not enough memory ({reason}): choose a smaller model, batch or limit")
+    except BrokenPipeError:  # of `scratchgen data list | head`
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # or the exit would complain
+        return 2
+    except OSError as error:  # whatever the commands have not explained themselves
+        where = f" {error.filename}" if error.filename else ""
+        return _complain(f"cannot read or write{where} ({error.strerror or error}): check the path "
+                         "and the space on the disk")
     except TyperException as error:
         context = getattr(error, "ctx", None)
         command = context.command_path if context else "scratchgen"
@@ -103,7 +116,9 @@ def train(
     limit: Limit = None,
     config: Annotated[str | None, option("FILE.toml", "A file of such values.")] = None,
     set_: Annotated[list[str] | None, option("TABLE.KEY=VALUE", "Any value.", "--set")] = None,
-    pictures: Annotated[bool, typer.Option(help="Draw pictures at the end.")] = True,
+    features: Annotated[str | None, option("RUN", "probe: the run that gives them.")] = None,
+    labels: Annotated[str | None, typer.Option(help="classifier: given, or rotation.")] = None,
+    pictures: Annotated[bool, typer.Option(help="Draw pictures and a report at the end.")] = True,
 ):
     """Train a model; Ctrl-C writes a checkpoint."""
     from .config import gather
@@ -112,12 +127,13 @@ def train(
         "run": _given(preset=preset, seed=seed, backend=backend, gradient=gradient),
         "data": _given(name=data, dir=data_dir, limit=limit),
         "train": _given(epochs=epochs, batch_size=batch_size, lr=lr),
-        "model": _given(arch=arch),
+        "model": _given(arch=arch, features=features, labels=labels),
     }
     given = gather(model, options, file=config, settings=set_ or ())
     again = f"scratchgen train {model} --resume --out"
     path = _train(given, out, resume, pictures, lambda run: f"{again} {shlex.quote(str(run))}")
-    print(f"next: scratchgen sample {shlex.quote(str(path))}")
+    next_one = "sample" if model in ("dae", "vae", "gan") else "eval"
+    print(f"next: scratchgen {next_one} {shlex.quote(str(path))}")
 
 
 def _given(**options):
@@ -135,13 +151,15 @@ def _given(**options):
 
 def _train(given, out, resume, pictures, command_to_go_on):
     """Trains with progress shown, and draws; returns the run folder."""
+    from . import plots
     from .display import Training
     from .train import Interrupted
     from .train import train as train_run
 
     try:
         with Training(given["run"]["model"]) as display:
-            summary = train_run(given, out, resume, on_progress=display)
+            summary = train_run(given, out, resume, on_progress=display,
+                                on_epoch=plots.keep_samples if pictures else None)
     except Interrupted as stop:
         print(f"stopped, and the checkpoint is written; to go on:\n  {command_to_go_on(stop.path)}")
         raise typer.Exit(128 + stop.signal_number) from None
@@ -153,10 +171,31 @@ def _train(given, out, resume, pictures, command_to_go_on):
 
 
 def _draw(path):
-    from . import plots
+    """The pictures of a run, then the report that shows them; prints where they are."""
+    from . import plots, report
 
     for picture in plots.draw_run(path):
         print(f"  {picture}")
+    print(f"report: {report.write_report([path])}")
+
+
+@app.command()
+def plot(folder: Folder):
+    """Draw the pictures and the report of a run anew."""
+    _draw(folder)
+
+
+@app.command()
+def report(
+    folders: Annotated[list[str], typer.Argument(metavar="RUN...", help="One run or several.")],
+    out: Annotated[
+        str | None, option("FILE.html", "Default: report.html in the run folder.")
+    ] = None,
+):
+    """Write a page about a run, or about several side by side, that needs nothing else."""
+    from .report import write_report
+
+    print(write_report(folders, out))
 
 
 @app.command(name="eval")
@@ -223,8 +262,8 @@ def demo(
         given = {"run": {"model": kind, "preset": "demo"}, **shorter}
         goes_on = resume and runs.Run(folder / kind).holds_anything()
         _train(given, folder / kind, goes_on, True, lambda run: again)
-    print(f"\nlook at the pictures: {folder}/dae/pictures, {folder}/vae/pictures, "
-          f"{folder}/gan/pictures")
+    pages = ", ".join(str(folder / kind / "report.html") for kind in ("dae", "vae", "gan"))
+    print(f"\nlook at the pictures: {pages}")
     print(f"draw new digits: scratchgen sample {shlex.quote(str(folder / 'vae'))} --seed 1")
     print("train with the gradient written out by hand: scratchgen train vae --gradient explicit")
 

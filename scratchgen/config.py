@@ -9,15 +9,19 @@ Every value is checked, whichever source it came from; a wrong one raises ``User
 import copy
 import dataclasses
 import inspect
-import math
+import json
 import os
 import tomllib
 import typing
-from pathlib import Path
 
 import numpy as np
 
-from .errors import UserError, unknown
+from .errors import UserError, shown, unknown
+
+LARGEST = 2**1023  # nearly the largest float; no number may be larger
+MANY = 10**9  # epochs, batch sizes, images, layer widths: more than any machine can hold
+MAX_BYTES = 1 << 20  # of a configuration file
+LONGEST = 200  # characters of a value in an error message
 
 
 @dataclasses.dataclass(frozen=True)
@@ -58,7 +62,7 @@ class Key:
         return (
             isinstance(value, numeric)
             and not isinstance(value, bool)
-            and math.isfinite(value)
+            and abs(value) <= LARGEST  # which also refuses NaN
             and (self.low is None or value >= self.low)
             and (self.above is None or value > self.above)
             and (self.high is None or value <= self.high)
@@ -93,15 +97,17 @@ RUN = {
 DATA = {
     "name": Key(str, "mnist-mini"),
     "dir": Key(str, ""),  # empty: the usual places
-    "limit": Key(int, 0),  # this many training and test images; 0: all
+    "limit": Key(int, 0, high=MANY),  # this many training and test images; 0: all
     "binarize": Key(str, "none", choices=("none", "threshold", "static", "dynamic")),
 }
 TRAIN = {
-    "epochs": Key(int, 10, low=1),  # in all: a resumed run counts the epochs it already has
-    "batch_size": Key(int, 100, low=1),
+    # In all: a resumed run counts the epochs it already has.
+    "epochs": Key(int, 10, low=1, high=MANY),
+    "batch_size": Key(int, 100, low=1, high=MANY),
     "lr": Key(float, 1e-3, above=0),
     "optimizer": Key(str, "adam"),
-    "checkpoint_every": Key(int, 0),  # batches between checkpoints; 0: at each epoch's end only
+    # Batches between checkpoints; 0: at each epoch's end only.
+    "checkpoint_every": Key(int, 0, high=MANY),
 }
 DECAY_RATES = ("momentum", "alpha", "beta1", "beta2")  # of running means: 1 would never forget
 # What may differ when a run goes on: anything else would change the bits of the result.
@@ -157,6 +163,8 @@ def _fields(config_class):
         if typing.get_origin(hint) is typing.Literal:
             limits.setdefault("choices", typing.get_args(hint))
             hint = type(limits["choices"][0])
+        if hint is int and "choices" not in limits:
+            limits.setdefault("high", MANY)
         keys[field.name] = Key(hint, default, is_list=is_list, **limits)
     return keys
 
@@ -177,15 +185,26 @@ def merge(*sources):
 
 def read(path):
     """The tables of a TOML file; an unreadable or malformed file raises ``UserError``."""
+    if os.path.exists(path) and not os.path.isfile(path) and not os.path.isdir(path):
+        # a pipe or a device could block or never end
+        raise UserError(f"{path} is no regular file: expected a TOML file; check the name")
     try:
-        text = Path(path).read_text(encoding="utf-8")
-        return merge(tomllib.loads(text))
-    except OSError as error:
-        raise UserError(f"cannot read {path}: {error.strerror}") from None
+        with open(path, "rb") as file:
+            content = file.read(MAX_BYTES + 1)
+    except (OSError, ValueError) as error:  # ValueError: no name that a file can have
+        reason = getattr(error, "strerror", None) or error
+        raise UserError(f"cannot read {path} ({reason}): expected a TOML file; check the name"
+                        ) from None
+    if len(content) > MAX_BYTES:
+        raise UserError(f"{path} holds more than {MAX_BYTES} bytes: expected a configuration")
+    try:
+        tables = tomllib.loads(content.decode("utf-8"))
     except UnicodeDecodeError:
         raise UserError(f"{path} is not a text file: expected TOML in UTF-8") from None
-    except tomllib.TOMLDecodeError as error:
-        raise UserError(f"{path} is not valid TOML: {error}") from None
+    except (ValueError, RecursionError) as error:  # not only TOMLDecodeError: numbers of any length
+        reason = " ".join(str(error).split())
+        raise UserError(f"{path} is not valid TOML: {reason}") from None
+    return merge(tables)
 
 
 def setting(text):
@@ -194,7 +213,7 @@ def setting(text):
     table, dot, key = name.strip().partition(".")
     if not (equals and dot and table and key):
         raise UserError(
-            f"--set {text!r}: expected TABLE.KEY=VALUE, for example --set train.lr=0.001"
+            f"--set {shown(text)}: expected TABLE.KEY=VALUE, for example --set train.lr=0.001"
         )
     return {table: {key: parsed(value.strip())}}
 
@@ -205,7 +224,7 @@ def parsed(text):
         document = tomllib.loads(f"value = {text}")
         if document.keys() == {"value"}:
             return document["value"]
-    except tomllib.TOMLDecodeError:
+    except (ValueError, RecursionError):
         pass
     try:
         return float(text)  # forms that TOML lacks, such as .5
@@ -314,5 +333,6 @@ def _shown(value):
     if isinstance(value, bool):
         return str(value).lower()
     if isinstance(value, str):
-        return f'"{value}"'
-    return "nothing" if value is None else str(value)
+        value = json.dumps(value, ensure_ascii=False)  # line breaks as \\n
+    text = "nothing" if value is None else str(value)
+    return text if len(text) <= LONGEST else text[:LONGEST] + "…"

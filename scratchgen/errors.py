@@ -13,6 +13,12 @@ class UserError(ValueError):
 def unknown(kind, name, choices):
     """The error for a name that is not among ``choices``, with the nearest match if one is near."""
     choices = sorted(str(choice) for choice in choices)
-    near = difflib.get_close_matches(str(name), choices, n=1)
+    near = difflib.get_close_matches(str(name)[:100], choices, n=1)
     hint = f"did you mean {near[0]!r}? " if near else ""
-    return UserError(f"unknown {kind} {name!r}: {hint}choose one of {', '.join(choices)}")
+    return UserError(f"unknown {kind} {shown(name)}: {hint}choose one of {', '.join(choices)}")
+
+
+def shown(value, longest=100):
+    """A value as it stands in a sentence: on one line, and cut where it goes on for long."""
+    text = repr(value)
+    return text if len(text) <= longest else text[:longest] + "…"

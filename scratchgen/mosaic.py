@@ -15,7 +15,7 @@ from .errors import UserError
 
 DPI = 150
 SIDE = 840                   # pixels: about what the longer side of a mosaic is enlarged to
-TITLE, LABEL = 10, 9         # font sizes in points
+TITLE, LABEL = 13, 12        # font sizes in points: still legible at the width of a phone
 
 
 def mosaic(images, columns=None, gap=1):
@@ -71,19 +71,35 @@ def sheet(pixels, title, left=15, bottom=15):
 
     pixels = enlarged(pixels)
     height, width = pixels.shape[:2]
-    top = 20 + 26 * (1 + title.count("\n"))
-    size = left + max(width, SIDE) + 15, bottom + height + top
+    size = left + max(width, SIDE) + 15, bottom + height + _above(title)
     figure = Figure([s / DPI for s in size], dpi=DPI, facecolor="white")
     show(place(figure, left, bottom, width, height), pixels)
     figure.axes[0].set_title(title, fontsize=TITLE, loc="left")
     return figure
 
 
-def rows_sheet(rows, title):
-    """A sheet with one labelled row for each item of ``rows`` (label → images, equally many)."""
-    count = len(next(iter(rows.values())))
-    figure = sheet(mosaic(np.concatenate(list(rows.values())), columns=count), title, left=230)
-    figure.axes[0].set_yticks(1 - (np.arange(len(rows)) + 0.5) / len(rows), list(rows))
+def _above(title):
+    """Pixels that a title of so many lines takes."""
+    return 22 + 34 * (1 + title.count("\n"))
+
+
+def rows_sheet(rows, title, columns=None):
+    """A sheet with one mosaic for each item of ``rows`` (its name, written above it → images)."""
+    from matplotlib.figure import Figure
+
+    columns = columns or len(next(iter(rows.values())))
+    shown = [enlarged(mosaic(images, columns)) for images in rows.values()]
+    gap, top = 44, _above(title)
+    width = max(SIDE, *(pixels.shape[1] for pixels in shown))
+    height = sum(pixels.shape[0] + gap for pixels in shown) + top + 15
+    figure = Figure([(width + 30) / DPI, height / DPI], dpi=DPI, facecolor="white")
+    bottom = height - top
+    for name, pixels in zip(rows, shown, strict=True):
+        bottom -= pixels.shape[0] + gap
+        axes = place(figure, 15, bottom, pixels.shape[1], pixels.shape[0])
+        show(axes, pixels)
+        axes.set_title(name, fontsize=LABEL, loc="left", color="0.25", pad=5)
+    figure.text(15 / (width + 30), 1 - 10 / height, title, fontsize=TITLE, va="top")
     return figure
 
 
@@ -121,16 +137,36 @@ def show(axes, pixels):
 
 def write(figure, path):
     """Writes a figure as PNG; the same figure gives the same bytes. Returns the path."""
+    return store(png(figure), path)
+
+
+def png(figure):
+    """A figure as the bytes of a PNG."""
     content = io.BytesIO()
     figure.savefig(content, format="png", metadata={"Software": None})
-    return store(content.getvalue(), path)
+    return content.getvalue()
 
 
-def store(content, path):
-    """Writes the bytes of a PNG, the folder included; UserError where that is not possible."""
+def write_film(frames, path, milliseconds=150, last=2000):
+    """Writes pages of pixels, uint8 (H, W, 3), all of one size, as a GIF that starts over.
+
+    Each is shown for ``milliseconds``, the last one for ``last``. Returns the path.
+    """
+    from PIL import Image
+
+    pages = [Image.fromarray(np.ascontiguousarray(frame)).quantize(64, dither=Image.Dither.NONE)
+             for frame in frames]
+    content, times = io.BytesIO(), [milliseconds] * (len(pages) - 1) + [last]
+    pages[0].save(content, format="GIF", save_all=True, append_images=pages[1:], duration=times,
+                  loop=0, optimize=False)
+    return store(content.getvalue(), path, ".gif")
+
+
+def store(content, path, suffix=".png"):
+    """Writes the bytes of a picture, the folder included; UserError where that is not possible."""
     path = Path(path)
-    if path.suffix.lower() != ".png":
-        raise UserError(f"cannot write a picture to {path}: expected a name that ends in .png")
+    if path.suffix.lower() != suffix:
+        raise UserError(f"cannot write pictures to {path}: expected a name that ends in {suffix}")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
     except OSError as error:

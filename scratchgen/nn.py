@@ -27,6 +27,11 @@ def glorot(shape, fan_in, fan_out, stream, dtype):
     return ((2 * stream.uniform(shape, dtype) - 1) * limit).astype(dtype)
 
 
+def glorot_sigmoid(shape, fan_in, fan_out, stream, dtype):
+    """Four times ``glorot``, for sigmoid units, whose slope at 0 is ¼. Theano's tutorials."""
+    return 4 * glorot(shape, fan_in, fan_out, stream, dtype)
+
+
 def he(shape, fan_in, fan_out, stream, dtype):
     """N(0, 2/fan_in), for rectified units. He et al. 2015."""
     return (stream.normal(shape, dtype) * math.sqrt(2 / fan_in)).astype(dtype)
@@ -42,7 +47,8 @@ def pytorch(shape, fan_in, fan_out, stream, dtype):
     return ((2 * stream.uniform(shape, dtype) - 1) / math.sqrt(fan_in)).astype(dtype)
 
 
-INITIALISERS = {"glorot": glorot, "he": he, "dcgan": dcgan, "pytorch": pytorch}
+INITIALISERS = {"glorot": glorot, "glorot-sigmoid": glorot_sigmoid, "he": he, "dcgan": dcgan,
+                "pytorch": pytorch}
 
 
 def initial(how, shape, stream, dtype, fans=None):
@@ -68,16 +74,26 @@ class Module:
     """Base of layers and networks; ``forward`` says what calling it computes."""
 
     training = True
-    _trace = None                         # while a summary is made: what each layer saw
+    _watcher = None                       # see ``watching``
 
     def forward(self, x):
         raise NotImplementedError(f"{type(self).__name__} needs a method forward(x)")
 
     def __call__(self, *inputs):
         y = self.forward(*inputs)
-        if Module._trace is not None and not self.parts():
-            Module._trace.append((self, inputs[0].shape, y.shape))
+        if Module._watcher is not None and not self.parts():
+            Module._watcher(self, inputs[0], y)
         return y
+
+    @staticmethod
+    @contextlib.contextmanager
+    def watching(watcher):
+        """Inside, ``watcher(layer, x, y)`` is called with what each layer is given and gives."""
+        before, Module._watcher = Module._watcher, watcher
+        try:
+            yield
+        finally:
+            Module._watcher = before
 
     def parts(self):
         """Name → module, of the direct parts, in order."""
@@ -195,14 +211,11 @@ class Module:
     def summary(self, input_shape, dtype=np.float32):
         """A table of the layers for an input of ``input_shape`` (N, …): shape, parameters, FLOPs.
         """
-        mode = self.training
-        Module._trace = []
+        mode, trace = self.training, []
         try:
-            with no_grad():
+            with no_grad(), self.watching(lambda m, x, y: trace.append((m, x.shape, y.shape))):
                 self.eval()(Tensor(np.zeros(input_shape, dtype)))
-            trace = Module._trace
         finally:
-            Module._trace = None
             self.train(mode)
         names = {id(m): n for n, m in self._named_modules().items()}
         rows = [("layer", "output", "parameters", "FLOPs")]

@@ -14,6 +14,7 @@ can never disagree. It holds no times and no paths, so equal training gives equa
 """
 
 import contextlib
+import errno
 import hashlib
 import json
 import os
@@ -30,13 +31,27 @@ from .errors import UserError
 FORMAT = 1  # of the checkpoint; a reader refuses what is newer than itself
 
 
+# errno -> what to do about it; of others: REMEDY.
+REMEDIES = {
+    errno.ENOSPC: "free some space and go on with --resume, since what was there is kept",
+    errno.EDQUOT: "free some space and go on with --resume, since what was there is kept",
+    errno.EFBIG: "raise the limit on file sizes, or train a smaller model",
+    errno.EACCES: "change its permissions, or choose another folder",
+    errno.EPERM: "change its permissions, or choose another folder",
+    errno.EROFS: "choose a folder on a disk that may be written to",
+    errno.EIO: "check the disk",
+}
+REMEDY = "expected a folder that can be read and written; check the path"
+
+
 @contextlib.contextmanager
 def _explained(action, path):
     """Turns an ``OSError`` (no permission, disk full, a file in the way) into a ``UserError``."""
     try:
         yield
     except OSError as error:
-        raise UserError(f"cannot {action} {path}: {error.strerror or error}") from None
+        remedy = REMEDIES.get(error.errno, REMEDY)
+        raise UserError(f"cannot {action} {path} ({error.strerror or error}): {remedy}") from None
 
 
 def write_atomically(path, content):
@@ -49,11 +64,16 @@ def write_atomically(path, content):
     content = content.encode("utf-8") if isinstance(content, str) else content
     temporary = path.with_name(f".{path.name}.tmp")
     with _explained("write", path):
-        with open(temporary, "wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
+        try:
+            with open(temporary, "wb") as file:
+                file.write(content)
+                file.flush()
+                os.fsync(file.fileno())
+            os.replace(temporary, path)
+        except OSError:
+            with contextlib.suppress(OSError):  # on a full disk, give back what it took
+                os.unlink(temporary)
+            raise
         _flush_folder(path.parent)
 
 
@@ -106,7 +126,8 @@ class Run:
         except ImportError:  # Windows: no such lock, nothing else changes
             yield
             return
-        descriptor = os.open(self.path, os.O_RDONLY)
+        with _explained("open", self.path):
+            descriptor = os.open(self.path, os.O_RDONLY)
         try:
             try:
                 fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -135,7 +156,7 @@ class Run:
         path = self.path / "env.json"
         now = environment()
         if path.exists():
-            with contextlib.suppress(ValueError, OSError):
+            with contextlib.suppress(ValueError, OSError, RecursionError, AttributeError):
                 started = json.loads(path.read_text(encoding="utf-8"))
                 resumed = started.pop("resumed", [])
                 if now != (resumed[-1] if resumed else started):
@@ -147,28 +168,36 @@ class Run:
 
     def append_metrics(self, line):
         """Adds one JSON line and flushes it to the disk."""
-        with _explained("write", self.metrics_path):
-            with open(self.metrics_path, "a", encoding="utf-8") as file:
-                file.write(json.dumps(line) + "\n")
+        content = (json.dumps(line) + "\n").encode()
+        with _explained("write", self.metrics_path), open(self.metrics_path, "ab") as file:
+            whole = file.seek(0, os.SEEK_END)
+            try:
+                file.write(content)
                 file.flush()
                 os.fsync(file.fileno())
+            except OSError:
+                with contextlib.suppress(OSError):  # no half a line
+                    file.truncate(whole)
+                raise
 
     def metrics(self):
         """The lines of metrics.jsonl as dicts; a torn last line (a kill while writing) is left out.
 
-        Any other line that is not JSON raises ``UserError``.
+        Any other line that is not JSON with an epoch raises ``UserError``.
         """
         if not self.metrics_path.exists():
             return []
-        with _explained("read", self.metrics_path):
-            text = self.metrics_path.read_bytes().decode("utf-8", errors="replace")
-        lines, history = text.splitlines(), []
+        text = _content(self.metrics_path).decode("utf-8", errors="replace")
+        lines, history = text.split("\n"), []
         for number, line in enumerate(lines, start=1):
             try:
-                history.append(json.loads(line))
-            except ValueError:
+                history.append(_metrics_line(line))
+            except (ValueError, RecursionError):
                 if number < len(lines):
-                    raise UserError(f"{self.metrics_path}, line {number}: not JSON") from None
+                    raise UserError(
+                        f"{self.metrics_path}, line {number}: not JSON with a whole number "
+                        '"epoch", as expected: put a good copy back, or take the line out'
+                    ) from None
         return history
 
     def keep_metrics(self, epochs):
@@ -201,12 +230,14 @@ class Run:
         path = self.checkpoint_path
         if not path.exists():
             raise UserError(f"{self.path} holds no checkpoint.safetensors: train it first")
+        if not path.is_file():  # a pipe or a device could block or never end
+            raise UserError(f"{path} is no regular file: expected the checkpoint of a run")
         with _explained("read", path):
             metadata, tensors = _read_safetensors(path)
         try:
             state = json.loads(metadata["state"])
             version, digest = state["format"], state.pop("digest")
-        except (KeyError, ValueError, TypeError, AttributeError):
+        except (KeyError, ValueError, TypeError, AttributeError, RecursionError):
             raise UserError(
                 f"{path} was not written by scratchgen: expected the checkpoint of a run"
             ) from None
@@ -229,8 +260,8 @@ def _read_safetensors(path):
             # Copied, since the arrays are views of a file that the next checkpoint replaces.
             tensors = {name: np.array(file.get_tensor(name)) for name in file.keys()}
             return file.metadata() or {}, tensors
-    except (SafetensorError, ValueError, KeyError, TypeError) as error:
-        raise UserError(_damaged(path, str(error))) from None
+    except (SafetensorError, ValueError, KeyError, TypeError, AttributeError) as error:
+        raise UserError(_damaged(path, " ".join(str(error).split()))) from None
 
 
 def _damaged(path, reason):
@@ -245,6 +276,22 @@ def _digest(state, tensors):
         digest.update(f"{name} {array.dtype} {array.shape}\n".encode())
         digest.update(np.array(array, order="C").tobytes())
     return digest.hexdigest()
+
+
+def _metrics_line(text):
+    """One line of metrics.jsonl as a dict; ValueError if it is none."""
+    line = json.loads(text)
+    if not isinstance(line, dict) or type(line.get("epoch")) is not int:
+        raise ValueError(text)
+    return line
+
+
+def _content(path):
+    """The bytes of a regular file; anything else raises ``UserError``."""
+    with _explained("read", path):
+        if not os.path.isfile(path):
+            raise OSError(errno.EINVAL, "no regular file")
+        return path.read_bytes()
 
 
 def _json(value):

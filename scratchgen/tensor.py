@@ -68,7 +68,14 @@ class Tensor(NDArrayOperatorsMixin):
 
     def item(self):
         """The value of a tensor of one element, as a Python number."""
+        self.refuse_many("item()")
         return self.data.item()
+
+    def refuse_many(self, what):
+        """UserError unless there is exactly one element."""
+        if self.size != 1:
+            raise UserError(f"{what} of shape {self.shape}: expected a tensor of one element; "
+                            "reduce it first, or write t.numpy()")
 
     def detach(self):
         """A constant that shares the data."""
@@ -100,7 +107,8 @@ class Tensor(NDArrayOperatorsMixin):
         return bool(self.data)
 
     def __float__(self):
-        return float(self.data)
+        self.refuse_many("float()")
+        return float(self.data.item())
 
     def __iter__(self):
         return (self[i] for i in range(len(self)))
@@ -218,7 +226,12 @@ def tensor(data, requires_grad=False, dtype=None):
     Arrays keep their dtype; Python floats become float32 unless ``dtype`` says otherwise.
     """
     data = plain(data)
-    array = np.array(data, dtype=dtype, order="C")
+    try:
+        array = np.array(data, dtype=dtype, order="C")
+    except (ValueError, TypeError):
+        given = "" if dtype is None else f" and the dtype {dtype!r}"
+        raise UserError(f"a tensor cannot be made of this {type(data).__name__}{given}: expected "
+                        "numbers, nested lists of one length, and float32 or float64") from None
     if array.dtype.kind not in "fiub" or array.dtype == np.float16:
         raise UserError(f"a tensor holds real numbers, not {array.dtype}; "
                         "give float32 or float64 data")

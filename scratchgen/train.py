@@ -7,6 +7,7 @@ therefore makes the same bits as training that was never stopped.
 """
 
 import contextlib
+import functools
 import math
 import signal
 import threading
@@ -20,6 +21,8 @@ import numpy as np
 from . import config, data, optim, runs
 from .backend import use_backend
 from .errors import UserError
+from .nn import Module
+from .non_finite import origin
 from .random import Streams
 
 EVALUATION_BATCH = 500  # images; fixed, so that test metrics do not depend on train.batch_size
@@ -78,6 +81,14 @@ class _Position:
     images: int = 0  # seen in the current epoch
     sums: dict = field(default_factory=dict)  # term -> sum over these images
 
+    def check(self):
+        """ValueError unless all is of its kind: what is read from a file may be anything."""
+        counts = (self.epoch, self.batch, self.step, self.images)
+        if not all(type(count) is int and count >= 0 for count in counts):
+            raise ValueError(f"its position is {counts}")
+        if not all(isinstance(total, (int, float)) for total in self.sums.values()):
+            raise ValueError("its sums are no numbers")
+
     def add(self, terms, images):
         self.batch += 1
         self.step += 1
@@ -93,13 +104,15 @@ class _Position:
         self.batch, self.images, self.sums = 0, 0, {}
 
 
-def train(given, out=None, resume=False, on_progress=None):
+def train(given, out=None, resume=False, on_progress=None, on_epoch=None):
     """Trains a model and leaves a run folder; returns its ``Summary``.
 
     ``given`` holds the tables of the configuration that differ from the defaults, for example
     ``{"run": {"model": "vae"}, "train": {"epochs": 3}}``. ``out`` is the run folder (None: a new
     one below ``runs/``). With ``resume`` the run in ``out`` goes on where its checkpoint stands;
-    ``train.epochs`` counts from its beginning. ``on_progress`` is called with ``Progress``.
+    ``train.epochs`` counts from its beginning. ``on_progress`` is called with ``Progress``;
+    ``on_epoch`` at each epoch's end, after the checkpoint, with the ``Run``, the model in eval mode
+    and the number of finished epochs. It must draw nothing from the model's streams.
 
     Wrong input raises ``UserError``. SIGINT or SIGTERM, in the main thread, ends the current step,
     writes a checkpoint and raises ``Interrupted``; a second one kills at once.
@@ -116,7 +129,7 @@ def train(given, out=None, resume=False, on_progress=None):
             run = runs.create(out, _label(resolved))
         with run.locked():
             trainer.attach(run, resume)
-            return trainer.fit(on_progress or (lambda progress: None))
+            return trainer.fit(on_progress or (lambda progress: None), on_epoch)
 
 
 def _run_to_resume(out):
@@ -127,17 +140,19 @@ def _run_to_resume(out):
 
 def _label(resolved):
     settings = resolved["run"]
-    preset = settings["preset"]
-    return f"{settings['model']}-{resolved['data']['name'] if preset == 'default' else preset}"
+    preset, name = settings["preset"], resolved["data"]["name"]
+    stem = Path(name).stem or "images"  # own images are named by a path
+    return f"{settings['model']}-{stem if preset == 'default' else preset}"
 
 
 def load(path):
     """The trained model of the run folder ``path``, in eval mode."""
     run = runs.open_run(path)
     resolved, checkpoint = run.config(), run.checkpoint()
-    model = _build(resolved, checkpoint.state["image_shape"])
     with _fitting(run):
+        model = _build(resolved, checkpoint.state["image_shape"])
         _load_model(model, checkpoint, resolved)
+        model.epoch, model.step = checkpoint.state["epoch"], checkpoint.state["step"]
     model.eval()
     return model
 
@@ -150,15 +165,15 @@ def dataset_of(path):
 def evaluate_run(path, overrides=None):
     """Test means of a stored run, per image; ``overrides`` may replace values of [data] and [run].
 
-    The model's shape must still fit: data of another image shape raise ``UserError``.
+    The model's shape must still fit: items of another shape raise ``UserError``.
     """
     model, resolved = load(path), runs.open_run(path).config()
     resolved = config.resolve(config.merge(resolved, overrides or {}))
     dataset = _load_data(resolved)
     shape = tuple(runs.open_run(path).checkpoint().state["image_shape"])
-    if tuple(dataset.image_shape) != shape:
+    if tuple(dataset.item_shape) != shape:
         raise UserError(
-            f"the images of {dataset.name} have shape {tuple(dataset.image_shape)}, "
+            f"the items of {dataset.name} have shape {tuple(dataset.item_shape)}, "
             f"the model of {path} was trained on {shape}"
         )
     with use_backend(resolved["run"]["backend"]):
@@ -166,25 +181,34 @@ def evaluate_run(path, overrides=None):
 
 
 def evaluate(model, dataset, resolved):
-    """Means of the loss and its terms over the test images, per image.
+    """Means of the loss and its terms over the test items, per item.
 
     Draws from fresh streams: evaluating twice gives the same numbers, and never moves training's.
     """
-    seed, dtype = resolved["run"]["seed"], resolved["run"]["dtype"]
+    return _means(model, model.evaluate, dataset.test, resolved)
+
+
+def _means(model, measure, part, resolved):
+    """Means of the terms that ``measure`` gives, over all batches of (items, labels)."""
+    streams, totals = Streams(resolved["run"]["seed"]), _Position()
+    model.eval()
+    for x, labels in _batches(part, resolved):
+        totals.add(_floats(measure(x, streams, labels=labels)), len(x))
+    model.train()
+    return totals.means()
+
+
+def _batches(part, resolved):
+    """The items in order, as an evaluation sees them: (x, labels) in the run's precision."""
     loader = data.Loader(
-        dataset.test_images,
-        dataset.test_labels,
+        *part,
         EVALUATION_BATCH,
-        seed,
+        resolved["run"]["seed"],
         shuffle=False,
         binarize=resolved["data"]["binarize"],
     )
-    streams, totals = Streams(seed), _Position()
-    model.eval()
-    for x, _ in loader.batches(0):
-        totals.add(_floats(model.evaluate(x.astype(dtype, copy=False), streams)), len(x))
-    model.train()
-    return totals.means()
+    dtype = resolved["run"]["dtype"]
+    return ((x.astype(dtype, copy=False), labels) for x, labels in loader.batches(0))
 
 
 class _Trainer:
@@ -194,16 +218,16 @@ class _Trainer:
         settings = resolved["run"]
         self.resolved = resolved
         self.dataset = dataset
-        self.model = _build(resolved, dataset.image_shape)
+        self.model = _build(resolved, dataset.item_shape)
         self.model.train()
         self.optimisers = {
-            name: _optimiser(network, resolved["train"])
+            name: _optimiser(network, resolved["train"], self.model.learning_rate(name))
             for name, network in self.model.networks().items()
         }
         self.streams = Streams(settings["seed"])
+        self.training, self.held_out = _split(dataset, self.model.held_out)
         self.loader = data.Loader(
-            dataset.train_images,
-            dataset.train_labels,
+            *self.training,
             resolved["train"]["batch_size"],
             settings["seed"],
             binarize=resolved["data"]["binarize"],
@@ -223,6 +247,7 @@ class _Trainer:
         run.write_config(self.resolved)
         run.write_environment()
         if not started:
+            self.model.begin(next(_batches(self.training, self.resolved))[0])
             self._save()
 
     def _state(self):
@@ -230,11 +255,18 @@ class _Trainer:
             **vars(self.position),
             "streams": self.streams.state(),
             "model": self.resolved["run"]["model"],
-            "image_shape": [int(size) for size in self.dataset.image_shape],
+            "image_shape": [int(size) for size in self.dataset.item_shape],
             "data": _fingerprint(self.dataset),
         }
 
     def _save(self):
+        for name, p in self.model.named_parameters().items():
+            if not np.isfinite(p.data).all():  # of a finite loss, a gradient that is not
+                raise UserError(
+                    f"the weights {name} are no longer finite after step {self.position.step}: "
+                    f"train anew with a --lr below {self.resolved['train']['lr']:g} "
+                    f"(the last checkpoint in {self.run.path} is from before)"
+                )
         tensors = {f"model.{name}": array for name, array in self.model.state_dict().items()}
         for network, optimiser in self.optimisers.items():
             for name, array in optimiser.state_dict().items():
@@ -245,24 +277,27 @@ class _Trainer:
         state = checkpoint.state
         if state.get("data") != _fingerprint(self.dataset):
             raise UserError(
-                f"the training images of {self.dataset.name} are not those that {self.run.path} "
+                f"the training items of {self.dataset.name} are not those that {self.run.path} "
                 "was trained on: name their folder with --data-dir"
             )
         with _fitting(self.run):
             _load_model(self.model, checkpoint, self.resolved)
             for network, optimiser in self.optimisers.items():
                 optimiser.load_state_dict(checkpoint.part(f"optim.{network}"))
-        self.streams.restore(state["streams"])
-        self.position = _Position(**{name: state[name] for name in vars(self.position)})
+            self.streams.restore(state["streams"])
+            self.position = _Position(**{name: state[name] for name in vars(self.position)})
+            self.position.check()
 
     # -- the loop
 
-    def fit(self, on_progress):
+    def fit(self, on_progress, on_epoch=None):
         """Trains up to the configured number of epochs."""
+        self.on_epoch = on_epoch
         self.on_progress, self.reported = on_progress, -math.inf
         self.started, self.first_step = time.monotonic(), self.position.step
         with _stop_requests() as stop:
-            while self.position.epoch < self.epochs:
+            self._tell_model()
+            while self.position.epoch < self.epochs and not self.model.finished():
                 self._run_epoch(stop)
                 if stop:
                     break
@@ -276,8 +311,8 @@ class _Trainer:
         started = time.monotonic()
         position, dtype = self.position, self.resolved["run"]["dtype"]
         every = self.resolved["train"]["checkpoint_every"]
-        for x, _ in self.loader.batches(position.epoch, start=position.batch):
-            self._step(x.astype(dtype, copy=False))
+        for x, labels in self.loader.batches(position.epoch, start=position.batch):
+            self._step(x.astype(dtype, copy=False), labels)
             self._report()
             if position.batch == self.loader.batches_per_epoch:
                 break  # a stop asked for now waits for the epoch's end, a moment away
@@ -286,36 +321,73 @@ class _Trainer:
                 self._save()
             if asked_to_stop:
                 raise Interrupted(self.run.path, stop[0])
-        test = evaluate(self.model, self.dataset, self.resolved)
-        self._refuse_non_finite(test, "test ")
-        self._end_epoch(test, time.monotonic() - started)
+        self._tell_model(epochs_more=1)
+        self._end_epoch(*self._assess(), started)
 
-    def _step(self, x):
+    def _tell_model(self, epochs_more=0):
+        """Where training stands, for what depends on it: warm-ups, schedules, phases."""
+        self.model.epoch = self.position.epoch + epochs_more
+        self.model.step = self.position.step
+
+    def _step(self, x, labels):
+        self._tell_model()
         terms = self.model.training_step(
-            x, self.streams, self.optimisers, gradient=self.resolved["run"]["gradient"]
+            x, self.streams, self.optimisers, gradient=self.resolved["run"]["gradient"],
+            labels=labels,
         )
         terms = _floats(terms)
-        self._refuse_non_finite(terms, "")
+        self._refuse_non_finite(terms, "", self._repeat_step)
         self.position.add(terms, len(x))
 
-    def _end_epoch(self, test, seconds):
+    def _assess(self):
+        """(test means, validation means, extra) after an epoch; the model learns of the second.
+
+        First the validation, which may choose the weights (early stopping), then the test.
+        """
+        valid = {}
+        if self.held_out:
+            measure = functools.partial(
+                _means, self.model, self.model.validate, self.held_out, self.resolved
+            )
+            valid = measure()
+            self._refuse_non_finite(valid, "validation ", measure)
+        self.model.end_epoch(valid)
+        measure = functools.partial(evaluate, self.model, self.dataset, self.resolved)
+        test = measure()
+        self._refuse_non_finite(test, "test ", measure)
+        return test, valid, self._extra()
+
+    def _extra(self):
+        """What the model alone knows to say, of the first test items; {} of most models."""
+        x, _ = next(_batches(self.dataset.test, self.resolved))
+        self.model.eval()
+        extra = self.model.extra_metrics(x, Streams(self.resolved["run"]["seed"]))
+        self.model.train()
+        return extra
+
+    def _end_epoch(self, test, valid, extra, started):
         """Metrics first, then the checkpoint: a kill in between leaves a line too many, which
         resuming cuts off again; the other order would lose one."""
         position = self.position
-        terms = position.means()
         self.run.append_metrics(
             {
                 "epoch": position.epoch + 1,
                 "step": position.step,
-                **_prefixed("train_", terms),
+                **_prefixed("train_", position.means()),
+                **_prefixed("valid_", valid),
                 **_prefixed("test_", test),
-                "seconds": round(seconds, 3),
+                **({"extra": extra} if extra else {}),
+                "seconds": round(time.monotonic() - started, 3),
             }
         )
         self._report(test)
         position.next_epoch()
         self._save()
         self.run.write_summary(self._summary().as_dict())
+        if self.on_epoch:
+            self.model.eval()
+            self.on_epoch(self.run, self.model, position.epoch)
+            self.model.train()
 
     def _report(self, test=None):
         now, position = time.monotonic(), self.position
@@ -337,14 +409,40 @@ class _Trainer:
             )
         )
 
-    def _refuse_non_finite(self, terms, what):
+    def _refuse_non_finite(self, terms, what, measure_again):
+        """A loss that is no number ends the run; ``measure_again`` computes it once more."""
         for name, value in terms.items():
             if not math.isfinite(value):
+                step = self.position.step + 1
                 raise UserError(
-                    f"the {what}{name} became {value} at step {self.position.step + 1}: "
+                    f"the {what}{name} became {value} at step {step}, "
+                    f"{origin(self.model, measure_again)}: "
                     f"train anew with a --lr below {self.resolved['train']['lr']:g} "
                     f"(the last checkpoint in {self.run.path} is from before)"
                 )
+
+    def _repeat_step(self):
+        """The forward passes of the step that has just failed, from the state before it.
+
+        That state is gone, the optimiser having moved on; but a run is a pure function, so
+        training from the last checkpoint, at most an epoch ago, leads there again.
+        """
+        failed, dtype = self.position.step, self.resolved["run"]["dtype"]
+        self._restore(self.run.checkpoint())
+        options = {"gradient": self.resolved["run"]["gradient"]}
+        position = self.position
+        for x, labels in self.loader.batches(position.epoch, start=position.batch):
+            self._tell_model()
+            if position.step == failed:  # by the tape: by hand, no layer is called
+                options["gradient"] = "tape"
+            with Module.watching(None) if position.step < failed else contextlib.nullcontext():
+                self.model.training_step(
+                    x.astype(dtype, copy=False), self.streams, self.optimisers, **options,
+                    labels=labels,
+                )
+            if position.step == failed:
+                return
+            position.add({}, len(x))
 
     def _summary(self):
         history, settings = self.run.metrics(), self.resolved["run"]
@@ -356,13 +454,13 @@ class _Trainer:
             data=self.dataset.name,
             epochs=self.position.epoch,
             steps=self.position.step,
-            parameters=sum(p.data.size for p in self.model.named_parameters().values()),
-            seconds=round(sum(line["seconds"] for line in history), 3),
+            parameters=self.model.size(),
+            seconds=round(sum(line.get("seconds", 0) for line in history), 3),
             metrics={name: value for name, value in last.items() if name.startswith(_METRICS)},
         )
 
 
-_METRICS = ("train_", "test_")
+_METRICS = ("train_", "valid_", "test_")
 
 
 def _prefixed(prefix, terms):
@@ -380,19 +478,49 @@ def _load_data(resolved):
     )
 
 
-def _build(resolved, image_shape):
+def _build(resolved, item_shape):
     settings = resolved["run"]
-    return config.model_class(settings["model"])(
+    model = config.model_class(settings["model"])
+    return model(
         config.model_config(resolved),
-        tuple(image_shape),
+        tuple(item_shape),
         settings["seed"],
         dtype=np.dtype(settings["dtype"]),
+        **({"features": _features(resolved, tuple(item_shape))} if model.probes else {}),
     )
 
 
-def _optimiser(network, settings):
+def _features(resolved, item_shape):
+    """The trained model that a probe reads, which must have seen items of the same shape."""
+    path = resolved["model"]["features"]
+    if not path:
+        raise UserError("a probe reads the features of a trained run: name its folder with "
+                        "--features RUN")
+    model = load(path)
+    if model.image_shape != item_shape:
+        raise UserError(f"the model of {path} was trained on items of shape {model.image_shape}, "
+                        f"and the data have {item_shape}: probe it on data of its own shape")
+    return model
+
+
+def _optimiser(network, settings, lr):
+    """``lr``: the model's own learning rate for this network, None: that of [train]."""
     options = {name: value for name, value in settings.items() if name not in config.TRAIN}
-    return optim.make(settings["optimizer"], network, settings["lr"], **options)
+    return optim.make(settings["optimizer"], network, lr or settings["lr"], **options)
+
+
+def _split(dataset, share):
+    """(training, held out): the last ``share`` of the training items is kept for validation."""
+    if not share:
+        return dataset.train, None
+    items, labels = dataset.train
+    first = len(items) - max(1, round(share * len(items)))
+    if first < 1:
+        raise UserError(
+            f"{dataset.name} has {len(items)} training items, and {share:g} of them are held out "
+            "for validation: expected at least 2; give more, or hold out less"
+        )
+    return (items[:first], labels[:first]), (items[first:], labels[first:])
 
 
 def _load_model(model, checkpoint, resolved):
@@ -407,7 +535,7 @@ def _fitting(run):
     """A checkpoint whose tensors do not fit the model of config.toml is the user's to mend."""
     try:
         yield
-    except (KeyError, ValueError, TypeError, IndexError) as error:
+    except (KeyError, ValueError, TypeError, IndexError, AttributeError) as error:
         raise UserError(
             f"{run.checkpoint_path} does not fit the model that {run.path}/config.toml "
             f"describes ({error}): put back the files that belong together"
@@ -415,8 +543,8 @@ def _fitting(run):
 
 
 def _fingerprint(dataset):
-    """A checksum of the training images: resuming on others would not be resuming."""
-    return zlib.crc32(np.ascontiguousarray(dataset.train_images))
+    """A checksum of the training items: resuming on others would not be resuming."""
+    return zlib.crc32(np.ascontiguousarray(dataset.train.items))
 
 
 @contextlib.contextmanager

@@ -1,9 +1,15 @@
 """What all tests share."""
 
-import numpy as np
-import pytest
+import os
 
-import scratchgen as sg
+# The tests' matrices are small: a second BLAS thread costs more than it gives, and on cores that
+# other programs keep busy the two wait for each other. Set before NumPy is first imported.
+os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
+
+import numpy as np  # noqa: E402
+import pytest  # noqa: E402
+
+import scratchgen as sg  # noqa: E402
 
 
 @pytest.fixture(params=["numpy", "numba"])

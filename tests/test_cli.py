@@ -55,7 +55,7 @@ def test_help_and_version(scratchgen):
     assert status == 0
     for option in ("--data", "--data-dir", "--arch", "--epochs", "--batch-size", "--lr", "--seed",
                    "--backend", "--gradient", "--preset", "--out", "--resume", "--limit",
-                   "--config", "--set"):
+                   "--config", "--set", "--features", "--labels", "--no-pictures"):
         assert option in output
     status, output, _ = scratchgen("--version")
     assert status == 0 and re.fullmatch(r"scratchgen \d+\.\d+\.\d+\n", output)
@@ -110,6 +110,14 @@ def test_help_loads_nothing_heavy():
         (["sample", "none"], ["no run in none"]),
         (["sample", "none", "--n", "0"], ["--n 0"]),
         (["sample"], ["missing"]),
+        (["plot", "none"], ["no run in none"]),
+        (["report"], ["missing"]),
+        (["report", "none"], ["no run in none"]),
+        (["report", "none", "neither"], ["--out"]),
+        (["report", "none", "--out", "page.pdf"], [".html"]),
+        (["train", "classifier", "--labels", "wrong"], ["labels", "rotation"]),
+        (["train", "vae", "--labels", "given"], ["labels"]),
+        (["train", "vae", "--features", "none"], ["features"]),
         (["data", "verify", "mnits"], ["unknown data set", "'mnist'"]),
         (["data", "get", "mnits"], ["unknown data set", "'mnist'"]),
     ],
@@ -225,18 +233,51 @@ def test_pictures_are_drawn(scratchgen, tmp_path):
     assert status == 0, error
     drawn = sorted((tmp_path / "a" / "pictures").glob("*.png"))
     assert drawn and all(picture.name in output for picture in drawn)
+    assert "report: a/report.html" in output
+    page = (tmp_path / "a" / "report.html").read_bytes()
+    (tmp_path / "a" / "report.html").unlink()
+    drawn[0].unlink()
+    status, output, error = scratchgen("plot", "a")
+    assert status == 0 and error == "" and drawn[0].exists()
+    assert (tmp_path / "a" / "report.html").read_bytes() == page
+    status, output, error = scratchgen("report", "a", "--out", "page.html")
+    assert (status, output) == (0, "page.html\n")
+    assert (tmp_path / "page.html").read_bytes() == page
+    status, output, error = scratchgen("report", "a", "a", "--out", "two.html")
+    assert status == 0 and (tmp_path / "two.html").exists()
 
 
-def test_quick_demo(scratchgen, tmp_path):
+def test_no_pictures_means_none(scratchgen, tmp_path):
+    assert scratchgen("train", "vae", "--epochs", "1", *SMALL, "--out", "a")[0] == 0
+    assert not (tmp_path / "a" / "pictures").exists()
+    assert not (tmp_path / "a" / "report.html").exists()
+
+
+def test_options_of_representation_learning(scratchgen, trained):
+    status, output, error = scratchgen("train", "probe", "--features", trained, "--epochs", "1",
+                                       *SMALL, "--out", "probe")
+    assert status == 0, error
+    assert output.endswith("next: scratchgen eval probe\n")
+    status, _, error = scratchgen("train", "classifier", "--labels", "rotation", "--epochs", "1",
+                                  *SMALL, "--out", "turned")
+    assert status == 0, error
+    assert runs.open_run("turned").config()["model"]["labels"] == "rotation"
+
+
+def test_quick_demo(scratchgen, tmp_path, monkeypatch):
     status, output, error = scratchgen("demo", "--quick", "--out", "here")
     assert status == 0, error
     for kind in ("dae", "vae", "gan"):
         assert list((tmp_path / "here" / kind / "pictures").glob("*.png"))
+        assert (tmp_path / "here" / kind / "report.html").exists()
     look, draw, explicit = output.splitlines()[-3:]
-    assert "here/vae/pictures" in look
+    assert "here/vae/report.html" in look
     assert scratchgen(*draw.split("scratchgen ")[1].split())[0] == 0
     assert "--gradient explicit" in explicit
     refused(scratchgen("demo", "--quick", "--out", "here"), "already holds a run")
+    from scratchgen import plots
+
+    monkeypatch.setattr(plots, "draw_run", lambda path: [])      # nothing new to draw
     status, output, error = scratchgen("demo", "--quick", "--out", "here", "--resume")
     assert status == 0, error
 

@@ -566,7 +566,7 @@ BAD_MIRRORS = {
     "lies": "sends another file",
     "html": "sends another file",
     "cut": "ends after [0-9]+ of [0-9]+ bytes|IncompleteRead",
-    "endless": "sends more than the",
+    "endless": "announces 3000000 bytes, where at most",
     "slow": "timed out",
 }
 
@@ -587,7 +587,7 @@ def test_bad_mirrors_alone_leave_nothing_behind(server, tmp_path, kind, monkeypa
     with pytest.raises(UserError, match=BAD_MIRRORS[kind]) as caught:
         data.get("tiny", mirrors=[server.address + kind + "/"])
     folder = tmp_path / "cache" / "scratchgen" / "tiny"
-    assert list(folder.iterdir()) == []
+    assert all(path.suffix == ".part" for path in folder.iterdir())  # a later one goes on from it
     assert f"into {folder} by hand" in str(caught.value)
 
 
@@ -617,13 +617,14 @@ def test_a_broken_download_does_not_replace_a_file(server, tmp_path):
     assert (folder / "train-images-idx3-ubyte.gz").read_bytes() == b"something of the user"
 
 
-def test_an_interrupted_download_leaves_nothing(server, tmp_path):
+def test_an_interrupted_download_leaves_a_part_and_no_file(server, tmp_path):
     def interrupt(file, done, total):
         raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
         data.get("tiny", mirrors=[server.address + "good/"], report=interrupt)
-    assert list((tmp_path / "cache" / "scratchgen" / "tiny").iterdir()) == []
+    names = [path.name for path in (tmp_path / "cache" / "scratchgen" / "tiny").iterdir()]
+    assert names == [".train-images-idx3-ubyte.gz.part"]
 
 
 def test_an_unwritable_folder_is_a_user_error(server, tmp_path):

@@ -222,7 +222,7 @@ MUTANTS = [
         dy, axis=0, keepdims=True)), partial(gradient, "log_softmax")),
     ("gradient outside the bounds", rule("clip", 0, lambda dy: dy), partial(gradient, "clip")),
     ("flip not flipped back", rule("flip", 0, lambda dy: dy), partial(gradient, "flip")),
-    ("repeated index assigned, not added", replaced(shape, "scatter", scatter_by_assignment),
+    ("repeated index assigned, not added", replaced(shape, "scattered", scatter_by_assignment),
      partial(gradient, "index", 1)),
     ("no transpose in matmul", rule("matmul", 0, lambda dy, b: dy @ np.flip(b).swapaxes(-1, -2)),
      partial(gradient, "matmul")),

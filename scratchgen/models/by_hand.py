@@ -130,7 +130,7 @@ def with_bias(layer, dw, dy):
     return {"w": dw} if layer.b is None else {"w": dw, "b": dy.sum(axis=(0, 1, 2))}
 
 
-# --- batch norm: x̂ = (x − m) r, r = 1/√(var + ε), y = γ x̂ + β ------------------------------------
+# --- batch norm: x̂ = (x − m) r, r = 1/√(var + ε), y = γ x̂ + β -----------------------------------
 
 def batch_norm_forward(layer, x):
     rows = tuple(range(x.ndim - 1))

@@ -7,7 +7,9 @@ Corrupt an image heavily, encode, decode, and compare with the image *before* co
     y = σ(h W' + b')          the reconstruction, W' = Wᵀ if tied
     loss = d(x, y)            cross-entropy, or squared error
 
-Without corruption an autoencoder with enough units may learn the identity and nothing else.
+Without corruption an autoencoder with enough units may learn the identity and nothing else. With
+squared error, Gaussian noise and no limit on its size it learns the mean of p(x | x̃), and so the
+score: y − x̃ = std² ∇ ln p(x̃) (Miyasawa 1961; Vincent 2011).
 """
 
 from dataclasses import dataclass, field
@@ -15,13 +17,19 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from .. import data, nn, ops
+from ..engine import no_grad
+from ..errors import UserError
 from ..random import Stream
 from ..tensor import Tensor
-from .model import SLOPES, Model, activate, bernoulli_nats, sigmoid
+from . import by_hand
+from .coders import conv_decoder, conv_encoder, dense_layers
+from .model import SLOPES, Model, bernoulli_nats, sigmoid
+
+ACTIVATIONS = ("linear", *SLOPES)
 
 
 class DAE(Model):
-    """One hidden layer, as in the paper's stacks."""
+    """One hidden layer, as in the paper's stacks; several (``layers``); or convolutions."""
 
     kind = "dae"
     optimiser_defaults = {"epochs": 10, "batch_size": 128, "lr": 1e-3, "optimizer": "adam"}
@@ -31,31 +39,58 @@ class DAE(Model):
         "identity": {"model": {"level": 0.0, "hidden": 1568}},
         "vincent": {"train": {"optimizer": "sgd", "lr": 0.1, "batch_size": 20, "epochs": 15},
                     "model": {"hidden": 500, "level": 0.3}},
+        "conv": {"model": {"arch": "conv", "hidden": 128, "level": 0.5}},
+        "points": {"data": {"name": "ring"}, "train": {"epochs": 40, "lr": 3e-3},
+                   "model": {"layers": [64, 64], "hidden": 64, "activation": "tanh", "level": 0.3,
+                             "corruption": "gaussian", "loss": "mse", "output": "linear"}},
     }
 
     @dataclass
     class Config:
-        """The [model] table."""
+        """The [model] table. ``layers``: before the code, and in reverse order after it."""
 
-        arch: str = field(default="mlp", metadata={"choices": ("mlp",)})
-        hidden: int = field(default=1000, metadata={"low": 1})
-        activation: str = field(default="sigmoid", metadata={"choices": tuple(SLOPES)})
+        arch: str = field(default="mlp", metadata={"choices": ("mlp", "conv")})
+        hidden: int = field(default=1000, metadata={"low": 1})       # units of the code
+        layers: list[int] = field(default_factory=list, metadata={"low": 1})
+        activation: str = field(default="sigmoid", metadata={"choices": ACTIVATIONS})
+        output: str = field(default="sigmoid", metadata={"choices": ("sigmoid", "linear")})
         tied: bool = False
         loss: str = field(default="bce", metadata={"choices": ("bce", "mse")})
         corruption: str = field(default="masking", metadata={"choices": tuple(data.CORRUPTIONS)})
         level: float = field(default=0.25, metadata={"low": 0})
+        init: str = field(default="glorot", metadata={"choices": tuple(nn.INITIALISERS)})
 
-    def __init__(self, config=None, image_shape=(28, 28, 1), seed=0, dtype=np.float32):
+        def __post_init__(self):
+            if self.tied and (self.layers or self.arch == "conv"):
+                raise UserError("tied weights are for one dense hidden layer: expected "
+                                "tied = false with layers or convolutions")
+            if self.loss == "bce" and self.output == "linear":
+                raise UserError('loss = "bce" compares with the output of a sigmoid: expected '
+                                'output = "sigmoid", or loss = "mse"')
+
+    def __init__(self, config=None, image_shape=(28, 28, 1), seed=0, dtype=np.float32, stream=None):
         super().__init__(config, image_shape, seed, dtype)
-        c, stream = self.config, Stream(seed, "dae.init")
+        c = self.config
+        options = {"init": c.init, "stream": stream or Stream(seed, "dae.init"), "dtype": dtype}
         self.corrupt = data.corruption_named(c.corruption, c.level)
-        self.encoder = nn.Dense(self.pixels, c.hidden, c.activation, stream=stream, dtype=dtype)
-        self.decoder = nn.TiedDense(self.encoder) if c.tied else nn.Dense(
-            c.hidden, self.pixels, stream=stream, dtype=dtype)
+        self.activation = None if c.activation == "linear" else c.activation
+        sizes = [self.pixels, *c.layers, c.hidden]
+        if c.arch == "conv":
+            self.encoder = conv_encoder(self.image_shape, c.hidden, self.activation, **options)
+            self.decoder = conv_decoder(c.hidden, self.image_shape, **options)
+        else:
+            self.encoder = dense_layers(sizes, self.activation, self.activation, **options)
+            self.decoder = nn.TiedDense(self.encoder) if c.tied else dense_layers(
+                sizes[::-1], self.activation, None, **options)
 
     def draw(self, x, streams):
         """The pair (clean, noisy) for a batch of images."""
-        return (self.corrupt(self.flat(x), streams["corruption"]),)
+        x = self.flat(x)
+        if self.config.output == "sigmoid" and not (x.min() >= 0 and x.max() <= 1):
+            raise UserError(f"a sigmoid reconstructs values in [0, 1], and the data go from "
+                            f'{x.min():.3g} to {x.max():.3g}: expected output = "linear" and '
+                            'loss = "mse", for example with --preset points')
+        return (self.corrupt(x, streams["corruption"]),)
 
     def code(self, x):
         return self.encoder(x)
@@ -65,45 +100,83 @@ class DAE(Model):
 
     def loss(self, pair):
         """Nats per image (squared error per image for "mse"). The target is ``pair.clean``."""
-        logits = self.logits(self.code(Tensor(pair.noisy)))
+        h = self.logits(self.code(Tensor(pair.noisy)))
         if self.config.loss == "bce":
-            total = ops.bce_with_logits(logits, pair.clean)
+            total = ops.bce_with_logits(h, pair.clean)
         else:
-            total = ops.mse(ops.sigmoid(logits), pair.clean)
+            y = h if self.config.output == "linear" else ops.sigmoid(h)
+            total = ops.mse(y, pair.clean)
         return {"loss": total / len(pair.clean)}
 
+    # --- the same gradients by hand --------------------------------------------------------------
+
     def explicit_gradients(self, pair):
-        """Every gradient by the chain rule, on the blackboard: (terms, name → array)."""
-        clean, noisy = pair.clean, pair.noisy
-        n = clean.dtype.type(len(clean))
-        W, b = self.encoder.w.data, self.encoder.b.data
+        """Every gradient by the chain rule, on the blackboard: (terms, name → array).
+
+        Written out for the paper's one hidden layer; deeper and convolutional coders repeat the
+        same steps layer by layer.
+        """
+        if not isinstance(self.encoder, nn.Dense):
+            return self.explicit_layer_by_layer(pair)
+        x, W, b = pair.noisy, self.encoder.w.data, self.encoder.b.data
         V, c = (W.T if self.config.tied else self.decoder.w.data), self.decoder.b.data
         # forward
-        h = activate(self.config.activation, noisy @ W + b)        # code           (N, H)
+        h = by_hand.activate(self.activation, x @ W + b)           # code           (N, H)
         logits = h @ V + c                                         #                (N, D)
-        y = sigmoid(logits)                                         # reconstruction (N, D)
         # backward: d· is dL/d·
-        if self.config.loss == "bce":
-            loss = bernoulli_nats(logits, clean) / n
-            dlogits = (y - clean) / n                                   # σ and cross-entropy cancel
-        else:
-            loss = np.sum((y - clean) ** 2) / n
-            dlogits = 2 * (y - clean) / n * y * (1 - y)
+        loss, dlogits = self.explicit_distance(logits, pair.clean)
         dV = h.T @ dlogits
         dc = dlogits.sum(axis=0)
         dh = dlogits @ V.T
-        da = dh * SLOPES[self.config.activation](h)                # before the activation
-        dW = noisy.T @ da
+        da = dh * by_hand.slope(self.activation, h)                # before the activation
+        dW = x.T @ da
         db = da.sum(axis=0)
         if self.config.tied:                                       # V = Wᵀ: one matrix, two uses
             return {"loss": loss}, {"encoder.w": dW + dV.T, "encoder.b": db, "decoder.b": dc}
         return {"loss": loss}, {"encoder.w": dW, "encoder.b": db, "decoder.w": dV, "decoder.b": dc}
 
-    def sample(self, n, seed=0):
-        """Decode random codes: uniform in the hidden units' range, the best guess there is.
+    def explicit_distance(self, logits, clean):
+        """(d(x, y), its gradient before the output's activation), means over the batch."""
+        n = clean.dtype.type(len(clean))
+        if self.config.output == "linear":
+            return np.sum((logits - clean) ** 2) / n, 2 * (logits - clean) / n
+        y = sigmoid(logits)
+        if self.config.loss == "bce":
+            return bernoulli_nats(logits, clean) / n, (y - clean) / n   # σ and cross-entropy cancel
+        return np.sum((y - clean) ** 2) / n, 2 * (y - clean) / n * y * (1 - y)
 
-        An autoencoder never learned which codes are images, so most of these are not
-        ("one does not simply sample the latent space").
+    def explicit_layer_by_layer(self, pair):
+        h, seen = by_hand.forward(self.encoder, pair.noisy)
+        logits, heard = by_hand.forward(self.decoder, h)
+        loss, dlogits = self.explicit_distance(logits, pair.clean)
+        of_decoder, dh = by_hand.backward(self.decoder, heard, dlogits)
+        of_encoder, _ = by_hand.backward(self.encoder, seen, dh)
+        return {"loss": loss}, {**{f"encoder.{name}": g for name, g in of_encoder.items()},
+                                **{f"decoder.{name}": g for name, g in of_decoder.items()}}
+
+    # --- the two halves, used alone --------------------------------------------------------------
+
+    def decode(self, z):
+        """Images of codes (N, Z); images of a linear output are cut to [0, 1], points are not."""
+        with no_grad():
+            h = self.logits(Tensor(np.asarray(z, self.dtype))).data
+        if self.config.output == "sigmoid":
+            return self.images(sigmoid(h))
+        return self.images(h if len(self.image_shape) == 1 else np.clip(h, 0, 1))
+
+    def denoise(self, noisy):
+        """The reconstruction of items that are noisy already: the model's estimate of E[x | x̃]."""
+        return self.reconstruct(noisy)
+
+    def sample(self, n, seed=0):
+        """Decode random codes: spread over the hidden units' range, the best guess there is.
+
+        Uniform where a unit has two ends (sigmoid, tanh), a(N(0, 1)) otherwise. An autoencoder
+        never learned which codes are images, so most of these are not ("one does not simply sample
+        the latent space").
         """
-        u = Stream(seed, "dae.sample").uniform((n, self.config.hidden), self.dtype)
-        return self.decode(2 * u - 1 if self.config.activation == "tanh" else u)
+        stream, shape = Stream(seed, "dae.sample"), (n, self.config.hidden)
+        if self.activation in ("sigmoid", "tanh"):
+            u = stream.uniform(shape, self.dtype)
+            return self.decode(2 * u - 1 if self.activation == "tanh" else u)
+        return self.decode(by_hand.activate(self.activation, stream.normal(shape, self.dtype)))

@@ -7,24 +7,50 @@ real. They play
 
 D descends −V. G descends V ("minimax"), or −E_z[ln D(G(z))] ("non-saturating"): the same fixed
 point, and a gradient that does not vanish while D still wins. All of it on logits, D = σ(logit):
-−ln D = softplus(−logit) and −ln(1 − D) = softplus(logit).
+−ln D = softplus(−logit) and −ln(1 − D) = softplus(logit). The other games, the penalties and the
+ways to confuse D are in ``gan_losses.py``, the networks in ``gan_networks.py``.
+
+With batch norm, real and generated images go through D as two batches, each normalised by its own
+statistics, in G's step too. A network's running statistics, which serve when it is in eval mode,
+move in its own steps only.
 """
 
 from dataclasses import dataclass, field
 
 import numpy as np
 
-from .. import nn, ops
+from .. import nn
 from ..engine import no_grad
+from ..errors import UserError
 from ..random import Stream
 from ..tensor import Tensor
-from .model import SLOPES, Model, activate, numbers, sigmoid, take
+from .by_hand import backward, forward
+from .gan_losses import (
+    CLEAR,
+    LOSSES,
+    PENALTIES,
+    PLAIN,
+    Draws,
+    confuse,
+    game_named,
+    gradient_penalty,
+    r1_penalty,
+)
+from .gan_networks import (
+    conv_discriminator,
+    conv_generator,
+    evaluating,
+    perceptron,
+    untouched,
+)
+from .model import Model, numbers, take
 
-ACTIVATION = "leaky_relu"
+POINTS = {"latent": 2, "generator": [128, 128], "discriminator": [128, 128]}
 
 
 class GAN(Model):
-    """Two multi-layer perceptrons. Images are scaled to [−1, 1], where the generator's tanh ends.
+    """Two networks. Images are scaled to [−1, 1], where the generator's tanh ends; points (N, D)
+    are left as they are, and the generator's last layer is linear.
     """
 
     kind = "gan"
@@ -36,122 +62,186 @@ class GAN(Model):
         "demo": {"train": {"epochs": 40, "batch_size": 64, "lr": 5e-4},
                  "model": {"discriminator": [128, 64]}},
         "minimax": {"model": {"loss": "minimax"}},
+        "least-squares": {"model": {"loss": "least-squares"}},
+        "dcgan": {"train": {"epochs": 25, "batch_size": 64},
+                  "model": {"arch": "conv", "init": "dcgan"}},
+        "wgan-gp": {"train": {"batch_size": 64, "lr": 1e-4, "beta2": 0.9},
+                    "model": {"loss": "wasserstein", "penalty": "gradient", "d_steps": 5}},
+        "ring": {"data": {"name": "ring"}, "train": {"epochs": 60, "lr": 1e-3}, "model": POINTS},
+        # Without the penalty D wins, and G gives up modes that it had (about 18 of 25).
+        "grid": {"data": {"name": "grid"},
+                 "train": {"epochs": 40, "lr": 1e-3, "beta1": 0.0, "beta2": 0.99},
+                 "model": {**POINTS, "init": "pytorch", "penalty": "r1", "penalty_weight": 1.0}},
+        "mixture1d": {"data": {"name": "mixture1d"}, "train": {"epochs": 10, "lr": 1e-3},
+                      "model": {**POINTS, "latent": 1, "penalty": "r1", "penalty_weight": 1.0}},
     }
 
     @dataclass
     class Config:
         """The [model] table."""
 
-        arch: str = field(default="mlp", metadata={"choices": ("mlp",)})
+        arch: str = field(default="mlp", metadata={"choices": ("mlp", "conv")})
         latent: int = field(default=100, metadata={"low": 1})
         generator: list[int] = field(default_factory=lambda: [256, 512], metadata={"low": 1})
         discriminator: list[int] = field(default_factory=lambda: [512, 256], metadata={"low": 1})
-        loss: str = field(default="non-saturating",
-                          metadata={"choices": ("non-saturating", "minimax")})
+        channels: int = field(default=64, metadata={"low": 1})   # "conv": next to the image
+        loss: str = field(default="non-saturating", metadata={"choices": LOSSES})
+        penalty: str = field(default="none", metadata={"choices": PENALTIES})
+        penalty_weight: float = field(default=10.0, metadata={"low": 0})         # λ, or R1's γ
+        smoothing: float = field(default=0.0, metadata={"low": 0, "below": 1})   # α, real label
+        noise: float = field(default=0.0, metadata={"low": 0})   # std on D's input at the start
+        noise_epochs: int = field(default=0, metadata={"low": 0})  # until it is 0; 0: it stays
+        input_dropout: float = field(default=0.0, metadata={"low": 0, "below": 1})
         d_steps: int = field(default=1, metadata={"low": 1})     # batches for D before G's turn
         g_steps: int = field(default=1, metadata={"low": 1})     # updates of G in a turn
         init: str = field(default="glorot", metadata={"choices": tuple(nn.INITIALISERS)})
 
+        def __post_init__(self):
+            if self.loss == "wasserstein" and self.smoothing:
+                raise UserError("smoothing lowers the label of real images, and the loss "
+                                '"wasserstein" has no labels: expected smoothing = 0, or another '
+                                "loss")
+
     def __init__(self, config=None, image_shape=(28, 28, 1), seed=0, dtype=np.float32):
         super().__init__(config, image_shape, seed, dtype)
         c, stream = self.config, Stream(seed, "gan.init")
-        self.generator = perceptron([c.latent, *c.generator, self.pixels], "tanh", c.init, stream,
-                                    dtype)
+        self.of_points = len(self.image_shape) == 1
+        if c.arch == "conv":
+            self.generator = conv_generator(c.latent, self.image_shape, c.channels, c.init, stream,
+                                            dtype)
+            self.discriminator = conv_discriminator(
+                self.image_shape, c.channels, c.penalty == "none", c.init, stream, dtype)
+            return
+        self.generator = perceptron([c.latent, *c.generator, self.pixels],
+                                    None if self.of_points else "tanh", c.init, stream, dtype)
         self.discriminator = perceptron([self.pixels, *c.discriminator, 1], None, c.init, stream,
                                         dtype)
 
     def networks(self):
         return {"generator": self.generator, "discriminator": self.discriminator}
 
+    # --- what is drawn ---------------------------------------------------------------------------
+
     def noise(self, n, stream):
         """z ~ N(0, I), (n, Z)."""
         return stream.normal((n, self.config.latent), self.dtype)
 
     def real(self, x):
-        """Images as rows in [−1, 1]."""
-        return 2 * self.flat(x) - 1
+        """Images as rows in [−1, 1], points as they are."""
+        rows = self.flat(x)
+        return rows if self.of_points else 2 * rows - 1
+
+    def instance_noise(self):
+        """The standard deviation on D's input in this epoch: linear from ``noise`` to 0."""
+        c = self.config
+        left = 1 - self.epoch / c.noise_epochs if c.noise_epochs else 1
+        return c.noise * max(0.0, left)
+
+    def confusion(self, n, streams):
+        """Instance noise and dropout for n rows on their way into D."""
+        return confuse((n, self.pixels), self.dtype, self.instance_noise(),
+                       self.config.input_dropout, streams)
+
+    def mix(self, n, streams):
+        """Where between a real and a generated image the gradient penalty looks, (n, 1)."""
+        return (streams["interpolation"].uniform((n, 1), self.dtype)
+                if self.config.penalty == "gradient" else None)
+
+    def draw(self, n, streams):
+        """All that is random in one step of D besides z."""
+        return Draws(self.confusion(n, streams), self.confusion(n, streams), self.mix(n, streams))
 
     # --- the two losses --------------------------------------------------------------------------
 
-    def discriminator_loss(self, x, z):
-        """−V(D, G) on rows x in [−1, 1] and noise z, per image; G is fixed.
+    def discriminator_loss(self, x, z, draws=PLAIN, smoothing=None):
+        """What D descends on rows x and noise z, per image; G is fixed. For "minimax" −V(D, G).
 
-        {loss, d_real = mean D(x), d_fake = mean D(G(z))}; at equilibrium ln 4, ½ and ½.
+        {loss, d_real = mean D(x), d_fake = mean D(G(z)), penalty if there is one, a part of loss}.
+        At equilibrium of the first two games loss = ln 4 and D = ½. Means of D are of what it sees,
+        confused or not; ``smoothing`` None: as configured.
         """
-        with no_grad():
-            fake = self.generator(Tensor(z))
+        game = game_named(self.config.loss,
+                          self.config.smoothing if smoothing is None else smoothing)
+        with no_grad(), untouched(self.generator):
+            fake = draws.fake(self.generator(Tensor(z)))
+        x = draws.real(x)
         real_logits, fake_logits = self.discriminator(Tensor(x)), self.discriminator(fake)
-        loss = (ops.bce_with_logits(real_logits, np.ones_like(real_logits.data), "mean")
-                + ops.bce_with_logits(fake_logits, np.zeros_like(fake_logits.data), "mean"))
-        return {"loss": loss, "d_real": sigmoid(real_logits.data).mean(),
-                "d_fake": sigmoid(fake_logits.data).mean()}
+        loss = game.real.tape(real_logits) + game.fake.tape(fake_logits)
+        terms = {"loss": loss, "d_real": game.answers(real_logits.data).mean(),
+                 "d_fake": game.answers(fake_logits.data).mean()}
+        if self.config.penalty != "none":
+            penalty = (r1_penalty(self.discriminator, x) if self.config.penalty == "r1" else
+                       gradient_penalty(self.discriminator, x, fake.data, draws.mix))
+            terms["penalty"] = self.config.penalty_weight * penalty
+            terms["loss"] = loss + terms["penalty"]
+        return terms
 
-    def generator_loss(self, z):
+    def generator_loss(self, z, confusion=CLEAR):
         """What G descends, per image; D is fixed: {g_loss}."""
-        with self.discriminator.frozen():
-            logits = self.discriminator(self.generator(Tensor(z)))
-            if self.config.loss == "minimax":           # ln(1 − D) = −softplus(logit)
-                loss = -ops.bce_with_logits(logits, np.zeros_like(logits.data), "mean")
-            else:                                       # −ln D = softplus(−logit)
-                loss = ops.bce_with_logits(logits, np.ones_like(logits.data), "mean")
-        return {"g_loss": loss}
+        with self.discriminator.frozen(), untouched(self.discriminator):
+            logits = self.discriminator(confusion(self.generator(Tensor(z))))
+            return {"g_loss": game_named(self.config.loss).generator.tape(logits)}
 
     # --- the same gradients by hand --------------------------------------------------------------
 
-    def explicit_gradients(self, x, z):
+    def explicit_gradients(self, x, z, draws=PLAIN, confusion=CLEAR):
         """Both players' gradients at this point: (terms, name → array).
 
         The discriminator's are of ``discriminator_loss``, the generator's of ``generator_loss``.
+        UserError with a penalty, which is itself a gradient.
         """
-        d_terms, d_gradients = self.explicit_discriminator_gradients(x, z)
-        g_terms, g_gradients = self.explicit_generator_gradients(z)
+        d_terms, d_gradients = self.explicit_discriminator_gradients(x, z, draws)
+        g_terms, g_gradients = self.explicit_generator_gradients(z, confusion)
         return {**d_terms, **g_terms}, {
             **{f"discriminator.{name}": g for name, g in d_gradients.items()},
             **{f"generator.{name}": g for name, g in g_gradients.items()}}
 
-    def explicit_discriminator_gradients(self, x, z):
-        """d/dl softplus(−l) = σ(l) − 1 on real images, d/dl softplus(l) = σ(l) on generated ones.
-        """
-        n = x.dtype.type(len(x))
-        fake = forward(self.generator, z)[-1]
-        real_layers, fake_layers = forward(self.discriminator, x), forward(self.discriminator, fake)
-        real_logits, fake_logits = real_layers[-1], fake_layers[-1]
-        loss = (np.logaddexp(0, -real_logits).sum() + np.logaddexp(0, fake_logits).sum()) / n
-        d_real, d_fake = sigmoid(real_logits), sigmoid(fake_logits)
-        from_real, _ = backward(self.discriminator, real_layers, (d_real - 1) / n)
-        from_fake, _ = backward(self.discriminator, fake_layers, d_fake / n)
-        return ({"loss": loss, "d_real": d_real.mean(), "d_fake": d_fake.mean()},
+    def explicit_discriminator_gradients(self, x, z, draws=PLAIN):
+        """From both of D's terms; of −V: σ(l) − 1 on real images, σ(l) on generated ones."""
+        if self.config.penalty != "none":
+            raise UserError(f'penalty = "{self.config.penalty}" descends the gradient of a '
+                            "gradient, and gradients are written out for losses of first order "
+                            'only: use run.gradient = "tape", or penalty = "none"')
+        game, D = game_named(self.config.loss, self.config.smoothing), self.discriminator
+        with untouched(self.generator):
+            fake, _ = forward(self.generator, z)
+        real_logits, real_cache = forward(D, draws.real(x))
+        fake_logits, fake_cache = forward(D, draws.fake(fake))
+        real_loss, d_real = game.real.by_hand(real_logits)
+        fake_loss, d_fake = game.fake.by_hand(fake_logits)
+        from_real, _ = backward(D, real_cache, d_real)
+        from_fake, _ = backward(D, fake_cache, d_fake)
+        return ({"loss": real_loss + fake_loss, "d_real": game.answers(real_logits).mean(),
+                 "d_fake": game.answers(fake_logits).mean()},
                 {name: from_real[name] + from_fake[name] for name in from_real})
 
-    def explicit_generator_gradients(self, z):
+    def explicit_generator_gradients(self, z, confusion=CLEAR):
         """Down through D (its parameters untouched) to the image, and on through G."""
-        n = z.dtype.type(len(z))
-        g_layers = forward(self.generator, z)
-        d_layers = forward(self.discriminator, g_layers[-1])
-        logits = d_layers[-1]
-        if self.config.loss == "minimax":
-            loss, dlogits = -np.logaddexp(0, logits).sum() / n, -sigmoid(logits) / n
-        else:
-            loss, dlogits = np.logaddexp(0, -logits).sum() / n, (sigmoid(logits) - 1) / n
-        _, dimage = backward(self.discriminator, d_layers, dlogits)
-        gradients, _ = backward(self.generator, g_layers, dimage)
+        images, g_cache = forward(self.generator, z)
+        with untouched(self.discriminator):
+            logits, d_cache = forward(self.discriminator, confusion(images))
+        loss, dlogits = game_named(self.config.loss).generator.by_hand(logits)
+        _, dinput = backward(self.discriminator, d_cache, dlogits)
+        gradients, _ = backward(self.generator, g_cache, confusion.backward(dinput))
         return {"g_loss": loss}, gradients
 
     # --- training --------------------------------------------------------------------------------
 
-    def training_step(self, x, streams, optimisers, gradient="tape"):
+    def training_step(self, x, streams, optimisers, gradient="tape", labels=None):
         """One update of D on this batch; after every ``d_steps`` of them, ``g_steps`` of G."""
-        x, d, g = self.real(x), optimisers["discriminator"], optimisers["generator"]
-        explicit = gradient == "explicit"
-        d.zero_grad()
+        x, n, explicit = self.real(x), len(x), gradient == "explicit"
+        d, g = optimisers["discriminator"], optimisers["generator"]
         terms = self.descend(d, explicit, self.explicit_discriminator_gradients,
-                             self.discriminator_loss, x, self.noise(len(x), streams["z"]))
+                             self.discriminator_loss, x, self.noise(n, streams["z"]),
+                             self.draw(n, streams))
         turn = d.steps % self.config.d_steps == 0
         for _ in range(self.config.g_steps if turn else 0):
             terms.update(self.descend(g, explicit, self.explicit_generator_gradients,
-                                      self.generator_loss, self.noise(len(x), streams["z"])))
+                                      self.generator_loss, self.noise(n, streams["z"]),
+                                      self.confusion(n, streams)))
         if not turn:
-            terms.update(self.evaluate_generator(self.noise(len(x), streams["z"])))
+            terms.update(self.evaluate_generator(self.noise(n, streams["z"]),
+                                                 self.confusion(n, streams)))
         return terms
 
     @staticmethod
@@ -167,50 +257,31 @@ class GAN(Model):
         optimiser.step()
         return numbers(terms)
 
-    def evaluate_generator(self, z):
-        with no_grad():
-            return numbers(self.generator_loss(z))
+    def evaluate_generator(self, z, confusion=CLEAR):
+        """G's loss without training."""
+        with no_grad(), untouched(self.generator):
+            return numbers(self.generator_loss(z, confusion))
 
-    def evaluate(self, x, streams):
-        """The losses and D's mean answers per image, without training."""
-        z = self.noise(len(x), streams["z"])
-        with no_grad():
-            return numbers({**self.discriminator_loss(self.real(x), z), **self.generator_loss(z)})
+    def evaluate(self, x, streams, labels=None):
+        """The losses and D's mean answers per image, without training.
+
+        On plain images and with the plain label 1, whatever D is confused with in training: of the
+        first two games the loss is −V.
+        """
+        x, z = self.real(x), self.noise(len(x), streams["z"])
+        draws = Draws(mix=self.mix(len(x), streams))
+        with no_grad(), untouched(self):
+            terms = self.discriminator_loss(x, z, draws, smoothing=0.0)
+            return numbers({**terms, **self.generator_loss(z)})
 
     def decode(self, z):
-        """Images of noise (N, Z)."""
-        with no_grad():
-            return self.images((self.generator(Tensor(np.asarray(z, self.dtype))).data + 1) / 2)
+        """Images of noise (N, Z), or points."""
+        with no_grad(), evaluating(self.generator):
+            rows = self.generator(Tensor(np.asarray(z, self.dtype))).data
+        return self.images(rows if self.of_points else (rows + 1) / 2)
 
     def sample(self, n, seed=0):
-        """Generated images (n, H, W, C)."""
+        """Generated images (n, H, W, C), or points (n, D)."""
         return self.decode(self.noise(n, Stream(seed, "gan.sample")))
 
     encode = reconstruct = None                         # a GAN has no encoder
-
-
-def perceptron(sizes, last, init, stream, dtype):
-    """Dense layers with leaky ReLU between them and the activation ``last`` at the end."""
-    activations = [ACTIVATION] * (len(sizes) - 2) + [last]
-    return nn.Sequential(*(nn.Dense(i, o, a, init, stream, dtype)
-                           for i, o, a in zip(sizes[:-1], sizes[1:], activations, strict=True)))
-
-
-def forward(network, x):
-    """The input and every layer's output, plain NumPy."""
-    values = [x]
-    for layer in network.layers:
-        h = values[-1] @ layer.w.data + layer.b.data
-        values.append(h if layer.activation is None else activate(layer.activation, h))
-    return values
-
-
-def backward(network, values, dy):
-    """From dL/d output: (name → parameter gradient, dL/d input), plain NumPy."""
-    gradients = {}
-    for i in reversed(range(len(network.layers))):
-        layer, x, y = network.layers[i], values[i], values[i + 1]
-        dh = dy if layer.activation is None else dy * SLOPES[layer.activation](y)
-        gradients[f"layers.{i}.w"], gradients[f"layers.{i}.b"] = x.T @ dh, dh.sum(axis=0)
-        dy = dh @ layer.w.data.T
-    return gradients, dy

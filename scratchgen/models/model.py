@@ -21,14 +21,21 @@ SLOPES = {
 class Model(nn.Module):
     """Base of the models.
 
-    Images come and go as arrays (N, H, W, C) in [0, 1]. Losses are in nats per image: sums over
-    pixels and latents, means over images. ``explicit_gradients`` of each model gives every
-    parameter's gradient by name, in plain NumPy, without the tape.
+    Images come and go as arrays (N, H, W, C) in [0, 1], points as (N, D); ``image_shape`` is the
+    shape of one item. Losses are in nats per item: sums over pixels and latents, means over items.
+    ``explicit_gradients`` of each model gives every parameter's gradient by name, in plain NumPy,
+    without the tape.
+
+    The trainer sets ``epoch`` and ``step``, the numbers of finished epochs and batches, before
+    every step and evaluation, and calls ``end_epoch``; most models need none of it.
     """
 
     kind = Config = None
     presets = {"default": {}}
     optimiser_defaults = {}               # of the [train] table
+    epoch = step = 0
+    held_out = 0.0                        # share of the training items that is for validation
+    probes = False                        # whether it reads the features of another run's model
 
     def __init__(self, config, image_shape, seed=0, dtype=np.float32):
         self.config, self.image_shape = config or self.Config(), tuple(image_shape)
@@ -38,6 +45,28 @@ class Model(nn.Module):
     def networks(self):
         """Name → network; each has an optimiser of its own."""
         return {"model": self}
+
+    def learning_rate(self, network):
+        """The learning rate of that network's optimiser; None: the one of [train]."""
+        return None
+
+    def size(self):
+        """The number of parameters."""
+        return sum(p.size for p in self.parameters())
+
+    def finished(self):
+        """Whether training should end before the last epoch (early stopping)."""
+        return False
+
+    def begin(self, x):
+        """Before the first step of a run, with the first of the items to train on."""
+
+    def end_epoch(self, validation):
+        """After each epoch, with the means over the held-out items ({} if there are none)."""
+
+    def extra_metrics(self, x, streams):
+        """More to log after an epoch than means of terms, from a few test items; JSON-able."""
+        return {}
 
     def flat(self, x):
         """Images (N, H, W, C) as rows (N, D) in the model's precision."""
@@ -50,10 +79,14 @@ class Model(nn.Module):
         """Rows (N, D) as images (N, H, W, C), float32."""
         return rows.reshape(len(rows), *self.image_shape).astype(np.float32, copy=False)
 
-    def training_step(self, x, streams, optimisers, gradient="tape"):
+    def inputs(self, x, streams, labels):
+        """What ``loss`` and ``explicit_gradients`` take; most models have no use for labels."""
+        return self.draw(x, streams)
+
+    def training_step(self, x, streams, optimisers, gradient="tape", labels=None):
         """One update on the images ``x``; returns the loss and its terms, per image."""
         optimiser = optimisers["model"]
-        inputs = self.draw(x, streams)
+        inputs = self.inputs(x, streams, labels)
         if gradient == "explicit":
             terms, gradients = self.explicit_gradients(*inputs)
             take(self, gradients)
@@ -64,10 +97,14 @@ class Model(nn.Module):
         optimiser.step()
         return numbers(terms)
 
-    def evaluate(self, x, streams):
+    def evaluate(self, x, streams, labels=None):
         """The loss and its terms per image, without training."""
         with no_grad():
-            return numbers(self.loss(*self.draw(x, streams)))
+            return numbers(self.loss(*self.inputs(x, streams, labels)))
+
+    def validate(self, x, streams, labels=None):
+        """What ``evaluate`` gives, of held-out items; they may decide which weights are kept."""
+        return self.evaluate(x, streams, labels)
 
     def encode(self, x):
         """Codes (N, Z) of images."""

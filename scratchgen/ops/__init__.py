@@ -29,7 +29,12 @@ def public_functions():
 def function_of(op):
     """The plain function of an op whose inputs are all it takes."""
     def function(*inputs):
+        if len(inputs) != count:
+            raise TypeError(f"{op.name} takes {count} input{'s' * (count > 1)} "
+                            f"({', '.join(op.inputs)}), and {len(inputs)} were given")
         return op.apply(*inputs)
+
+    count = len(op.inputs)
 
     function.__name__ = function.__qualname__ = op.name
     function.__doc__ = inspect.getdoc(op)

@@ -17,8 +17,8 @@ import numpy as np
 
 from ..backend import empty, kernels
 from ..kernels.dense import IDENTITY
-from .op import Op
-from .shape import scatter
+from .op import Op, only_arrays
+from .shape import scattered
 from .window import call, pair, sliding, spreading
 
 COLUMNS_BYTES = 1 << 25               # patches of as many images at a time as fit in this
@@ -27,6 +27,9 @@ conv_kernels, dense_kernels = kernels("conv2d"), kernels("dense")
 
 class Conv2d(Op):
     """y = b + Σ over taps (u, v) of x, shifted to the tap, times the matrix w[u, v]"""
+
+    expects, real = "x (N, H, W, C), w (KH, KW, C, O) and b (O,)", True
+    optional = ("b",)
 
     def formula(x, w, b, *, window):
         x = np.pad(x, window.borders)
@@ -55,9 +58,11 @@ class Conv2d(Op):
 class Conv2dInput(Op):
     """x = Σ over taps (u, v) of g w[u, v]ᵀ, shifted back from the tap: conv2d's transpose"""
 
+    expects, real = "g (N, OH, OW, O) and w (KH, KW, C, O)", True
+
     def formula(g, w, *, window):
         shape = (g.shape[0], *window.padded, w.shape[2])
-        x = sum(scatter(g @ np.swapaxes(w[u, v], 0, 1), shape, window.tap(u, v))
+        x = sum(scattered(g @ np.swapaxes(w[u, v], 0, 1), shape, window.tap(u, v))
                 for u, v in window.taps)
         return x[window.inside]
 
@@ -77,6 +82,8 @@ class Conv2dInput(Op):
 
 class Conv2dWeight(Op):
     """w[u, v] = Σ over images and positions of xᵀ g, x shifted to the tap (u, v)"""
+
+    expects, real = "x (N, H, W, C) and g (N, OH, OW, O)", True
 
     def formula(x, g, *, window):
         x = np.pad(x, window.borders)
@@ -100,6 +107,9 @@ class Conv2dWeight(Op):
 
 class ConvTranspose2d(Op):
     """y = b + conv2d_input(x, w), the two channel axes of w named from this side: C of x, O of y"""
+
+    expects, real = "x (N, H, W, C), w (KH, KW, C, O) and b (O,)", True
+    optional = ("b",)
 
     def formula(x, w, b, *, window):
         y = Conv2dInput.formula(x, np.swapaxes(w, 2, 3), window=window)
@@ -151,9 +161,13 @@ def conv2d_input(g, w, size, stride=1, padding=0, dilation=1):
 
     ``size`` is (H, W). With g = dy this is dx.
     """
+    only_arrays("conv2d_input", g=g, w=w)
     size = pair("conv2d_input", "size", size, 1)
+    if g.ndim != 4 or w.ndim != 4:
+        raise ValueError(f"conv2d_input: g {g.shape}, w {w.shape}; expected (N, OH, OW, O) and "
+                         "(KH, KW, C, O)")
     window = sliding("conv2d_input", size, w.shape[:2], stride, padding, dilation)
-    if g.ndim != 4 or w.ndim != 4 or g.shape[1:] != (*window.out, w.shape[3]):
+    if g.shape[1:] != (*window.out, w.shape[3]):
         raise ValueError(f"conv2d_input: g {g.shape}, w {w.shape}; expected (N, {window.out[0]}, "
                          f"{window.out[1]}, O) and (KH, KW, C, O)")
     return Conv2dInput.apply(g, w, window=window)
@@ -164,8 +178,12 @@ def conv2d_weight(x, g, size, stride=1, padding=0, dilation=1):
 
     ``size`` is (KH, KW). With g = dy this is dw.
     """
+    only_arrays("conv2d_weight", x=x, g=g)
+    if x.ndim != 4 or g.ndim != 4:
+        raise ValueError(f"conv2d_weight: x {x.shape}, g {g.shape}; expected (N, H, W, C) and "
+                         "(N, OH, OW, O)")
     window = sliding("conv2d_weight", x.shape[1:3], size, stride, padding, dilation)
-    if x.ndim != 4 or g.ndim != 4 or g.shape[:3] != (x.shape[0], *window.out):
+    if g.shape[:3] != (x.shape[0], *window.out):
         raise ValueError(f"conv2d_weight: x {x.shape}, g {g.shape}; expected (N, H, W, C) and "
                          f"({x.shape[0]}, {window.out[0]}, {window.out[1]}, O)")
     return Conv2dWeight.apply(x, g, window=window)
@@ -174,7 +192,8 @@ def conv2d_weight(x, g, size, stride=1, padding=0, dilation=1):
 # --- helpers -------------------------------------------------------------------------------------
 
 def check_shapes(op, x, w, b):
-    """ValueError unless images, filters and bias fit each other."""
+    """TypeError or ValueError unless images, filters and bias fit each other."""
+    only_arrays(op, x=x, w=w, **({} if b is None else {"b": b}))
     if x.ndim != 4 or w.ndim != 4 or x.shape[3] != w.shape[2] or min(w.shape) < 1 or (
             b is not None and b.shape != w.shape[3:]):
         raise ValueError(f"{op}: x {x.shape}, w {w.shape}, b {None if b is None else b.shape}; "

@@ -6,13 +6,15 @@ from ..backend import empty, kernels
 from ..errors import unknown
 from ..kernels.dense import ACTIVATIONS, IDENTITY, SLOPE
 from .elementwise import elu, leaky_relu
-from .op import OPS, Fused, Op, implements
+from .op import OPS, Fused, Op, implements, only_arrays
 
 dense_kernels = kernels("dense")
 
 
 class Matmul(Op):
     """y = a b over the last two axes, leading axes broadcast; da = dy bᵀ, db = aᵀ dy"""
+
+    expects = "a (…, I, K) and b (…, K, J)"
 
     def formula(a, b):
         return a @ b
@@ -29,6 +31,9 @@ class Dense(Fused):
 
     With h = x w + b and dh = dy ∘ a'(h):  dx = dh wᵀ,  dw = xᵀ dh,  db = Σ_n dh_n.
     """
+
+    expects, real = "x (N, C), w (C, O) and b (O,)", True
+    optional = ("b",)
 
     def formula(x, w, b, *, activation):
         h = x @ w if b is None else x @ w + b
@@ -58,6 +63,9 @@ class Dense(Fused):
 @implements(np.matmul)
 def matmul(a, b):
     """Matrix product of (…, I, K) and (…, K, J), leading axes broadcast; 1-D operands as NumPy."""
+    only_arrays("matmul", a=a, b=b)
+    if min(a.ndim, b.ndim) < 1 or a.shape[-1] != b.shape[-2 if b.ndim > 1 else 0]:
+        raise ValueError(f"matmul: a {a.shape}, b {b.shape}; expected (…, I, K) and (…, K, J)")
     if a.ndim > 1 and b.ndim > 1:
         return Matmul.apply(a, b)
     wide = Matmul.apply(a if a.ndim > 1 else a[None, :], b if b.ndim > 1 else b[:, None])
@@ -71,6 +79,7 @@ def dense(x, w, b=None, activation=None):
     """
     if activation not in ACTIVATIONS:
         raise unknown("activation", activation, [name for name in ACTIVATIONS if name])
+    only_arrays("dense", x=x, w=w, **({} if b is None else {"b": b}))
     if x.ndim != 2 or w.ndim != 2 or x.shape[1] != w.shape[0] or (
             b is not None and b.shape != w.shape[1:]):
         raise ValueError(f"dense: x {x.shape}, w {w.shape}, b {None if b is None else b.shape}; "

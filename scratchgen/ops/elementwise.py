@@ -3,9 +3,13 @@
 An op that is a single NumPy ufunc is that ufunc on every CPU backend: it is one pass already.
 """
 
+from numbers import Real
+
 import numpy as np
 
 from .op import Elementwise, Op, implements
+
+BROADCASTING = ("shapes that broadcast: axis by axis from the last, equal lengths or one of them 1")
 
 
 class Identity(Op):
@@ -23,6 +27,8 @@ class Identity(Op):
 class Add(Op, numpy=np.add):
     """y = a + b"""
 
+    expects = BROADCASTING
+
     def formula(a, b):
         return a + b
 
@@ -35,6 +41,8 @@ class Add(Op, numpy=np.add):
 
 class Subtract(Op, numpy=np.subtract):
     """y = a − b"""
+
+    expects = BROADCASTING
 
     def formula(a, b):
         return a - b
@@ -49,6 +57,8 @@ class Subtract(Op, numpy=np.subtract):
 class Multiply(Op, numpy=np.multiply):
     """y = a b"""
 
+    expects = BROADCASTING
+
     def formula(a, b):
         return a * b
 
@@ -61,6 +71,8 @@ class Multiply(Op, numpy=np.multiply):
 
 class Divide(Op, numpy=np.divide):
     """y = a / b"""
+
+    expects = BROADCASTING
 
     def formula(a, b):
         return a / b
@@ -84,6 +96,8 @@ class Negative(Op, numpy=np.negative):
 
 class Pow(Op, numpy=np.power):
     """y = aᵇ; the gradient for b (ln a · y) is 0 where a = 0, as the limit is for b > 0."""
+
+    expects = BROADCASTING
 
     def formula(a, b):
         return a**b
@@ -170,6 +184,8 @@ class Abs(Op, numpy=np.absolute):
 class Maximum(Op, numpy=np.maximum):
     """y = max(a, b); where a = b the whole gradient goes to a, as in max and max pooling"""
 
+    expects = BROADCASTING
+
     def formula(a, b):
         return np.maximum(a, b)
 
@@ -182,6 +198,8 @@ class Maximum(Op, numpy=np.maximum):
 
 class Minimum(Op, numpy=np.minimum):
     """y = min(a, b); where a = b the whole gradient goes to a"""
+
+    expects = BROADCASTING
 
     def formula(a, b):
         return np.minimum(a, b)
@@ -205,6 +223,8 @@ class Clip(Op):
 
 class Where(Op, numpy=np.where):
     """y = a where the condition holds, else b"""
+
+    expects = BROADCASTING
 
     def formula(condition, a, b):
         return np.where(condition, a, b)
@@ -291,14 +311,25 @@ class Elu(Elementwise):
 @implements(np.clip)
 def clip(x, low, high):
     """x limited to [low, high]; ``low`` and ``high`` are numbers. Any shape."""
+    if not (is_number(low) and is_number(high)) or not low <= high:
+        raise ValueError(f"clip: low {low!r}, high {high!r}; expected two numbers, low <= high")
     return Clip.apply(x, low=low, high=high)
 
 
 def leaky_relu(x, slope=0.2):
     """x for x > 0, else ``slope``·x (Maas et al. 2013; 0.2: Radford et al. 2016). Any shape."""
+    if not is_number(slope):
+        raise ValueError(f"leaky_relu: slope {slope!r}; expected a number")
     return LeakyRelu.apply(x, slope=slope)
 
 
 def elu(x, alpha=1.0):
     """x for x > 0, else ``alpha``·(eˣ − 1) (Clevert, Unterthiner & Hochreiter 2016). Any shape."""
+    if not is_number(alpha):
+        raise ValueError(f"elu: alpha {alpha!r}; expected a number")
     return Elu.apply(x, alpha=alpha)
+
+
+def is_number(value):
+    """Whether an option is a real number, of Python or NumPy."""
+    return isinstance(value, Real) or isinstance(value, np.ndarray) and value.ndim == 0

@@ -12,7 +12,7 @@ from ..backend import empty, kernels
 from ..errors import unknown
 from ..kernels.bce import ROWS
 from ..tensor import plain
-from .op import Fused
+from .op import Fused, only_arrays
 
 bce_kernels = kernels("bce")
 REDUCTIONS = ("sum", "mean", "none")
@@ -23,6 +23,7 @@ class BceWithLogits(Fused):
     """−t ln σ(l) − (1 − t) ln(1 − σ(l)) = max(l, 0) − l t + ln(1 + e^−|l|);  dl = σ(l) − t, dt = −l
     """
 
+    expects, real = "logits and target of one shape", True
     extras = ("slope",)
 
     def formula(logits, target, *, reduction):
@@ -54,6 +55,8 @@ class BceWithLogits(Fused):
 class Mse(Fused):
     """(x − t)²;  dx = 2 (x − t), dt = −dx"""
 
+    expects, real = "x and target of one shape", True
+
     def formula(x, target, *, reduction):
         return reduce(np.square(x - target), reduction)
 
@@ -72,6 +75,8 @@ class Mse(Fused):
 
 class CrossEntropy(Fused):
     """−ln softmax(l)[label] = logsumexp(l) − l[label];  dl = softmax(l) − onehot(label)"""
+
+    expects, real = "logits (N, K) and integer labels (N,)", True
 
     def formula(logits, labels, *, reduction):
         logits = logits - np.max(np.real(plain(logits)), axis=1, keepdims=True)
@@ -95,6 +100,8 @@ class GaussianLogLikelihood(Fused):
     dm = r, dx = −r, dv = ½ (r (x − m) − 1)
     """
 
+    expects, real = "x (N, …), with mean and logvar that broadcast to its shape", True
+
     def formula(x, mean, logvar):
         terms = LOG_2PI + logvar + np.square(x - mean) * np.exp(-logvar)
         return -0.5 * np.sum(per_example(terms), axis=1)
@@ -112,6 +119,7 @@ class GaussianLogLikelihood(Fused):
 class BernoulliLogLikelihood(Fused):
     """Σ_d [x l − ln(1 + e^l)], grey x allowed;  dl = x − σ(l), dx = l"""
 
+    expects, real = "x and logits of one shape (N, …)", True
     extras = ("slope",)
 
     def formula(x, logits):
@@ -134,6 +142,8 @@ class GaussianKl(Fused):
     Kingma & Welling 2014, appendix B.
     """
 
+    expects, real = "mean and logvar of one shape (N, Z)", True
+
     def formula(mean, logvar):
         return 0.5 * np.sum(np.square(mean) + np.exp(logvar) - logvar - 1, axis=1)
 
@@ -151,6 +161,8 @@ class GaussianKlBetween(Fused):
     With r = (m − m₂) e^−v₂ and q = e^(v − v₂):
     dm = r, dm₂ = −r, dv = ½ (q − 1), dv₂ = ½ (1 − q − r (m − m₂))
     """
+
+    expects, real = "two means and two logvars, all of one shape (N, Z)", True
 
     def formula(mean, logvar, mean2, logvar2):
         square = np.square(mean - mean2)
@@ -171,6 +183,7 @@ class GaussianKlBetween(Fused):
 def bce_with_logits(logits, target, reduction="sum"):
     """Binary cross-entropy of ``target`` in [0, 1] under σ(``logits``); equal shapes; nats."""
     check_reduction(reduction)
+    only_arrays("bce_with_logits", logits=logits)
     same_shape("bce_with_logits", logits=logits, target=target)
     return BceWithLogits.apply(logits, target, reduction=reduction)
 
@@ -178,6 +191,7 @@ def bce_with_logits(logits, target, reduction="sum"):
 def mse(x, target, reduction="sum"):
     """Squared error between two tensors of one shape."""
     check_reduction(reduction)
+    only_arrays("mse", x=x)
     same_shape("mse", x=x, target=target)
     return Mse.apply(x, target, reduction=reduction)
 
@@ -185,6 +199,7 @@ def mse(x, target, reduction="sum"):
 def cross_entropy(logits, labels, reduction="sum"):
     """−ln softmax(``logits``)[label]: logits (N, K), labels (N,) integers below K; nats."""
     check_reduction(reduction)
+    only_arrays("cross_entropy", logits=logits)
     labels = np.asarray(plain(labels))
     if logits.ndim != 2 or labels.shape != logits.shape[:1] or labels.dtype.kind not in "iu":
         raise ValueError(f"cross_entropy: logits {logits.shape}, labels {labels.dtype}"
@@ -197,8 +212,26 @@ def cross_entropy(logits, labels, reduction="sum"):
 
 def bernoulli_log_likelihood(x, logits):
     """ln p(x) per example, x in [0, 1] and ``logits`` of one shape (N, …) → (N,), in nats."""
+    only_arrays("bernoulli_log_likelihood", x=x, logits=logits)
     same_shape("bernoulli_log_likelihood", x=x, logits=logits)
+    if logits.ndim < 1:
+        raise ValueError("bernoulli_log_likelihood: x () and logits (); expected (N, …)")
     return BernoulliLogLikelihood.apply(x, logits)
+
+
+def gaussian_log_likelihood(x, mean, logvar):
+    """ln N(x; mean, e^logvar) per example, x (N, …) → (N,), in nats.
+
+    ``mean`` and ``logvar`` have the shape of x, or one that broadcasts to it.
+    """
+    only_arrays("gaussian_log_likelihood", x=x, mean=mean)
+    shapes = [np.shape(plain(a)) for a in (x, mean, logvar)]
+    fits = shapes[0] and all(len(s) <= len(shapes[0]) and all(
+        n in (1, m) for n, m in zip(s[::-1], shapes[0][::-1], strict=False)) for s in shapes[1:])
+    if not fits:
+        raise ValueError(f"gaussian_log_likelihood: x {shapes[0]}, mean {shapes[1]}, logvar "
+                         f"{shapes[2]}; expected {GaussianLogLikelihood.expects}")
+    return GaussianLogLikelihood.apply(x, mean, logvar)
 
 
 def gaussian_kl(mean, logvar, mean2=None, logvar2=None):
@@ -209,11 +242,22 @@ def gaussian_kl(mean, logvar, mean2=None, logvar2=None):
     if (mean2 is None) != (logvar2 is None):
         raise ValueError("gaussian_kl: the second Gaussian needs both mean2 and logvar2; give both "
                          "or neither")
+    if mean2 is not None:
+        return gaussian_kl_between(mean, logvar, mean2, logvar2, "gaussian_kl")
+    only_arrays("gaussian_kl", mean=mean, logvar=logvar)
     same_shape("gaussian_kl", mean=mean, logvar=logvar)
     if mean.ndim != 2:
         raise ValueError(f"gaussian_kl: mean {mean.shape}; expected (N, Z)")
-    if mean2 is None:
-        return GaussianKl.apply(mean, logvar)
+    return GaussianKl.apply(mean, logvar)
+
+
+def gaussian_kl_between(mean, logvar, mean2, logvar2, called="gaussian_kl_between"):
+    """``gaussian_kl`` of two Gaussians, all four of one shape (N, Z) → (N,), in nats."""
+    parameters = {"mean": mean, "logvar": logvar, "mean2": mean2, "logvar2": logvar2}
+    only_arrays(called, **parameters)
+    same_shape(called, **parameters)
+    if mean.ndim != 2:
+        raise ValueError(f"{called}: mean {mean.shape}; expected (N, Z)")
     return GaussianKlBetween.apply(mean, logvar, mean2, logvar2)
 
 

@@ -6,7 +6,7 @@ import numpy as np
 
 from ..backend import empty, kernels
 from .conv import matrix
-from .op import Elementwise, Fused
+from .op import Elementwise, Fused, only_arrays
 
 norm_kernels = kernels("batch_norm")
 
@@ -24,6 +24,7 @@ class BatchNorm(Fused):
                = γ r (dy − dβ/M − x̂ dγ/M)           dβ = Σ dy,  dγ = Σ dy x̂
     """
 
+    expects, real = "x (…, C), and gamma and beta (C,)", True
     extras = ("mean", "inverse")
 
     def formula(x, gamma, beta, *, eps, running):
@@ -57,6 +58,8 @@ class BatchNorm(Fused):
 class Normalize(Elementwise):
     """y = γ (x − mean)/√(var + ε) + β with given mean and var: batch norm after training"""
 
+    expects = "x (…, C), and gamma, beta, mean and var (C,)"
+
     def formula(x, gamma, beta, mean, var, *, eps):
         return gamma * ((x - mean) / np.sqrt(var + eps)) + beta
 
@@ -86,7 +89,12 @@ def batch_norm(x, gamma, beta, running_mean=None, running_var=None, train=True, 
     (plain ndarrays (C,), both or neither) move towards its mean and unbiased variance, in place:
     running += momentum·(batch − running). Otherwise the running arrays are used.
     """
+    if (running_mean is None) != (running_var is None):
+        raise ValueError("batch_norm: one of running_mean and running_var alone; expected both or "
+                         "neither")
     running = None if running_mean is None else (running_mean, running_var)
+    only_arrays("batch_norm", x=x, gamma=gamma, beta=beta,
+                **({"running_mean": running_mean, "running_var": running_var} if running else {}))
     if x.ndim < 2 or any(a.shape != x.shape[-1:] for a in (gamma, beta, *(running or ()))):
         raise ValueError(f"batch_norm: x {x.shape}, gamma {gamma.shape}, beta {beta.shape}, running"
                          f" {running and [a.shape for a in running]}; expected (…, C), and (C,) "
@@ -104,6 +112,10 @@ def batch_norm(x, gamma, beta, running_mean=None, running_var=None, train=True, 
 
 def normalize(x, gamma, beta, mean, var, eps=1e-5):
     """γ (x − mean)/√(var + ε) + β: x (…, C), all others (C,), var ≥ 0."""
+    only_arrays("normalize", x=x, gamma=gamma, beta=beta, mean=mean, var=var)
+    if x.ndim < 1 or any(a.shape != x.shape[-1:] for a in (gamma, beta, mean, var)):
+        raise ValueError(f"normalize: x {x.shape}, gamma {gamma.shape}, beta {beta.shape}, mean "
+                         f"{mean.shape}, var {var.shape}; expected (…, C), and (C,) for all others")
     return Normalize.apply(x, gamma, beta, mean, var, eps=eps)
 
 

@@ -17,6 +17,7 @@ keyword-only ones are options. ``forward`` is how the value is computed; left ou
 formula. ``backward_a`` is the derivative rule for input ``a``, called only if that gradient is
 wanted. Its parameter names say what it needs, and only that is saved: ``dy``, an input, the output
 ``y``, an option, ``a_shape``, or an extra that ``forward`` returned beside y (named in ``extras``).
+``expects`` says which inputs fit, for the error that others get.
 
 Rules are written in NumPy too, so that they work on tensors and can be differentiated again. An op
 with kernels of its own derives from :class:`Fused`: its ``backward`` computes all gradients at once
@@ -26,8 +27,10 @@ Ops are classes that are never instantiated: their functions take no ``self``.
 Broadcasting, accumulation, dtype and shape checks are the engine's; no op mentions them.
 """
 
+import contextlib
 import inspect
 import re
+from numbers import Real
 
 import numpy as np
 
@@ -42,6 +45,9 @@ class Op:
     """Base of all ops; see the module's docstring."""
 
     extras = ()                       # what forward returns beside y
+    expects = "an input of real numbers"
+    optional = ()                     # inputs that may be None
+    real = False                      # whether it has kernels, which know floating point alone
 
     def __init_subclass__(cls, numpy=None, abstract=False):
         if abstract:
@@ -70,18 +76,21 @@ class Op:
                 arrays.append(x.data)
                 parents.append(x.node)
             else:                                      # a NumPy scalar is as weak as Python's
+                if type(x) not in PLAIN:
+                    x = as_input(cls, x)
                 arrays.append(x.item() if isinstance(x, np.generic) else x)
                 parents.append(None)
             dtype = getattr(arrays[-1], "dtype", precision)
-            if dtype is not precision and dtype.kind == "f":
-                if precision is not None and dtype != precision:
-                    raise mixed_precision(cls, arrays)
-                precision = dtype
-        try:
-            result = cls.forward(*arrays, **options)
-        except (ValueError, IndexError) as error:
-            shapes = ", ".join(str(np.shape(a)) for a in arrays if a is not None)
-            raise type(error)(f"{cls.name} of shapes {shapes}: {error}") from None
+            if dtype is not precision:
+                if dtype.kind == "f":
+                    if precision is not None and dtype != precision:
+                        raise mixed_precision(cls, arrays)
+                    precision = dtype
+                if dtype not in FLOATS and dtype.kind not in "iub":
+                    raise wrong_dtype(cls, dtype)
+        if precision is None and cls.real:
+            raise wrong_dtype(cls, getattr(arrays[0], "dtype", "numbers"))
+        result = cls.computed(arrays, options)
         y, extras = (result[0], result[1:]) if cls.extras else (result, ())
         if type(y) is not np.ndarray:
             y = np.asarray(y)
@@ -99,6 +108,14 @@ class Op:
                 if "y" in result.node.values:
                     result.node.guards["y"] = result.changes, result.changes[0]
         return result
+
+    @classmethod
+    def computed(cls, arrays, options):
+        """What ``forward`` returns; whatever it cannot compute with is explained."""
+        try:
+            return cls.forward(*arrays, **options)
+        except FAULTS as error:
+            raise unfit(cls, arrays, options, error) from error
 
     @classmethod
     def record(cls, inputs, arrays, parents, wanted, options, extras, y):
@@ -207,7 +224,6 @@ class Fused(Op, abstract=True):
 
 def elementwise_kernel(function):
     """The function: compiled into one pass on the compiled backend, as it stands elsewhere."""
-    parameters = inspect.signature(function).parameters
     compiled = {}
 
     def evaluate(*args, **options):
@@ -220,8 +236,8 @@ def elementwise_kernel(function):
             return function(*args, **options)
         args = (*args, *options.values())
         if not compiled:
-            from ..kernels.compiler import compile_ufunc
-            compiled.update(compile_ufunc(function, len(parameters)))
+            from ..kernels.vector_math import compile_formula
+            compiled.update(compile_formula(function))
         with np.errstate(over="ignore"):
             return compiled[dtype](*args)
 
@@ -240,6 +256,52 @@ def implements(numpy_function):
 def named(rule):
     """A rule with the names of its parameters, or None."""
     return rule and (rule, tuple(inspect.signature(rule).parameters))
+
+
+PLAIN = {np.ndarray, float, int, bool}
+FAULTS = (ValueError, IndexError, TypeError, AttributeError, OverflowError)
+
+
+def as_input(op, x):
+    """A list of numbers as an array; TypeError for what is neither tensor, array nor number."""
+    if isinstance(x, (np.ndarray, np.generic, Real)) or x is None and op.optional:
+        return x
+    with contextlib.suppress(ValueError):              # of a ragged list
+        if isinstance(x, (list, tuple)) and not any(isinstance(v, Tensor) for v in x):
+            return np.asarray(x)
+    raise TypeError(f"{op.name} of a {type(x).__name__}: expected {op.expects}, as a tensor, an "
+                    "array or a number; make a tensor of it: sg.tensor(data)")
+
+
+def only_arrays(op, **inputs):
+    """TypeError unless each input, given by its name, is a tensor or an array of real numbers."""
+    for name, x in inputs.items():
+        if isinstance(x, (Tensor, np.ndarray)):
+            if x.dtype not in FLOATS and x.dtype.kind not in "iub":
+                raise TypeError(f"{op}: {name} is of dtype {x.dtype}; expected real numbers, "
+                                "float32 or float64: x.astype(np.float32)")
+        else:
+            raise TypeError(f"{op}: {name} is a {type(x).__name__}; expected a tensor or an array: "
+                            "sg.tensor(data)")
+
+
+def unfit(op, arrays, options, error):
+    """The error for inputs that an op cannot compute with: their shapes, why, what was expected.
+
+    NumPy's word for it becomes a part of the sentence; IndexError stays IndexError, else the kind
+    is ValueError or TypeError.
+    """
+    shapes = ", ".join(str(np.shape(a)) for a in arrays if a is not None)
+    given = "".join(f", {name} {value!r}" for name, value in options.items())
+    reason = " ".join(str(error).split()).rstrip(".")
+    kind = next((k for k in (ValueError, IndexError) if isinstance(error, k)), TypeError)
+    return kind(f"{op.name} of shapes {shapes}{given}: {reason[:300]}; expected {op.expects}")
+
+
+def wrong_dtype(op, dtype):
+    """The error for numbers that an op does not know."""
+    return TypeError(f"{op.name} of {dtype}: expected {op.expects}, of dtype float32 or float64; "
+                     "convert with x.astype(np.float32)")
 
 
 def snake_case(name):

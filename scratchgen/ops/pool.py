@@ -7,8 +7,8 @@ import numpy as np
 
 from ..backend import empty, kernels
 from .dense import matmul
-from .op import Fused, Op
-from .shape import reshape, scatter
+from .op import Fused, Op, only_arrays
+from .shape import reshape, scattered
 from .window import call, pair, sliding
 
 pool_kernels = kernels("pool")
@@ -20,6 +20,7 @@ class MaxPool2d(Fused):
     dx: each dy goes, whole, to the pixel that was taken.
     """
 
+    expects, real = "x (N, H, W, C)", True
     extras = ("tap",)
 
     def formula(x, *, window):
@@ -45,6 +46,8 @@ class MaxPool2d(Fused):
 class AvgPool2d(Op):
     """y = Σ of the pixels under the window / (KH·KW), a border counting as zeros"""
 
+    expects, real = "x (N, H, W, C)", True
+
     def formula(x, *, window):
         x = np.pad(x, window.borders)
         return sum(x[window.tap(u, v)] for u, v in window.taps) / math.prod(window.kernel)
@@ -62,9 +65,11 @@ class AvgPool2d(Op):
 class AvgPool2dInput(Op):
     """x = g / (KH·KW), added to every pixel under the window: the transpose of avg_pool2d"""
 
+    expects, real = "g (N, OH, OW, C)", True
+
     def formula(g, *, window):
         shape = (g.shape[0], *window.padded, g.shape[3])
-        x = sum(scatter(g, shape, window.tap(u, v)) for u, v in window.taps)
+        x = sum(scattered(g, shape, window.tap(u, v)) for u, v in window.taps)
         return x[window.inside] / math.prod(window.kernel)
 
     def forward(g, *, window):
@@ -79,6 +84,8 @@ class AvgPool2dInput(Op):
 
 class Upsample2d(Op):
     """y[i, j] = x[⌊i / scale⌋, ⌊j / scale⌋]: each pixel becomes a block; dx = Σ over the block"""
+
+    expects = "x (N, H, W, C)"
 
     def formula(x, *, scale):
         (n, h, w, c), (sh, sw) = x.shape, scale
@@ -113,6 +120,7 @@ def avg_pool2d(x, size, stride=None, padding=0):
 def avg_pool2d_input(g, input_size, size, stride=None, padding=0):
     """The transpose of ``avg_pool2d``: g (N, OH, OW, C) → (N, H, W, C), (H, W) = ``input_size``."""
     op = "avg_pool2d_input"
+    only_arrays(op, g=g)
     h, w = pair(op, "input_size", input_size, 1)
     window = pooling(op, np.empty((0, h, w, 1)), size, stride, padding)
     if g.ndim != 4 or g.shape[1:3] != window.out:
@@ -126,6 +134,7 @@ def upsample2d(x, scale, mode="nearest"):
     "nearest" repeats each pixel; "bilinear" interpolates between pixel centres (the outermost
     pixels continue outside, as in PyTorch with align_corners=False).
     """
+    only_arrays("upsample2d", x=x)
     if x.ndim != 4 or mode not in ("nearest", "bilinear"):
         raise ValueError(f"upsample2d: x {x.shape}, mode {mode!r}; expected (N, H, W, C) and "
                          "'nearest' or 'bilinear'")
@@ -142,6 +151,7 @@ def upsample2d(x, scale, mode="nearest"):
 
 def pooling(op, x, size, stride, padding):
     """The window of a pooling op; ValueError where it does not fit."""
+    only_arrays(op, x=x)
     if x.ndim != 4:
         raise ValueError(f"{op}: x {x.shape}; expected (N, H, W, C)")
     size, padding = pair(op, "size", size, 1), pair(op, "padding", padding, 0)

@@ -8,9 +8,13 @@ import numpy as np
 from ..tensor import plain
 from .op import Op, implements
 
+AXES = "an axis that x has (or a tuple of them, or None) and at least one element along it"
+
 
 class Sum(Op):
     """y = Σ x over the axes"""
+
+    expects = AXES
 
     def formula(x, *, axis, keepdims):
         return np.sum(x, axis=axis, keepdims=keepdims)
@@ -21,6 +25,8 @@ class Sum(Op):
 
 class Mean(Op):
     """y = (1/n) Σ x over the axes, n elements each"""
+
+    expects = AXES
 
     def formula(x, *, axis, keepdims):
         return np.mean(x, axis=axis, keepdims=keepdims)
@@ -33,6 +39,8 @@ class Mean(Op):
 class Max(Op):
     """y = max x over the axes; among equals the first gets the whole gradient"""
 
+    expects = AXES
+
     def formula(x, *, axis, keepdims):
         return np.max(x, axis=axis, keepdims=keepdims)
 
@@ -43,6 +51,8 @@ class Max(Op):
 class Min(Op):
     """y = min x over the axes; among equals the first gets the whole gradient"""
 
+    expects = AXES
+
     def formula(x, *, axis, keepdims):
         return np.min(x, axis=axis, keepdims=keepdims)
 
@@ -52,6 +62,8 @@ class Min(Op):
 
 class Logsumexp(Op):
     """y = ln Σ eˣ = m + ln Σ e^(x − m) with m = max x; dy/dx = e^(x − y) = softmax(x)"""
+
+    expects = AXES
 
     def formula(x, *, axis, keepdims):
         m = np.max(np.real(plain(x)), axis=axis, keepdims=True)
@@ -67,6 +79,8 @@ class Logsumexp(Op):
 class Softmax(Op):
     """y = eˣ / Σ eˣ along the axis; dx = y (dy − Σ dy y)"""
 
+    expects = AXES
+
     def formula(x, *, axis):
         e = np.exp(x - np.max(np.real(plain(x)), axis=axis, keepdims=True))
         return e / np.sum(e, axis=axis, keepdims=True)
@@ -77,6 +91,8 @@ class Softmax(Op):
 
 class LogSoftmax(Op):
     """y = x − ln Σ eˣ along the axis; dx = dy − softmax(x) Σ dy"""
+
+    expects = AXES
 
     def formula(x, *, axis):
         x = x - np.max(np.real(plain(x)), axis=axis, keepdims=True)

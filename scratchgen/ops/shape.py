@@ -6,13 +6,15 @@ import operator
 import numpy as np
 
 from ..tensor import Tensor, plain
-from .op import Op, implements
+from .op import Op, implements, only_arrays
 
 PUBLIC = ("swapaxes", "stack", "split", "expand_dims", "squeeze", "flatten")
 
 
 class Reshape(Op):
     """y has the elements of x, in C order, in another shape"""
+
+    expects = "a shape with as many elements as x"
 
     def formula(x, *, shape):
         return np.reshape(x, shape)
@@ -24,6 +26,8 @@ class Reshape(Op):
 class Transpose(Op):
     """y[i, j, …] = x[…], axis k of y being axis axes[k] of x"""
 
+    expects = "axes that name every axis of x once, or None"
+
     def formula(x, *, axes):
         return np.transpose(x, axes)
 
@@ -33,6 +37,8 @@ class Transpose(Op):
 
 class BroadcastTo(Op):
     """y repeats x along axes of length 1 and new leading axes; the engine sums the gradient back"""
+
+    expects = "a shape that x broadcasts to: its lengths, or 1 where the shape has more"
 
     def formula(x, *, shape):
         return np.broadcast_to(x, shape)
@@ -44,6 +50,8 @@ class BroadcastTo(Op):
 class Flip(Op):
     """y is x in reverse order along the axes"""
 
+    expects = "an axis that x has, a tuple of them, or None"
+
     def formula(x, *, axis):
         return np.flip(x, axis)
 
@@ -53,6 +61,8 @@ class Flip(Op):
 
 class Pad(Op):
     """y is x with zeros around: widths ((before, after), …), one pair an axis"""
+
+    expects = "one pair (before, after) of whole numbers >= 0 an axis"
 
     def formula(x, *, widths):
         return np.pad(x, widths)
@@ -64,6 +74,8 @@ class Pad(Op):
 
 class Concat(Op):
     """y is the inputs one after another along the axis"""
+
+    expects = "at least one input, all of one shape except along an axis they have"
 
     def formula(*xs, axis):
         return np.concatenate(xs, axis)
@@ -78,15 +90,19 @@ class Concat(Op):
 class Index(Op):
     """y = x[index], as NumPy: slices, integers, None, …, integer and boolean arrays"""
 
+    expects = "slices, None, …, integers or boolean arrays that fit x"
+
     def formula(x, *, index):
         return x[index]
 
     def backward_x(dy, x_shape, index):
-        return scatter(dy, x_shape, index)
+        return scattered(dy, x_shape, index)
 
 
 class Scatter(Op):
     """y = zeros, then y[index] += x: the transpose of ``Index``, and it of this"""
+
+    expects = "an index into the shape that picks out what x can be added to"
 
     def formula(x, *, shape, index):
         y = np.zeros(shape, x.dtype)
@@ -117,6 +133,7 @@ def transpose(x, axes=None):
 @implements(np.swapaxes)
 def swapaxes(x, a, b):
     """Axes ``a`` and ``b`` exchanged."""
+    a, b = axis_of("swapaxes", x, a), axis_of("swapaxes", x, b)
     axes = list(range(x.ndim))
     axes[a], axes[b] = axes[b], axes[a]
     return Transpose.apply(x, axes=axes)
@@ -137,8 +154,15 @@ def flip(x, axis=None):
 @implements(np.pad)
 def pad(x, widths):
     """Zeros around: ``widths`` as in NumPy, ((before, after), …) or one number for all."""
-    pairs = np.broadcast_to(np.asarray(widths, int), (x.ndim, 2))
-    return Pad.apply(x, widths=tuple((int(before), int(after)) for before, after in pairs))
+    only_arrays("pad", x=x)
+    try:
+        pairs = np.broadcast_to(np.asarray(widths), (x.ndim, 2)).tolist()
+        fits = all(isinstance(n, int) and n >= 0 for pair in pairs for n in pair)
+    except ValueError:
+        fits = False
+    if not fits:
+        raise ValueError(f"pad: x {x.shape}, widths {widths!r}; expected {Pad.expects}")
+    return Pad.apply(x, widths=tuple((before, after) for before, after in pairs))
 
 
 @implements(np.concatenate)
@@ -150,20 +174,30 @@ def concat(xs, axis=0):
 @implements(np.stack)
 def stack(xs, axis=0):
     """Tensors of one shape along a new axis."""
+    only_arrays("stack", **{f"input {i}": x for i, x in enumerate(xs)})
+    shapes = [x.shape for x in xs]
+    if len(set(shapes)) != 1:
+        raise ValueError(f"stack of shapes {', '.join(map(str, shapes)) or 'none'}: expected at "
+                         "least one input, all of one shape")
+    axis = axis_of("stack", xs[0], axis, more=1)
     return Concat.apply(*[expand_dims(x, axis) for x in xs], axis=axis)
 
 
 @implements(np.split)
 def split(x, sections, axis=0):
     """A list of parts along ``axis``: a number of equal ones, or the indices where to cut."""
+    axis = axis_of("split", x, axis)
+    if not isinstance(sections, (int, tuple, list, np.ndarray)) or sections == 0:
+        raise ValueError(f"split: sections {sections!r}; expected a number of at least 1, or a "
+                         "list of the indices where to cut")
     if isinstance(sections, int):
-        if x.shape[axis] % sections:
+        if sections < 1 or x.shape[axis] % sections:
             raise ValueError(f"split: {x.shape[axis]} elements along axis {axis} do not make "
                              f"{sections} equal parts; give the indices where to cut")
         sections = range(x.shape[axis] // sections, x.shape[axis], x.shape[axis] // sections)
     edges = [0, *sections, x.shape[axis]]
-    before = (slice(None),) * (axis % x.ndim)
-    return [x[(*before, slice(a, b))] for a, b in zip(edges[:-1], edges[1:], strict=True)]
+    before = (slice(None),) * axis
+    return [index(x, (*before, slice(a, b))) for a, b in zip(edges[:-1], edges[1:], strict=True)]
 
 
 @implements(operator.getitem)
@@ -178,30 +212,51 @@ def index(x, index):
 @implements(np.expand_dims)
 def expand_dims(x, axis):
     """A new axis of length 1."""
+    axis = axis_of("expand_dims", x, axis, more=1)
     shape = list(x.shape)
-    shape.insert(axis if axis >= 0 else axis + x.ndim + 1, 1)
+    shape.insert(axis, 1)
     return reshape(x, tuple(shape))
 
 
 @implements(np.squeeze)
 def squeeze(x, axis=None):
     """Without the axes of length 1 (all, or those named)."""
+    only_arrays("squeeze", x=x)
     axes = axis if isinstance(axis, tuple) else None if axis is None else (axis,)
     gone = {i for i, n in enumerate(x.shape) if n == 1} if axes is None else {
-        a % x.ndim for a in axes}
+        axis_of("squeeze", x, a) for a in axes}
+    if any(x.shape[a] != 1 for a in gone):
+        raise ValueError(f"squeeze: x {x.shape}, axis {axis}; expected axes of length 1")
     return reshape(x, tuple(n for i, n in enumerate(x.shape) if i not in gone))
 
 
 def flatten(x):
     """(N, …) as (N, product of the rest)."""
+    only_arrays("flatten", x=x)
+    if x.ndim < 1:
+        raise ValueError("flatten: x (); expected (N, …)")
     return reshape(x, (x.shape[0], math.prod(x.shape[1:])))
 
 
+def axis_of(op, x, axis, more=0):
+    """``axis`` from 0 on; ValueError unless x (with ``more`` axes) has it."""
+    only_arrays(op, x=x)
+    n = x.ndim + more
+    if not isinstance(axis, (int, np.integer)) or not -n <= axis < n:
+        raise ValueError(f"{op}: x {x.shape}, axis {axis!r}; expected a whole number from {-n} to "
+                         f"{n - 1}")
+    return int(axis) % n
+
+
 def scatter(x, shape, index):
-    """Zeros of ``shape`` with x added at ``index``: arrays or tensors."""
-    if isinstance(x, np.ndarray):
-        return Scatter.formula(x, shape=shape, index=index)
+    """Zeros of ``shape`` with x added at ``index``."""
     return Scatter.apply(x, shape=shape, index=index)
+
+
+def scattered(x, shape, index):
+    """``scatter`` for formulas and rules: an array of an array, a tensor of a tensor."""
+    return (Scatter.formula if isinstance(x, np.ndarray) else Scatter.apply)(x, shape=shape,
+                                                                            index=index)
 
 
 def is_basic(index):

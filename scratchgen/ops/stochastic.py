@@ -4,10 +4,12 @@ A gradient check cannot see a sampler with a wrong law (σ² where σ belongs pa
 these has a test of its law as well.
 """
 
+from numbers import Real
+
 import numpy as np
 
 from ..tensor import plain
-from .op import Elementwise, Op
+from .op import Elementwise, Op, only_arrays
 
 
 class Reparametrize(Elementwise):
@@ -16,6 +18,8 @@ class Reparametrize(Elementwise):
     v is the log-variance, e^(v/2) the standard deviation.  dm = dz, dv = dz ½ e^(v/2) ε.
     Kingma & Welling 2014, section 2.4.
     """
+
+    expects = "mean, logvar and eps of one shape"
 
     def formula(mean, logvar, eps):
         return mean + np.exp(0.5 * logvar) * eps
@@ -36,6 +40,8 @@ class Dropout(Op):
     Srivastava et al. 2014, scaled while training so that nothing changes afterwards.
     """
 
+    expects = "x and uniform of one shape"
+
     def formula(x, uniform, *, p):
         return np.where(uniform >= p, x * (1 / (1 - p)), 0)
 
@@ -45,6 +51,7 @@ class Dropout(Op):
 
 def reparametrize(mean, logvar, eps):
     """mean + exp(logvar/2)·eps, all of one shape (N, Z); ``eps`` from N(0, 1)."""
+    only_arrays("reparametrize", mean=mean, logvar=logvar, eps=eps)
     shapes = [np.shape(plain(x)) for x in (mean, logvar, eps)]
     if len(set(shapes)) > 1:
         raise ValueError(f"reparametrize: mean {shapes[0]}, logvar {shapes[1]}, eps {shapes[2]}; "
@@ -54,6 +61,10 @@ def reparametrize(mean, logvar, eps):
 
 def dropout(x, p, uniform):
     """Zero each element with probability ``p`` and scale the rest; ``uniform`` of x's shape."""
-    if not 0 <= p < 1:
-        raise ValueError(f"dropout: p = {p}; expected 0 <= p < 1")
+    if not isinstance(p, Real) or not 0 <= p < 1:
+        raise ValueError(f"dropout: p = {p!r}; expected 0 <= p < 1")
+    only_arrays("dropout", x=x, uniform=uniform)
+    if np.shape(plain(x)) != np.shape(plain(uniform)):
+        raise ValueError(f"dropout: x {np.shape(plain(x))}, uniform {np.shape(plain(uniform))}; "
+                         "expected equal shapes")
     return Dropout.apply(x, uniform, p=p)

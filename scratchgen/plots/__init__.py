@@ -1,0 +1,66 @@
+"""Pictures of a run: what the loss did, what the model makes of images, what its codes mean.
+
+``catalogue`` lists them, ``draw_run`` writes those that a run has. matplotlib is imported at the
+first picture, since that takes a second.
+"""
+
+import numpy as np
+
+from .. import runs
+from ..backend import use_backend
+from ..errors import UserError
+from ..mosaic import mosaic, save_grid, strip, write, write_film
+from .catalogue import PICTURES, Picture, pictures_of
+from .curves import curves, panels_of
+from .film import keep_samples
+from .images import denoised, filters_by_corruption, first_weights
+from .latent import latent_grid
+from .subject import HeldOut, Subject, draws_images, subject_of
+
+__all__ = ["PICTURES", "HeldOut", "Picture", "Subject", "curves", "draw_run",
+           "filters_by_corruption", "first_weights", "keep_samples", "mosaic", "overview",
+           "panels_of", "pictures_of", "save_grid", "subject_of"]
+
+
+def draw_run(path):
+    """Draws the pictures of the run folder ``path`` into ``pictures/``; returns their paths.
+
+    One that is no longer drawn, because the run has changed, is removed.
+    """
+    subject, backend = subject_of(path)
+    folder, written = runs.open_run(path).pictures, []
+    with use_backend(backend):
+        for picture in pictures_of(subject.model, subject.history):
+            drawn, place = subject.draw(picture.draw), folder / picture.file
+            if drawn is None:
+                place.unlink(missing_ok=True)
+            elif picture.suffix == ".gif":
+                written.append(write_film(drawn, place))
+            else:
+                written.append(write(drawn, place))
+    return written
+
+
+def overview(run_paths, path):
+    """One wide picture, a panel for each run: DAE triptych, VAE manifold, GAN samples."""
+    if not run_paths:
+        raise UserError("an overview of no runs: give at least one run folder")
+    panels = []
+    for subject, backend in map(subject_of, run_paths):
+        with use_backend(backend):
+            panels.append(_panel(subject.model, subject.test))
+    return write(strip(panels), path)
+
+
+def _panel(model, test):
+    """(mosaic, title, subtitle) for the overview."""
+    if not draws_images(model):
+        raise UserError(f"an overview shows images, and this {model.kind} makes items of shape "
+                        f"{model.image_shape}")
+    if model.kind == "dae":
+        triples = np.stack(denoised(model, test.of_each_class(each=2)), axis=1)
+        return (mosaic(triples.reshape(-1, *model.image_shape), columns=6),
+                "Denoising autoencoder", "clean · corrupted · decoded")
+    if model.kind == "vae" and model.config.latent == 2:
+        return mosaic(latent_grid(model, 10)[0], columns=10), "VAE", "2-D latent manifold"
+    return mosaic(model.sample(100)), model.kind.upper(), "samples"

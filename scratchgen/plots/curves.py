@@ -1,0 +1,202 @@
+"""Curves: the loss, its terms and whatever else training wrote into metrics.jsonl, by epoch."""
+
+import math
+from dataclasses import dataclass, field, replace
+from numbers import Real
+
+import numpy as np
+
+from ..mosaic import DPI, LABEL, TITLE
+from .subject import title_of
+
+# Okabe and Ito's palette, which the colour-blind tell apart: (train, test) for each term
+ONE_TERM = (("#0072B2", "#D55E00"),)
+SEVERAL = (("#0072B2", "#56B4E9"), ("#D55E00", "#E69F00"), ("#009E73", "#66C2A5"),
+           ("#AA4499", "#CC79A7"))
+WORDS = {"valid": "validation"}
+PARTS = {"train": "-", "test": "--", "valid": ":"}
+LAYER = "layer_"
+STANDING = ("layer", "best_epoch", "best_valid_error")     # where training is: nothing to see
+NATS, PROBABILITY = "nats per image", "mean probability of “real”"
+
+
+@dataclass(frozen=True)
+class Panel:
+    """One pair of axes: ``terms`` of the metrics → names, ``levels`` at equilibrium → names.
+
+    ``name`` is the file's; ``see`` and ``point`` are the report's: what there is to see, and the
+    lecture's point that it belongs to.
+    """
+
+    name: str
+    title: str
+    terms: dict
+    unit: str = NATS
+    levels: dict = field(default_factory=dict)
+    limits: tuple = (None, None)
+    see: str = ""
+    point: int | None = None
+
+
+def panels_of(model, history):
+    """What there is to see of a model's metrics: those it is known for, then all others."""
+    there = terms_of(history)
+    known = {"dae": _of_autoencoder, "vae": _of_vae, "gan": _of_gan}.get(model.kind)
+    panels = [_of_layers(there), *(known(model) if known else [])]
+    panels = [panel for panel in panels if set(panel.terms) & there.keys()]
+    drawn = {term for panel in panels for term in panel.terms}
+    for term in there:
+        if term not in drawn:
+            panels.append(_of_any(model, term))
+    points = len(model.image_shape) == 1
+    return [replace(panel, unit=panel.unit.replace("image", "point")) if points else panel
+            for panel in panels if panel]
+
+
+def _of_any(model, term):
+    name = term.replace("_", " ")
+    if term in STANDING:
+        return None
+    if term in ("accuracy", "error") or term.endswith(("_accuracy", "_error")):
+        return Panel(term, f"{title_of(model)}: {name}", {term: ""}, "share of items",
+                     limits=(0, 1) if "accuracy" in term else (0, None), point=6,
+                     see="How many test items the classifier gets right, beside the training items "
+                         "it has seen: the gap is what it learned by heart.")
+    if term == "loss":
+        return Panel("loss", f"{title_of(model)}: loss", {"loss": ""}, "mean per item",
+                     see="What training descends, on training and on test items: the curves part "
+                         "where it begins to learn items by heart.",
+                     point=6 if model.kind in ("probe", "classifier", "sdae") else None)
+    if term == "active_units":
+        return Panel(term, "VAE: active units", {term: ""}, "latents", point=5,
+                     limits=(0, None), see="How many latents carry anything: the decoder ignores "
+                                           "the others, and their KL goes to zero.")
+    return Panel(term, f"{title_of(model)}: {name}", {term: ""}, "mean per item",
+                 see=f"The {name}, epoch by epoch.")
+
+
+def _of_layers(there):
+    """Greedy pre-training: the loss of each layer's autoencoder, one after the other."""
+    layers = sorted(term for term in there if term.startswith(LAYER))
+    return Panel("layers", "Pre-training, layer by layer",
+                 {term: term.replace("_", " ") for term in layers},
+                 "loss, mean per item", point=2,
+                 see="Each layer is trained alone, as a denoising autoencoder of the clean codes "
+                     "below it: one curve ends where the next one begins.")
+
+
+def _of_autoencoder(model):
+    distance, unit = {"bce": ("cross-entropy", NATS),
+                      "mse": ("squared error", "squared error per image")}[model.config.loss]
+    return [Panel("loss", f"DAE: {distance} with the clean input", {"loss": ""}, unit, point=2,
+                  see="The distance between the clean input and what is decoded from a corrupted "
+                      "one. The floor is not zero: what the noise destroyed can only be guessed.")]
+
+
+def _of_vae(model):
+    c = model.config
+    warm = getattr(c, "warmup", 0) or getattr(c, "free_bits", 0)
+    loss = "−ELBO" if c.beta == 1 and not warm else f"reconstruction + {c.beta:g} KL"
+    return [
+        Panel("loss", f"VAE: loss = {loss}", {"loss": ""}, point=5,
+              see="Minus the lower bound on ln p(x): the two terms below, added. Lower is a better "
+                  "model of the test images."),
+        Panel("reconstruction", "VAE: −E[ln p(x|z)]", {"reconstruction": ""}, point=5,
+              see="First term of the bound: how badly the decoder explains an image from a code "
+                  "drawn near its mean. Estimated by sampling."),
+        Panel("kl", "VAE: KL(q(z|x) ‖ p(z))", {"kl": ""}, point=5,
+              see="Second term of the bound, in closed form: how many nats the codes say about an "
+                  "image. It rises while the code learns to tell images apart."),
+    ]
+
+
+def _of_gan(model):
+    loss = getattr(model.config, "loss", "")
+    at_rest = {"minimax": {math.log(4): "ln 4", -math.log(2): "−ln 2"},
+               "non-saturating": {math.log(4): "ln 4", math.log(2): "ln 2"}}.get(loss, {})
+    probabilities = loss in ("minimax", "non-saturating")
+    dotted = "; dotted: at rest" if at_rest else ""
+    return [
+        Panel("loss", f"GAN: losses{dotted}", {"loss": "D", "g_loss": "G"},
+              NATS if probabilities else "mean per item", at_rest, point=7,
+              see="Two players, two losses: neither has to fall. A loss of D near zero means that "
+                  "it wins, and that G hears nothing any more."),
+        Panel("answers", "GAN: what D answers", {"d_real": "D(x)", "d_fake": "D(G(z))"},
+              PROBABILITY if probabilities else "mean answer",
+              {0.5: "1/2"} if probabilities else {}, (0, 1) if probabilities else (None, None),
+              point=9, see="On real and on generated items. Both at one half: it cannot tell them "
+                           "apart. Close to 1 and 0: it is too strong, and its gradient fades."),
+    ]
+
+
+# --- drawing --------------------------------------------------------------------------------------
+
+
+def terms_of(history):
+    """Term → {part: values by epoch, NaN where a line has none}, parts as train, test, …
+
+    Numbers under "extra" count as terms with the one part "". While a stack is trained layer by
+    layer, the losses are those of different networks: terms layer_1, layer_2, …
+    """
+    found = {}
+    for i, line in enumerate(history):
+        extra = line.get("extra") if isinstance(line.get("extra"), dict) else {}
+        for key, value in (*line.items(), *((f"_{name}", v) for name, v in extra.items())):
+            part, _, term = key.partition("_")
+            if part in PARTS and extra.get("phase") == "pre-training" and "layer" in extra:
+                term = f"{LAYER}{extra['layer']}" if term == "loss" else ""
+            if (part in PARTS or (part == "" and key[1:] in extra)) and term and _is_number(value):
+                values = found.setdefault(term, {}).setdefault(part, [math.nan] * len(history))
+                values[i] = float(value)
+    return {term: parts for term, parts in found.items() if _worth_a_curve(parts)}
+
+
+def _worth_a_curve(parts):
+    """Whether there is a value to draw; of what is no loss, one that changes."""
+    seen = [v for values in parts.values() for v in values if math.isfinite(v)]
+    return bool(seen) and ("" not in parts or len(set(seen)) > 1)
+
+
+def _is_number(value):
+    return isinstance(value, Real) and not isinstance(value, bool)
+
+
+def curves(panel, history):
+    """The figure of one panel."""
+    from matplotlib.figure import Figure
+
+    figure = Figure((5.6, 4.2), dpi=DPI, facecolor="white", layout="constrained")
+    draw_panel(figure.subplots(), panel, history)
+    return figure
+
+
+def draw_panel(axes, panel, history):
+    """Train solid, test dashed, the last value in the legend, equilibria named at the right."""
+    from matplotlib.ticker import MaxNLocator
+
+    epochs, there = [line["epoch"] for line in history], terms_of(history)
+    shown = [term for term in panel.terms if term in there]
+    palette = ONE_TERM if len(shown) == 1 else SEVERAL
+    for i, term in enumerate(shown):
+        colours = (*palette[i % len(palette)], "0.4")
+        for part, values in there[term].items():
+            if part == "valid" and len(shown) > 1:
+                continue                              # too many lines to tell apart
+            style, colour = PARTS.get(part, "-"), colours[list(PARTS).index(part) if part else 0]
+            last = next(v for v in values[::-1] if np.isfinite(v) or v == values[0])
+            name = " ".join(filter(None, (panel.terms[term], WORDS.get(part, part))))
+            axes.plot(epochs, values, style, marker="." if len(epochs) < 80 else None,
+                      color=colour, label=f"{name}: {last:#.4g}".lstrip(": "))
+    for level, name in panel.levels.items():
+        axes.axhline(level, color="0.5", linewidth=1, linestyle=":", zorder=0)
+        axes.annotate(name, (1.01, level), xycoords=("axes fraction", "data"), va="center",
+                      color="0.35", fontsize=LABEL)
+    axes.set(ylim=panel.limits)
+    axes.set_title(panel.title, fontsize=TITLE, loc="left")
+    axes.set_xlabel("epoch", fontsize=LABEL)
+    axes.set_ylabel(panel.unit, fontsize=LABEL)
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
+    axes.tick_params(labelsize=LABEL)
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.legend(frameon=False, fontsize=LABEL, loc="upper center", ncols=2,
+                bbox_to_anchor=(0.5, -0.2))

@@ -1,0 +1,93 @@
+"""What a picture is drawn from: a trained model, the test set it is shown, what training wrote."""
+
+import inspect
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from .. import data, runs
+from ..backend import use_backend
+from ..errors import UserError
+from ..train import dataset_of, load
+
+ENCODED_AT_ONCE = 500        # images; bounds the memory of the hidden layers
+
+
+@dataclass(frozen=True)
+class HeldOut:
+    """The test items, binarised as those for training: x (N, H, W, C) or (N, D), labels (N,)."""
+
+    x: np.ndarray
+    labels: np.ndarray
+
+    def of_each_class(self, each=1, classes=10):
+        """The first ``each`` images of each of the first ``classes`` classes, by class.
+
+        As many of the one class of a set without labels.
+        """
+        if len(np.unique(self.labels)) == 1:
+            return self.x[:each * classes]
+        found = [np.flatnonzero(self.labels == label)[:each] for label in np.unique(self.labels)]
+        return self.x[np.concatenate(found[:classes])]
+
+
+@dataclass(frozen=True)
+class Subject:
+    """Everything a picture may ask for, by the names of its parameters."""
+
+    model: object
+    test: HeldOut = None
+    history: list = field(default_factory=list)     # lines of metrics.jsonl
+    density: object = None                          # the Mixture that points were drawn from
+    frames: list = field(default_factory=list)      # of the film: see ``film``
+
+    def draw(self, picture):
+        """What the function ``picture`` makes of those of these that it names."""
+        wanted = inspect.signature(picture).parameters
+        return picture(**{name: getattr(self, name) for name in vars(self) if name in wanted})
+
+
+def subject_of(path):
+    """(Subject, its backend) of a run folder."""
+    from .film import frames_of
+
+    run = runs.open_run(path)
+    resolved = run.config()
+    with use_backend(resolved["run"]["backend"]):
+        model, dataset = load(path), dataset_of(path)
+        loader = data.Loader(*dataset.test, len(dataset.test[0]), resolved["run"]["seed"],
+                             shuffle=False, binarize=resolved["data"]["binarize"])
+        test = HeldOut(*next(iter(loader.batches(0))))
+    subject = Subject(model, test, run.metrics(), getattr(dataset, "density", None),
+                      frames_of(run))
+    return subject, resolved["run"]["backend"]
+
+
+def has(model, *abilities):
+    """Whether the model has all of these methods (a GAN's ``encode`` is None)."""
+    return all(callable(getattr(model, name, None)) for name in abilities)
+
+
+def samples_of(model, n):
+    """n samples, or None if the model makes none (a classifier's ``sample`` refuses)."""
+    try:
+        return np.asarray(model.sample(n), np.float32) if has(model, "sample") else None
+    except UserError:
+        return None
+
+
+def draws_images(model):
+    """Whether the model's items are images (H, W, C) in grey or colour, not points (D,)."""
+    return len(model.image_shape) == 3 and model.image_shape[2] in (1, 3)
+
+
+def title_of(model):
+    """How a picture names the model: VAE, GAN, …"""
+    return model.kind.upper() if len(model.kind) <= 4 else model.kind.capitalize()
+
+
+def codes_of(model, x):
+    """Codes (N, Z) of many items, a few at a time; maps of features become rows."""
+    chunks = np.array_split(x, -(-len(x) // ENCODED_AT_ONCE))
+    codes = np.concatenate([model.encode(chunk) for chunk in chunks])
+    return codes.reshape(len(codes), -1)
