@@ -81,7 +81,7 @@ class Overloaded:
     @functools.cached_property
     def registered(self):
         """The plain function, once Numba knows its versions."""
-        load_numba().extending.overload(self.function, inline="always")(self.versions())
+        load_numba().extending.overload(self.function)(self.versions())
         return self.function
 
 
