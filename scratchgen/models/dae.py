@@ -22,10 +22,11 @@ from ..errors import UserError
 from ..random import Stream
 from ..tensor import Tensor
 from . import by_hand
+from .by_hand import sigmoid
 from .coders import conv_decoder, conv_encoder, dense_layers
-from .model import SLOPES, Model, bernoulli_nats, sigmoid
+from .model import Model, bernoulli_nats
 
-ACTIVATIONS = ("linear", *SLOPES)
+ACTIVATIONS = ("linear", *nn.Activation.NAMES)
 
 
 class DAE(Model):

@@ -6,16 +6,7 @@ from .. import nn
 from ..engine import no_grad
 from ..errors import UserError
 from ..tensor import Tensor
-
-# a'(h) from a(h), for the gradients written out by hand
-SLOPES = {
-    "sigmoid": lambda y: y * (1 - y),
-    "tanh": lambda y: 1 - y * y,
-    "relu": lambda y: (y > 0).astype(y.dtype),
-    "leaky_relu": lambda y: np.where(y > 0, y.dtype.type(1), y.dtype.type(0.2)),
-    "elu": lambda y: np.where(y > 0, y.dtype.type(1), y + 1),
-    "softplus": lambda y: 1 - np.exp(-y),
-}
+from .by_hand import sigmoid
 
 
 class Model(nn.Module):
@@ -132,21 +123,6 @@ def take(network, gradients):
     for name, p in network.named_parameters().items():
         if name in gradients:
             p.take_gradient(gradients[name])
-
-
-def sigmoid(h):
-    """σ(h), plain NumPy."""
-    with np.errstate(over="ignore"):
-        return 1 / (1 + np.exp(-h))
-
-
-def activate(name, h):
-    """a(h) by name, plain NumPy; the leaky slope is 0.2."""
-    with np.errstate(over="ignore"):
-        return {"sigmoid": sigmoid, "tanh": np.tanh, "relu": lambda h: np.maximum(h, 0),
-                "leaky_relu": lambda h: np.where(h > 0, h, h * h.dtype.type(0.2)),
-                "elu": lambda h: np.where(h > 0, h, np.expm1(np.minimum(h, 0))),
-                "softplus": lambda h: np.logaddexp(h, 0)}[name](h)
 
 
 def bernoulli_nats(logits, x):

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from .. import ops
+from .. import nn, ops
 from ..engine import no_grad
 from ..errors import UserError
 from ..random import Stream
@@ -20,7 +20,7 @@ from ..tensor import Tensor
 from . import by_hand
 from .classification import accuracy, checked, explicit_cross_entropy
 from .coders import conv_encoder, dense_layers
-from .model import SLOPES, Model
+from .model import Model
 
 QUARTER_TURNS = 4
 
@@ -89,7 +89,7 @@ class Classifier(Representation):
         arch: str = field(default="mlp", metadata={"choices": ("mlp", "conv")})
         layers: list[int] = field(default_factory=lambda: [500], metadata={"low": 1})
         code: int = field(default=128, metadata={"low": 1})
-        activation: str = field(default="relu", metadata={"choices": tuple(SLOPES)})
+        activation: str = field(default="relu", metadata={"choices": nn.Activation.NAMES})
         hidden: int = field(default=0, metadata={"low": 0})       # units in g_W; 0: logistic
         labels: str = field(default="given", metadata={"choices": ("given", "rotation")})
         classes: int = field(default=10, metadata={"low": 2})     # of the labels that are given

@@ -25,8 +25,9 @@ from ..errors import UserError
 from ..random import Stream
 from ..tensor import Tensor
 from . import derivation, vae_by_hand, vae_networks
+from .by_hand import activate, sigmoid, slope
 from .likelihood import DECODERS, likelihood_named
-from .model import SLOPES, Model, activate, bernoulli_nats, numbers, sigmoid
+from .model import Model, bernoulli_nats, numbers
 
 ACTIVE = 0.01                # variance of a unit's posterior mean over the data; Burda et al. 2016
 ROWS_AT_ONCE = 4000          # decoded together by log_likelihood: bounds its memory
@@ -64,7 +65,7 @@ class VAE(Model):
         hidden: list[int] = field(default_factory=lambda: [500], metadata={"low": 1})    # mlp
         channels: list[int] = field(default_factory=lambda: [32, 64], metadata={"low": 1})  # conv
         latent: int = field(default=20, metadata={"low": 1})
-        activation: str = field(default="tanh", metadata={"choices": tuple(SLOPES)})
+        activation: str = field(default="tanh", metadata={"choices": nn.Activation.NAMES})
         decoder: str = field(default="bernoulli", metadata={"choices": DECODERS})
         std: float = field(default=0.1, metadata={"above": 0})   # of p(x|z); learned: at the start
         objective: str = field(default="elbo", metadata={"choices": ("elbo", "iwae")})
@@ -170,7 +171,6 @@ class VAE(Model):
     def blackboard(self, x, eps):
         """One hidden layer on either side and a Bernoulli decoder: every line of the chain rule."""
         a, n, beta = self.config.activation, x.dtype.type(len(x)), x.dtype.type(self.kl_weight())
-        slope = SLOPES[a]
         W, b = self.encoder.w.data, self.encoder.b.data
         Wm, bm, Wv, bv = (p.data for p in (self.mean.w, self.mean.b, self.logvar.w, self.logvar.b))
         U, c = self.hidden.w.data, self.hidden.b.data
@@ -187,7 +187,7 @@ class VAE(Model):
         # backward through the decoder: d· is dL/d·
         dlogits = (sigmoid(logits) - x) / n                    # σ and cross-entropy cancel
         dV, dd = g.T @ dlogits, dlogits.sum(axis=0)
-        dg = dlogits @ V.T * slope(g)
+        dg = dlogits @ V.T * slope(a, g)
         dU, dc = z.T @ dg, dg.sum(axis=0)
         dz = dg @ U.T
         # through z = m + e^(v/2) ε:   ∂z/∂m = 1,   ∂z/∂v = ½ e^(v/2) ε
@@ -197,7 +197,7 @@ class VAE(Model):
         # backward through the encoder, where both branches meet
         dWm, dbm = h.T @ dm, dm.sum(axis=0)
         dWv, dbv = h.T @ dv, dv.sum(axis=0)
-        dh = (dm @ Wm.T + dv @ Wv.T) * slope(h)
+        dh = (dm @ Wm.T + dv @ Wv.T) * slope(a, h)
         dW, db = x.T @ dh, dh.sum(axis=0)
         terms = {"loss": reconstruction + beta * kl, "reconstruction": reconstruction, "kl": kl}
         return terms, {"encoder.w": dW, "encoder.b": db, "mean.w": dWm, "mean.b": dbm,

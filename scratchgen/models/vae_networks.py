@@ -15,6 +15,7 @@ from .. import nn, ops
 from ..errors import UserError
 from ..tensor import tensor
 from . import by_hand
+from .coders import dense_layers
 
 FILTER = {"size": 4, "stride": 2, "padding": 1}        # (s + 2 − 4)/2 + 1 = s/2: half an even side
 
@@ -51,20 +52,14 @@ def build(config, image_shape, stream, dtype):
 
 def mlp(config, image_shape, how):
     """Dense layers of the sizes ``hidden`` to the code, and in reverse order back."""
-    pixels, sizes = math.prod(image_shape), list(config.hidden)
+    pixels, sizes, a = math.prod(image_shape), list(config.hidden), config.activation
     return {
-        "encoder": dense_layers([pixels, *sizes], config.activation, how),
+        "encoder": dense_layers([pixels, *sizes], a, a, **how),
         "mean": nn.Dense(sizes[-1], config.latent, **how),
         "logvar": nn.Dense(sizes[-1], config.latent, **how),
-        "hidden": dense_layers([config.latent, *sizes[::-1]], config.activation, how),
+        "hidden": dense_layers([config.latent, *sizes[::-1]], a, a, **how),
         "decoder": nn.Dense(sizes[0], pixels, **how),
     }
-
-
-def dense_layers(sizes, activation, how):
-    """One layer, or several in a row."""
-    layers = [nn.Dense(i, o, activation, **how) for i, o in zip(sizes[:-1], sizes[1:], strict=True)]
-    return layers[0] if len(layers) == 1 else nn.Sequential(*layers)
 
 
 def linear(config, image_shape, how):

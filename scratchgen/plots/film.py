@@ -5,6 +5,8 @@ The same random numbers at every epoch, so what changes is the model. Sheets lie
 """
 
 import io
+import zipfile
+import zlib
 from dataclasses import dataclass
 
 import numpy as np
@@ -68,7 +70,8 @@ def _read(path):
     try:
         with np.load(path, allow_pickle=False) as file:
             return file["samples"]
-    except Exception:  # noqa: BLE001  (a torn or foreign file: a film without that page)
+    except (OSError, EOFError, KeyError, ValueError, zipfile.BadZipFile, zlib.error):
+        # a torn or foreign file: a film without that page
         return None
 
 
