@@ -9,6 +9,7 @@ add in float64 throughout.
 import numpy as np
 
 from .compiler import compiled, prange
+from .dense import activate, activation_backward_numpy, bias_activation_numpy, through
 
 ROWS = 128
 
@@ -57,67 +58,71 @@ def add_blocks(partial, out, count):
         out[j] = total[j] / count
 
 
-# --- normalize(x, mean, inverse, gamma, beta, y): y = γ (x − mean)·inverse + β -------------------
+# --- normalize(x, mean, inverse, gamma, beta, activation, y): y = a(γ (x − mean)·inverse + β) ----
 
-def normalize_numpy(x, mean, inverse, gamma, beta, y):
-    """``inverse`` is 1/√(var + ε); all but x and y are (C,)."""
+def normalize_numpy(x, mean, inverse, gamma, beta, activation, y):
+    """``inverse`` is 1/√(var + ε); all but x and y are (C,); activations as in ``dense.py``."""
     np.subtract(x, mean, out=y)                        # first, or a large mean would cancel badly
     y *= gamma * inverse
-    y += beta
+    bias_activation_numpy(y, beta, activation)
 
 
 @compiled(parallel=True)
-def normalize_numba(x, mean, inverse, gamma, beta, y):
+def normalize_numba(x, mean, inverse, gamma, beta, activation, y):
     m, c = x.shape
     scale = gamma * inverse
     for i in prange(m):                                # each iteration owns a row of y
         row, out = x[i], y[i]
         for j in range(c):
-            out[j] = (row[j] - mean[j]) * scale[j] + beta[j]
+            out[j] = (row[j] - mean[j]) * scale[j]
+        activate(out, beta, activation)
 
 
-# --- backward_parameters(dy, x, mean, inverse, dgamma, dbeta): dγ = Σ dy x̂, dβ = Σ dy ------------
+# --- backward_parameters(dy, y, activation, x, mean, inverse, dgamma, dbeta) ---------------------
+# dγ = Σ dh x̂, dβ = Σ dh, sums over the rows, with dh = dy a'(·) from y and x̂ = (x − mean)·inverse
 
-def backward_parameters_numpy(dy, x, mean, inverse, dgamma, dbeta):
-    """x̂ = (x − mean)·inverse; sums over the rows."""
-    dgamma[...] = np.sum(dy * ((x - mean) * inverse), axis=0, dtype=np.float64)
-    dbeta[...] = np.sum(dy, axis=0, dtype=np.float64)
+def backward_parameters_numpy(dy, y, activation, x, mean, inverse, dgamma, dbeta):
+    dh = np.empty_like(dy)
+    activation_backward_numpy(dy, y, activation, dh, np.empty_like(dbeta))
+    dgamma[...] = np.sum(dh * ((x - mean) * inverse), axis=0, dtype=np.float64)
+    dbeta[...] = np.sum(dh, axis=0, dtype=np.float64)
 
 
 @compiled(parallel=True)
-def backward_parameters_numba(dy, x, mean, inverse, dgamma, dbeta):
+def backward_parameters_numba(dy, y, activation, x, mean, inverse, dgamma, dbeta):
     m, c = x.shape
     blocks = (m + ROWS - 1) // ROWS
     products, sums = np.zeros((blocks, c), x.dtype), np.zeros((blocks, c), x.dtype)
     for block in prange(blocks):                       # each iteration owns its row of both
-        product, plain = products[block], sums[block]
+        product, plain, dh = products[block], sums[block], np.empty(c, x.dtype)
         for i in range(block * ROWS, min(m, (block + 1) * ROWS)):
-            row, gradient = x[i], dy[i]
+            through(dy[i], y[i], activation, dh)
+            row = x[i]
             for j in range(c):
-                product[j] += gradient[j] * ((row[j] - mean[j]) * inverse[j])
-                plain[j] += gradient[j]
+                product[j] += dh[j] * ((row[j] - mean[j]) * inverse[j])
+                plain[j] += dh[j]
     add_blocks(products, dgamma, 1)
     add_blocks(sums, dbeta, 1)
 
 
-# --- backward_x(dy, x, mean, inverse, gamma, dgamma, dbeta, dx): see BatchNorm -------------------
+# --- backward_x(dy, y, activation, x, mean, inverse, gamma, dgamma, dbeta, dx): see BatchNorm ----
 
-def backward_x_numpy(dy, x, mean, inverse, gamma, dgamma, dbeta, dx):
-    """dx = γ·inverse (dy − dβ/M − x̂ dγ/M)."""
+def backward_x_numpy(dy, y, activation, x, mean, inverse, gamma, dgamma, dbeta, dx):
+    """dx = γ·inverse (dh − dβ/M − x̂ dγ/M)."""
     rows = x.dtype.type(len(x))
-    np.subtract(x, mean, out=dx)
-    dx *= inverse * dgamma / -rows
-    dx += dy
+    activation_backward_numpy(dy, y, activation, dx, np.empty_like(dbeta))
     dx -= dbeta / rows
+    dx -= (x - mean) * (inverse * dgamma / rows)
     dx *= gamma * inverse
 
 
 @compiled(parallel=True)
-def backward_x_numba(dy, x, mean, inverse, gamma, dgamma, dbeta, dx):
+def backward_x_numba(dy, y, activation, x, mean, inverse, gamma, dgamma, dbeta, dx):
     m, c = x.shape
     rows = x.dtype.type(m)
     scale, slope, shift = gamma * inverse, inverse * dgamma / rows, dbeta / rows
     for i in prange(m):                                # each iteration owns a row of dx
-        row, gradient, out = x[i], dy[i], dx[i]
+        row, out = x[i], dx[i]
+        through(dy[i], y[i], activation, out)
         for j in range(c):
-            out[j] = scale[j] * (gradient[j] - shift[j] - (row[j] - mean[j]) * slope[j])
+            out[j] = scale[j] * (out[j] - shift[j] - (row[j] - mean[j]) * slope[j])

@@ -5,19 +5,23 @@ the NumPy and CUDA backends run where Numba is not installed.
 """
 
 import contextlib
+import ctypes
 import functools
 import hashlib
 import os
 import pathlib
+import threading
 import types
 
 import numpy as np
 
-# Kernels run on one thread unless the user asks for more. The matrix products run on NumPy's BLAS
-# threads, which spin for a while after each product; a second pool of threads takes the cores from
-# the first and loses them to it in turn: on two cores, a training step took ten times longer.
-THREADS = int(os.environ.get("NUMBA_NUM_THREADS", 1))
-WORTH_WAKING_THREADS = 16384        # elements of a kernel's first array
+from . import blas
+
+WORTH_WAKING_THREADS = 16384        # elements of a kernel's largest array
+SPINS = "5000"      # some ten microseconds: a fork and join, not a whole kernel
+# Only one Python thread at a time: of two, the second computes alone (some of Numba's thread pools
+# allow only one to enter, and both would want the same cores).
+threads_are_free = threading.Lock()
 prange = range      # what a kernel's source says; in a compiled kernel it is Numba's parallel range
 
 
@@ -60,8 +64,13 @@ class compiled:
             return self.dispatcher()
 
         def launch(*args):
-            size = next((a.size for a in args if isinstance(a, np.ndarray)), 0)
-            return self.dispatcher(THREADS > 1 and size >= WORTH_WAKING_THREADS)(*args)
+            if any(type(a) is np.ndarray and a.size >= WORTH_WAKING_THREADS for a in args) \
+                    and threads_are_free.acquire(blocking=False):
+                try:
+                    return self.dispatcher(parallel=True)(*args)
+                finally:
+                    threads_are_free.release()
+            return self.dispatcher()(*args)
         return launch
 
 
@@ -142,10 +151,36 @@ def compiled_names(function):
     return names
 
 
+@functools.cache
 def load_numba():
-    """Numba, imported when the first kernel is compiled."""
+    """Numba, imported when the first kernel is compiled; it is told where BLAS is."""
+    patient_threads()
     import numba
+    from llvmlite import binding
+    found = blas.find()
+    if found is not None:
+        binding.add_symbol("scratchgen_sgemm", found.sgemm)
+        binding.add_symbol("scratchgen_dgemm", found.dgemm)
+        blas.use_one_thread()
     return numba
+
+
+def patient_threads():
+    """Load the OpenMP library that Numba's threads come from, so that they wait well.
+
+    Between two kernels they spin, which is quick, and soon fall asleep, which leaves the core to
+    others. As it stands it spins long (or, asked to be passive, not at all): beside one busy
+    process a training step of 4 ms then takes up to 90. It reads its settings when it is loaded;
+    the user's own are respected.
+    """
+    if "GOMP_SPINCOUNT" in os.environ or "OMP_WAIT_POLICY" in os.environ:
+        return
+    os.environ["GOMP_SPINCOUNT"] = SPINS
+    try:
+        with contextlib.suppress(OSError):
+            ctypes.CDLL("libgomp.so.1")
+    finally:
+        del os.environ["GOMP_SPINCOUNT"]
 
 
 @contextlib.contextmanager
@@ -171,4 +206,6 @@ def source_fingerprint():
     digest = hashlib.sha256()
     for path in sorted(pathlib.Path(__file__).parent.glob("*.py")):
         digest.update(path.read_bytes())
+    found = blas.find()              # compiled code calls it, by integers of a certain size
+    digest.update(f"{found and (found.name, found.bits)}".encode())
     return digest.hexdigest()[:12]

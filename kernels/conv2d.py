@@ -1,99 +1,208 @@
-"""The two copies that make a convolution a matrix product: patches into rows, and rows back.
+"""Convolution as a matrix product over patches, some images at a time.
 
-``columns`` (N, OH, OW, KH, KW, C) holds for each output position the patch it sees; read as a
-matrix (N·OH·OW, KH·KW·C) it is multiplied by the filters. Channels last make a row of a patch one
-contiguous run of KW·C numbers in x as well (with dilation: KW runs of C).
+``columns`` holds for each output position the patch it sees, a row of KH·KW·C numbers; as a matrix
+(images·OH·OW, KH·KW·C) it is multiplied by the filters (KH·KW·C, O). Channels last make a row of a
+patch one contiguous run of KW·C numbers in x as well (with dilation: KW runs of C). All columns at
+once would be many times larger than x; those of a few images stay in a core's cache from the copy
+to the product, and the bias and the activation follow while y is there too.
 
-``stride``, ``padding`` and ``dilation`` are pairs of ints.
+``kernel``, ``stride``, ``padding`` and ``dilation`` are pairs of ints, filters are given as the
+matrix w (KH·KW·C, O), ``activation`` is one of the numbers in ``dense.py``.
 """
 
 import numpy as np
 
 from .compiler import compiled, prange
+from .dense import IDENTITY, activate, bias_activation_numpy
+from .gemm import gemm
+
+COLUMNS = 1 << 18      # numbers: the columns of so many images at a time as fit in 1 MB (float32)
+SHARES = 4             # a gradient of the filters is the sum of so many shares, one after the other
 
 # An index that cannot be negative needs no check, and the loop becomes vector instructions.
 unsigned = np.uint64
 
 
-# --- im2col(x, stride, padding, dilation, columns): copy every patch; zeros outside x ------------
+# --- forward(x, w, b, activation, kernel, stride, padding, dilation, y): y = a(columns(x) w + b) --
 
-def im2col_numpy(x, stride, padding, dilation, columns):
-    """x (N, H, W, C); fills columns (N, OH, OW, KH, KW, C)."""
-    (sh, sw), (ph, pw), (dh, dw) = stride, padding, dilation
-    oh, ow, kh, kw = columns.shape[1:5]
-    padded = np.pad(x, ((0, 0), (ph, ph), (pw, pw), (0, 0)))
-    for u in range(kh):
-        for v in range(kw):
-            columns[:, :, :, u, v] = padded[:, u * dh:u * dh + (oh - 1) * sh + 1:sh,
-                                            v * dw:v * dw + (ow - 1) * sw + 1:sw]
+def forward_numpy(x, w, b, activation, kernel, stride, padding, dilation, y):
+    """x (N, H, W, C), b (O,), y (N, OH, OW, O)."""
+    for image, out in zip(x, y, strict=True):
+        columns = columns_of(image, y.shape[1:3], kernel, stride, padding, dilation)
+        np.matmul(columns, w, out=out.reshape(-1, len(b)))
+    bias_activation_numpy(y, b, activation)
 
 
 @compiled(parallel=True)
-def im2col_numba(x, stride, padding, dilation, columns):
-    n, oh, ow, kh, kw, c = columns.shape
-    h, width = x.shape[1], x.shape[2] * c
-    taps, run = (1, kw * c) if dilation[1] == 1 else (kw, c)
-    patch = kh * kw * c
-    source, target = x.reshape(n * h, width), columns.reshape(n * oh, ow * patch)
-    zero = x.dtype.type(0)
-    for block in prange(n * oh):                # each iteration owns one row of output positions
-        image, i = block // oh, block % oh
-        filled = target[block]
-        for u in range(kh):
-            row = i * stride[0] + u * dilation[0] - padding[0]
-            there = 0 <= row < h
-            line = source[image * h + row if there else 0]
-            for v in range(taps):
-                for j in range(ow):
-                    start = (j * stride[1] + v * dilation[1] - padding[1]) * c
-                    to = j * patch + (u * taps + v) * run
-                    # of the run, [first, last) lies in the image
-                    first = min(max(0, -start), run) if there else run
-                    last = max(first, min(run, width - start))
-                    for k in range(first):
-                        filled[unsigned(to + k)] = zero
-                    for k in range(first, last):
-                        filled[unsigned(to + k)] = line[unsigned(start + k)]
-                    for k in range(last, run):
-                        filled[unsigned(to + k)] = zero
+def forward_numba(x, w, b, activation, kernel, stride, padding, dilation, y):
+    n, oh, ow, o = y.shape
+    lines, out, tiled = as_lines(x), y.reshape(n * oh, ow * o), tile(b, ow)
+    images = images_at_once(n, oh * ow * len(w))
+    for t in prange((n + images - 1) // images):       # each iteration owns some images of y
+        first, last = t * images * oh, min(n, (t + 1) * images) * oh
+        columns = np.empty((last - first, ow * len(w)), x.dtype)
+        for row in range(first, last):
+            copy_patches(lines, row // oh, row % oh, x.shape, kernel, stride, padding, dilation,
+                         columns[row - first])
+        gemm(columns.reshape((last - first) * ow, len(w)), w,
+             out[first:last].reshape((last - first) * ow, o), False, False, 0)
+        for row in range(first, last):
+            activate(out[row], tiled, activation)
 
 
-# --- col2im(columns, stride, padding, dilation, x): the transpose; x = Σ of what overlaps --------
+# --- backward_x(g, w, b, activation, kernel, stride, padding, dilation, x): the transposed map ----
 
-def col2im_numpy(columns, stride, padding, dilation, x):
-    """columns (N, OH, OW, KH, KW, C); fills x (N, H, W, C)."""
-    (sh, sw), (ph, pw), (dh, dw) = stride, padding, dilation
-    oh, ow, kh, kw = columns.shape[1:5]
-    n, h, w, c = x.shape
-    padded = np.zeros((n, h + 2 * ph, w + 2 * pw, c), x.dtype)
-    for u in range(kh):
-        for v in range(kw):
-            padded[:, u * dh:u * dh + (oh - 1) * sh + 1:sh,
-                   v * dw:v * dw + (ow - 1) * sw + 1:sw] += columns[:, :, :, u, v]
-    x[...] = padded[:, ph:ph + h, pw:pw + w]
+def backward_x_numpy(g, w, b, activation, kernel, stride, padding, dilation, x):
+    """g (N, OH, OW, O), b (C,); fills x (N, H, W, C) = a(b + sum of the patches g wᵀ)."""
+    for image, out in zip(g, x, strict=True):
+        columns = image.reshape(-1, image.shape[2]) @ w.T
+        add_columns(columns, g.shape[1:3], kernel, stride, padding, dilation, out)
+    bias_activation_numpy(x, b, activation)
 
 
 @compiled(parallel=True)
-def col2im_numba(columns, stride, padding, dilation, x):
-    n, oh, ow, kh, kw, c = columns.shape
-    h, width = x.shape[1], x.shape[2] * c
-    taps, run = (1, kw * c) if dilation[1] == 1 else (kw, c)
-    patch = kh * kw * c
-    source, target = columns.reshape(n * oh, ow * patch), x.reshape(n * h, width)
-    for block in prange(n * h):                 # each iteration owns one row of x and gathers
-        image, row = block // h, block % h
-        line = target[block]
-        line[:] = x.dtype.type(0)
-        for u in range(kh):
-            # row = i·stride + u·dilation − padding: at most one i for each u
-            steps = row + padding[0] - u * dilation[0]
-            i = steps // stride[0]
-            if steps < 0 or i * stride[0] != steps or i >= oh:
-                continue
-            above = source[image * oh + i]
-            for v in range(taps):
-                for j in range(ow):
-                    start = (j * stride[1] + v * dilation[1] - padding[1]) * c
-                    to = j * patch + (u * taps + v) * run
-                    for k in range(max(0, -start), min(run, width - start)):
-                        line[unsigned(start + k)] += above[unsigned(to + k)]
+def backward_x_numba(g, w, b, activation, kernel, stride, padding, dilation, x):
+    n, oh, ow, o = g.shape
+    h, width = x.shape[1], x.shape[2]
+    rows, lines, tiled = g.reshape(n * oh * ow, o), as_lines(x), tile(b, width)
+    images = images_at_once(n, oh * ow * len(w))
+    for t in prange((n + images - 1) // images):       # each iteration owns some images of x
+        first, last = t * images, min(n, (t + 1) * images)
+        columns = np.empty(((last - first) * oh * ow, len(w)), x.dtype)
+        gemm(rows[first * oh * ow:last * oh * ow], w, columns, False, True, 0)
+        above = columns.reshape((last - first) * oh, ow * len(w))
+        for row in range(first * h, last * h):
+            add_patches(above, row // h - first, row % h, x.shape, g.shape, kernel, stride,
+                        padding, dilation, lines[row])
+            if activation != IDENTITY or b.size > 0:
+                activate(lines[row], tiled, activation)
+
+
+# --- backward_w(x, g, kernel, stride, padding, dilation, dw): dw = columns(x)ᵀ g ------------------
+
+def backward_w_numpy(x, g, kernel, stride, padding, dilation, dw):
+    """x (N, H, W, C), g (N, OH, OW, O); fills dw (KH·KW·C, O)."""
+    dw[...] = 0
+    for image, gradient in zip(x, g, strict=True):
+        columns = columns_of(image, g.shape[1:3], kernel, stride, padding, dilation)
+        dw += columns.T @ gradient.reshape(-1, dw.shape[1])
+
+
+@compiled(parallel=True)
+def backward_w_numba(x, g, kernel, stride, padding, dilation, dw):
+    n, oh, ow, o = g.shape
+    patch = len(dw)
+    lines, rows = as_lines(x), g.reshape(n * oh * ow, o)
+    images = images_at_once(n, oh * ow * patch)
+    blocks = (n + images - 1) // images
+    shares = np.zeros((SHARES, patch, o), dw.dtype)
+    for share in prange(SHARES):                       # each iteration owns shares[share]
+        for t in range(blocks * share // SHARES, blocks * (share + 1) // SHARES):
+            first, last = t * images * oh, min(n, (t + 1) * images) * oh
+            columns = np.empty((last - first, ow * patch), x.dtype)
+            for row in range(first, last):
+                copy_patches(lines, row // oh, row % oh, x.shape, kernel, stride, padding,
+                             dilation, columns[row - first])
+            gemm(columns.reshape((last - first) * ow, patch), rows[first * ow:last * ow],
+                 shares[share], True, False, 1)
+    for i in prange(patch):                            # each iteration owns a row of dw
+        for j in range(o):
+            total = shares[0, i, j]
+            for share in range(1, SHARES):
+                total += shares[share, i, j]
+            dw[i, j] = total
+
+
+# --- patches into columns, and back --------------------------------------------------------------
+
+def columns_of(x, out, kernel, stride, padding, dilation):
+    """The columns (OH·OW, KH·KW·C) of one image (H, W, C); ``out`` is (OH, OW)."""
+    (sh, sw), (ph, pw), (dh, dw), (oh, ow) = stride, padding, dilation, out
+    padded = np.pad(x, ((ph, ph), (pw, pw), (0, 0)))
+    taps = [padded[u * dh:u * dh + (oh - 1) * sh + 1:sh, v * dw:v * dw + (ow - 1) * sw + 1:sw]
+            for u in range(kernel[0]) for v in range(kernel[1])]
+    return np.concatenate(taps, axis=2).reshape(oh * ow, -1)
+
+
+def add_columns(columns, out, kernel, stride, padding, dilation, x):
+    """The transpose: fills an image x (H, W, C) with the sum of the patches that overlap."""
+    (sh, sw), (ph, pw), (dh, dw), (oh, ow) = stride, padding, dilation, out
+    h, w, c = x.shape
+    columns = columns.reshape(oh, ow, *kernel, c)
+    padded = np.zeros((h + 2 * ph, w + 2 * pw, c), x.dtype)
+    for u in range(kernel[0]):
+        for v in range(kernel[1]):
+            padded[u * dh:u * dh + (oh - 1) * sh + 1:sh,
+                   v * dw:v * dw + (ow - 1) * sw + 1:sw] += columns[:, :, u, v]
+    x[...] = padded[ph:ph + h, pw:pw + w]
+
+
+@compiled
+def copy_patches(lines, image, i, shape, kernel, stride, padding, dilation, filled):
+    """filled (OW·KH·KW·C,) = the patches that output row i of an image sees; zeros outside x."""
+    h, c = shape[1], shape[3]
+    width, patch = shape[2] * c, kernel[0] * kernel[1] * c
+    taps, run = (1, kernel[1] * c) if dilation[1] == 1 else (kernel[1], c)
+    zero = lines.dtype.type(0)
+    for u in range(kernel[0]):
+        row = i * stride[0] + u * dilation[0] - padding[0]
+        there = 0 <= row < h
+        line = lines[image * h + row if there else 0]
+        for v in range(taps):
+            for j in range(filled.size // patch):
+                start = (j * stride[1] + v * dilation[1] - padding[1]) * c
+                to = j * patch + (u * taps + v) * run
+                # of the run, [first, last) lies in the image
+                first = min(max(0, -start), run) if there else run
+                last = max(first, min(run, width - start))
+                for k in range(first):
+                    filled[unsigned(to + k)] = zero
+                for k in range(first, last):
+                    filled[unsigned(to + k)] = line[unsigned(start + k)]
+                for k in range(last, run):
+                    filled[unsigned(to + k)] = zero
+
+
+@compiled
+def add_patches(above, image, row, shape, out, kernel, stride, padding, dilation, line):
+    """line (W·C,) = row ``row`` of an image: the sum of what the patches hold for it."""
+    c, oh, ow = shape[3], out[1], out[2]
+    width, patch = shape[2] * c, kernel[0] * kernel[1] * c
+    taps, run = (1, kernel[1] * c) if dilation[1] == 1 else (kernel[1], c)
+    line[:] = line.dtype.type(0)
+    for u in range(kernel[0]):
+        # row = i·stride + u·dilation − padding: at most one i for each u
+        steps = row + padding[0] - u * dilation[0]
+        i = steps // stride[0]
+        if steps < 0 or i * stride[0] != steps or i >= oh:
+            continue
+        source = above[image * oh + i]
+        for v in range(taps):
+            for j in range(ow):
+                start = (j * stride[1] + v * dilation[1] - padding[1]) * c
+                to = j * patch + (u * taps + v) * run
+                for k in range(max(0, -start), min(run, width - start)):
+                    line[unsigned(start + k)] += source[unsigned(to + k)]
+
+
+@compiled
+def images_at_once(n, columns):
+    """Of how many images the columns are made at a time: a number that depends on shapes alone."""
+    fit = max(1, COLUMNS // max(1, columns))
+    blocks = ((n + fit - 1) // fit + SHARES - 1) // SHARES * SHARES     # even shares
+    return max(1, (n + blocks - 1) // max(1, blocks))
+
+
+@compiled
+def as_lines(x):
+    """Images (N, H, W, C) as rows of pixels (N·H, W·C)."""
+    return x.reshape(x.shape[0] * x.shape[1], x.shape[2] * x.shape[3])
+
+
+@compiled
+def tile(b, times):
+    """(C,) again and again: a bias for a whole row of pixels."""
+    out = np.empty(times * b.size, b.dtype)
+    for i in range(times):
+        out[i * b.size:(i + 1) * b.size] = b
+    return out

@@ -1,4 +1,4 @@
-"""The dense layer after its matrix product: bias and activation in one pass, and back in one.
+"""The dense layer: matrix product, bias and activation part by part, and the activation's way back.
 
 Every activation here has a derivative that its own output y gives, so x @ w + b is never kept.
 """
@@ -6,19 +6,39 @@ Every activation here has a derivative that its own output y gives, so x @ w + b
 import numpy as np
 
 from .compiler import compiled, prange
+from .gemm import block, gemm, parts
 from .vector_math import exp, expm1, log1p, tanh
 
 IDENTITY, RELU, LEAKY_RELU, ELU, SIGMOID, TANH, SOFTPLUS = range(7)
 ACTIVATIONS = {None: IDENTITY, "relu": RELU, "leaky_relu": LEAKY_RELU, "elu": ELU,
                "sigmoid": SIGMOID, "tanh": TANH, "softplus": SOFTPLUS}
 SLOPE = 0.2                                            # of leaky_relu for x < 0
-COLUMNS = 64                                           # a thread owns this many columns of db
+WIDE, ROWS, SHARE = 256, 16, 16384    # activation_backward: a row, and a thread's share, at least
+
+
+# --- forward(x, w, tw, b, activation, y): y = a(x w + b), x (N, C), b (O,), y (N, O) -------------
+
+def forward_numpy(x, w, tw, b, activation, y):
+    """w (C, O), or its transpose if ``tw``; ``activation`` is one of the numbers above."""
+    np.matmul(x, w.T if tw else w, out=y)
+    bias_activation_numpy(y, b, activation)
+
+
+@compiled(parallel=True)
+def forward_numba(x, w, tw, b, activation, y):
+    n, o = y.shape
+    count = parts(n * o * x.shape[1])
+    for t in prange(count):                            # each iteration owns a block of y
+        top, bottom, left, right = block(t, count, n, o)
+        gemm(x[top:bottom], w[left:right] if tw else w[:, left:right],
+             y[top:bottom, left:right], False, tw, 0)
+        for i in range(top, bottom):                   # while they are in this core's cache
+            activate(y[i, left:right], b[left:right], activation)
 
 
 # --- bias_activation(y, b, activation): y = a(y + b) in place, y (N, O), b (O,) ------------------
 
 def bias_activation_numpy(y, b, activation):
-    """``activation`` is one of the numbers above."""
     y += b
     with np.errstate(over="ignore"):
         if activation == RELU:
@@ -37,34 +57,39 @@ def bias_activation_numpy(y, b, activation):
 
 @compiled(parallel=True)
 def bias_activation_numba(y, b, activation):
-    zero, one, slope = y.dtype.type(0), y.dtype.type(1), y.dtype.type(SLOPE)
     for i in prange(y.shape[0]):                       # each iteration owns a row of y
-        row = y[i]
-        if activation == IDENTITY:
-            for j in range(row.size):
-                row[j] += b[j]
-        elif activation == RELU:
-            for j in range(row.size):
-                v = row[j] + b[j]
-                row[j] = v if v > zero else zero
-        elif activation == LEAKY_RELU:
-            for j in range(row.size):
-                v = row[j] + b[j]
-                row[j] = v if v > zero else v * slope
-        elif activation == ELU:
-            for j in range(row.size):
-                v = row[j] + b[j]
-                row[j] = v if v > zero else expm1(min(v, zero))
-        elif activation == SIGMOID:
-            for j in range(row.size):
-                row[j] = one / (one + exp(-(row[j] + b[j])))
-        elif activation == TANH:
-            for j in range(row.size):
-                row[j] = tanh(row[j] + b[j])
-        else:
-            for j in range(row.size):
-                v = row[j] + b[j]
-                row[j] = max(v, zero) + log1p(exp(-abs(v)))
+        activate(y[i], b, activation)
+
+
+@compiled
+def activate(row, b, activation):
+    """row = a(row + b): one loop for each activation, so that each becomes vector instructions."""
+    zero, one, slope = row.dtype.type(0), row.dtype.type(1), row.dtype.type(SLOPE)
+    if activation == IDENTITY:
+        for j in range(row.size):
+            row[j] += b[j]
+    elif activation == RELU:
+        for j in range(row.size):
+            v = row[j] + b[j]
+            row[j] = v if v > zero else zero
+    elif activation == LEAKY_RELU:
+        for j in range(row.size):
+            v = row[j] + b[j]
+            row[j] = v if v > zero else v * slope
+    elif activation == ELU:
+        for j in range(row.size):
+            v = row[j] + b[j]
+            row[j] = v if v > zero else expm1(min(v, zero))
+    elif activation == SIGMOID:
+        for j in range(row.size):
+            row[j] = one / (one + exp(-(row[j] + b[j])))
+    elif activation == TANH:
+        for j in range(row.size):
+            row[j] = tanh(row[j] + b[j])
+    else:
+        for j in range(row.size):
+            v = row[j] + b[j]
+            row[j] = max(v, zero) + log1p(exp(-abs(v)))
 
 
 # --- activation_backward(dy, y, activation, dx, db): dx = dy a'(·) from y, db = Σ over rows ------
@@ -91,33 +116,54 @@ def activation_backward_numpy(dy, y, activation, dx, db):
 
 @compiled(parallel=True)
 def activation_backward_numba(dy, y, activation, dx, db):
-    zero, one, slope = y.dtype.type(0), y.dtype.type(1), y.dtype.type(SLOPE)
+    # Narrow rows are taken several at once, as one row of WIDE numbers or more if that divides.
     n, o = y.shape
-    for block in prange((o + COLUMNS - 1) // COLUMNS):     # each iteration owns a block of columns
-        first, last = block * COLUMNS, min(o, (block + 1) * COLUMNS)
-        sums = np.zeros(last - first, y.dtype)
-        for i in range(n):
-            gy, yy, gx = dy[i, first:last], y[i, first:last], dx[i, first:last]
-            if activation == IDENTITY:
-                gx[:] = gy
-            elif activation == RELU:
-                for j in range(last - first):
-                    gx[j] = gy[j] if yy[j] > zero else zero
-            elif activation == LEAKY_RELU:
-                for j in range(last - first):
-                    gx[j] = gy[j] if yy[j] > zero else gy[j] * slope
-            elif activation == ELU:
-                for j in range(last - first):
-                    gx[j] = gy[j] if yy[j] > zero else gy[j] * (yy[j] + one)
-            elif activation == SIGMOID:
-                for j in range(last - first):
-                    gx[j] = gy[j] * (yy[j] * (one - yy[j]))
-            elif activation == TANH:
-                for j in range(last - first):
-                    gx[j] = gy[j] * (one - yy[j] * yy[j])
-            else:
-                for j in range(last - first):
-                    gx[j] = gy[j] * (one - exp(-yy[j]))
-            for j in range(last - first):
-                sums[j] += gx[j]
-        db[first:last] = sums
+    rows = 1
+    while n % (2 * rows) == 0 and rows * o < WIDE and n > 0:
+        rows *= 2
+    width, tall = rows * o, n // rows
+    high = max(ROWS, SHARE // max(1, width))
+    gradients, outputs = dy.reshape(tall, width), y.reshape(tall, width)
+    results = dx.reshape(tall, width)
+    partial = np.zeros(((tall + high - 1) // high, width), y.dtype)
+    for share in prange(len(partial)):                 # each iteration owns rows of dx and partial
+        sums = partial[share]
+        for i in range(share * high, min(tall, (share + 1) * high)):
+            through(gradients[i], outputs[i], activation, results[i])
+            row = results[i]
+            for j in range(width):
+                sums[j] += row[j]
+    total = np.zeros(o, np.float64)
+    for share in range(len(partial)):
+        for r in range(rows):
+            for j in range(o):
+                total[j] += partial[share, r * o + j]
+    for j in range(o):
+        db[j] = total[j]
+
+
+@compiled
+def through(dy, y, activation, dx):
+    """dx = dy a'(·) for one row."""
+    zero, one, slope = y.dtype.type(0), y.dtype.type(1), y.dtype.type(SLOPE)
+    if activation == IDENTITY:
+        for j in range(y.size):
+            dx[j] = dy[j]
+    elif activation == RELU:
+        for j in range(y.size):
+            dx[j] = dy[j] if y[j] > zero else zero
+    elif activation == LEAKY_RELU:
+        for j in range(y.size):
+            dx[j] = dy[j] if y[j] > zero else dy[j] * slope
+    elif activation == ELU:
+        for j in range(y.size):
+            dx[j] = dy[j] if y[j] > zero else dy[j] * (y[j] + one)
+    elif activation == SIGMOID:
+        for j in range(y.size):
+            dx[j] = dy[j] * (y[j] * (one - y[j]))
+    elif activation == TANH:
+        for j in range(y.size):
+            dx[j] = dy[j] * (one - y[j] * y[j])
+    else:
+        for j in range(y.size):
+            dx[j] = dy[j] * (one - exp(-y[j]))

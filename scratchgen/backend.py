@@ -9,12 +9,16 @@ not exist is an error that lists those that do; nothing falls back silently.
 import ctypes
 import functools
 import importlib
+import math
+import sys
+import threading
 
 import numpy as np
 
 from .errors import UserError, unknown
 
 BACKENDS = ("numpy", "numba", "cuda")
+WORTH_KEEPING, KEPT_AT_MOST = 1 << 14, 1 << 29        # bytes: of an array, of all together
 
 
 class use_backend:
@@ -77,9 +81,66 @@ def kernels(name):
     return _families.setdefault(name, Family())
 
 
+class Buffers(threading.local):
+    """Arrays for results, lent again as soon as nobody holds them: a step like the last allocates
+    nothing. A fresh large array costs as much as the arithmetic, for the system has to zero it.
+    """
+
+    def __init__(self):
+        self.kept, self.bytes, self.made = {}, 0, 0
+
+    def lend(self, shape, dtype):
+        """An uninitialised array that nobody else holds, not even by a view."""
+        same = self.kept.setdefault((shape, dtype), [])
+        i = idle(same)
+        if i is None:
+            self.keep(same, np.empty(shape, dtype))
+        return same[-1 if i is None else i]
+
+    def keep(self, same, array):
+        if self.bytes + array.nbytes > KEPT_AT_MOST:
+            self.forget()
+        same.append(array)
+        self.made, self.bytes = self.made + 1, self.bytes + array.nbytes
+
+    def forget(self):
+        """Let go of all that is not in use."""
+        for same in self.kept.values():
+            while (i := idle(same)) is not None:
+                self.bytes -= same.pop(i).nbytes
+
+
+def idle(arrays):
+    """The place of an array that nobody but the list holds, or None."""
+    for i in range(len(arrays)):
+        if references(arrays, i) == HELD_BY_THE_LIST:
+            return i
+    return None
+
+
+def references(arrays, i):
+    """How many hold arrays[i], counted in one way: what one that is idle counts differs between
+    Python versions."""
+    return sys.getrefcount(arrays[i])
+
+
+HELD_BY_THE_LIST = references([np.empty(1)], 0)
+
+
 def empty(shape, dtype):
     """An uninitialised array for a kernel to fill: the one place where results are allocated."""
-    return np.empty(shape, dtype)
+    dtype = np.dtype(dtype)
+    if math.prod(shape) * dtype.itemsize < WORTH_KEEPING:
+        return np.empty(shape, dtype)
+    return buffers.lend(shape, dtype)
+
+
+buffers = Buffers()
+
+
+def empty_as(out, shape, dtype):
+    """``out`` if there is one, else a new array: for gradients that have a place already."""
+    return empty(shape, dtype) if out is None else out
 
 
 @functools.cache

@@ -20,6 +20,8 @@ import weakref
 
 import numpy as np
 
+NOWHERE = None                        # no destinations: the rules allocate what they compute
+
 
 class Mode:
     """Whether calls are being recorded."""
@@ -127,9 +129,10 @@ def walk(roots, seeds, create_graph, order, useful, targets):
                 accumulate(node.tensor(), gradient, create_graph)
             continue
         needs = [p is not None and (useful is None or id(p) in useful) for p in node.parents]
-        if any(needs):
+        if True in needs:
             refuse_freed(node)
-            for parent, dx in zip(node.parents, pull_back(node, gradient, needs, create_graph),
+            out = NOWHERE if create_graph or useful is not None else destinations(node, gradients)
+            for parent, dx in zip(node.parents, pull_back(node, gradient, needs, out, create_graph),
                                   strict=True):
                 if dx is not None:
                     add_to(gradients, parent, dx)
@@ -160,12 +163,29 @@ def refuse_freed(node):
             "the loss again before a second backward, or keep the graph with create_graph=True")
 
 
-def pull_back(node, dy, needs, create_graph):
+def destinations(node, gradients):
+    """For each input, the array where its gradient may be computed in place, or None.
+
+    That is a parameter's part of its network's gradient buffer, for the first gradient that reaches
+    it: a large matrix less to copy. The rules may use it or not.
+    """
+    found = NOWHERE
+    for i, parent in enumerate(node.parents):
+        if type(parent) is Leaf and id(parent) not in gradients:
+            tensor = parent.tensor()
+            if tensor is not None and tensor.grad is None and tensor.grad_buffer is not None \
+                    and node.parents.count(parent) == 1:
+                found = found or [None] * len(node.parents)
+                found[i] = tensor.grad_buffer
+    return found
+
+
+def pull_back(node, dy, needs, out, create_graph):
     """The gradients with respect to the node's inputs, those that ``needs`` asks for."""
     check_unchanged(node.op, node.guards)
     rules = node.op.pull_back_recorded if create_graph else node.op.pull_back
     return [fit(node, i, dx) if need else None
-            for i, (dx, need) in enumerate(zip(rules(node, dy, needs), needs, strict=True))]
+            for i, (dx, need) in enumerate(zip(rules(node, dy, needs, out), needs, strict=True))]
 
 
 def check_unchanged(op, guards):

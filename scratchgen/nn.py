@@ -280,8 +280,8 @@ class Conv2d(Module):
         self.b = initial_bias(init, kh * kw * inputs, outputs, stream, dtype) if bias else None
         self.options = {"stride": stride, "padding": padding, "dilation": dilation}
 
-    def forward(self, x):
-        return ops.conv2d(x, self.w, self.b, **self.options)
+    def forward(self, x, activation=None):
+        return ops.conv2d(x, self.w, self.b, **self.options, activation=activation)
 
     def flops(self, x_shape, y_shape):
         return 2 * math.prod(y_shape[:3]) * math.prod(self.w.shape)
@@ -298,8 +298,8 @@ class ConvTranspose2d(Module):
         self.options = {"stride": stride, "padding": padding, "output_padding": output_padding,
                         "dilation": dilation}
 
-    def forward(self, x):
-        return ops.conv_transpose2d(x, self.w, self.b, **self.options)
+    def forward(self, x, activation=None):
+        return ops.conv_transpose2d(x, self.w, self.b, **self.options, activation=activation)
 
     def flops(self, x_shape, y_shape):
         return 2 * math.prod(x_shape[:3]) * math.prod(self.w.shape)
@@ -314,9 +314,10 @@ class BatchNorm(Module):
         self.running_mean, self.running_var = np.zeros(channels, dtype), np.ones(channels, dtype)
         self.momentum, self.eps = momentum, eps
 
-    def forward(self, x):
+    def forward(self, x, activation=None):
         return ops.batch_norm(x, self.gamma, self.beta, self.running_mean, self.running_var,
-                              train=self.training, momentum=self.momentum, eps=self.eps)
+                              train=self.training, momentum=self.momentum, eps=self.eps,
+                              activation=activation)
 
     def flops(self, x_shape, y_shape):
         return 2 * math.prod(x_shape)
@@ -398,15 +399,31 @@ class Reshape(Module):
 
 
 class Sequential(Module):
-    """Layers, one after another."""
+    """Layers, one after another.
+
+    A convolution or batch norm with an ``Activation`` behind it is computed with it in one pass,
+    unless somebody watches the layers one by one. The values are the same.
+    """
+
+    FUSING = (Conv2d, ConvTranspose2d, BatchNorm)
 
     def __init__(self, *layers):
         self.layers = list(layers)
 
     def forward(self, x):
+        waiting = None                        # a layer that may take the next one along
         for layer in self.layers:
-            x = layer(x)
-        return x
+            if waiting is not None:
+                fused = type(layer) is Activation
+                x = waiting.forward(x, layer.name if fused else None)
+                waiting = None
+                if fused:
+                    continue
+            if type(layer) in self.FUSING and Module._watcher is None:
+                waiting = layer
+            else:
+                x = layer(x)
+        return x if waiting is None else waiting(x)
 
     def __getitem__(self, i):
         return self.layers[i]

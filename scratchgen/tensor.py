@@ -137,7 +137,8 @@ class Tensor(NDArrayOperatorsMixin):
         if self.grad_buffer is None:
             data = np.array(data, order="C")
         else:
-            np.copyto(self.grad_buffer, data)
+            if data is not self.grad_buffer:          # it may have been computed there
+                np.copyto(self.grad_buffer, data)
             data = self.grad_buffer
         self.grad = Tensor(data, node)
 

@@ -7,7 +7,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import scratchgen as sg
-from scratchgen.ops import conv
 from scratchgen.ops.conv import Conv2d, Conv2dInput, Conv2dWeight, ConvTranspose2d
 from scratchgen.ops.window import sliding, spreading
 
@@ -181,20 +180,39 @@ def test_only_wanted_gradients_are_computed(monkeypatch):
     assert w.grad.shape == w.shape
 
 
-@pytest.mark.parametrize("backend", BACKENDS)
-def test_large_batches_go_in_parts(backend, monkeypatch):
-    """A part of one, two or all images: the same values, to the rounding of dw's sum."""
+@pytest.mark.parametrize("n, size", [(70, 28), (3, 90), (41, 33)])
+def test_large_batches_go_in_parts(n, size):
+    """Many images at a time, or parts of unequal size: the values of the plain version."""
     results = []
-    for images in (1, 2, 100):
-        monkeypatch.setattr(conv, "COLUMNS_BYTES", images * 4 * 5 * 60 * 8)
+    for backend in BACKENDS:
         with sg.use_backend(backend):
             x, w, b = (sg.tensor(a, requires_grad=True)
-                       for a in draw((5, 7, 9, 3), (4, 5, 3, 6), (6,)))
-            y = sg.conv2d(x, w, b)
+                       for a in draw((n, size, size, 3), (4, 5, 3, 6), (6,)))
+            y = sg.conv2d(x, w, b, stride=2)
             results.append([y.data, *(g.data for g in sg.grad((y * y).sum(), [x, w, b]))])
-    for result in results[:2]:
-        for part, whole in zip(result, results[2], strict=True):
-            assert_close(part, whole, 1e-13)
+    for numba, numpy in zip(*results, strict=True):
+        assert_close(numba, numpy, 1e-12)
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+@pytest.mark.parametrize("activation", ["relu", "leaky_relu", "elu", "sigmoid", "tanh", "softplus"])
+@pytest.mark.parametrize("convolution", [sg.conv2d, sg.conv_transpose2d])
+def test_an_activation_is_computed_along(convolution, activation, backend):
+    """As the convolution and the activation one after the other, twice differentiable."""
+    with sg.use_backend(backend):
+        for size, kernel, options in [((5, 7), (4, 3), {"stride": 2, "padding": 1}),
+                                      ((3, 4), (3, 4), {}), ((3, 2), (1, 1), {})]:
+            arrays = draw((3, *size, 2), (*kernel, 2, 4), (4,))
+            inputs = [sg.tensor(a, requires_grad=True) for a in arrays]
+            together = convolution(*inputs, activation=activation, **options)
+            apart = getattr(sg, activation)(convolution(*inputs, **options))
+            assert_close(together.data, apart.data, 1e-13)
+            (g,) = draw(apart.shape, seed=1)
+            found = sg.grad(together, inputs, g)
+            for one, other in zip(found, sg.grad(apart, inputs, g), strict=True):
+                assert_close(one.data, other.data, 1e-12)
+            assert_gradients(weighted(lambda *a, o=options: convolution(
+                *a, activation=activation, **o)), arrays, order=2)
 
 
 @settings(max_examples=60, deadline=None, derandomize=True)

@@ -125,16 +125,18 @@ NORMS = [(2, 3), (7, 4), (2, 1, 3, 5), (4, 6, 5, 3), (3, 11, 13, 2), (300, 1), (
 
 
 @pytest.mark.parametrize("backend", BACKENDS)
+@pytest.mark.parametrize("activation", [None, "relu", "tanh", "leaky_relu"])
 @pytest.mark.parametrize("shape", NORMS, ids=str)
-def test_batch_norm_kernels_equal_formula(shape, backend):
+def test_batch_norm_kernels_equal_formula(shape, activation, backend):
     x, gamma, beta, g = draw(shape, shape[-1:], shape[-1:], shape)
-    options = {"eps": 1e-5, "running": None}
+    options = {"eps": 1e-5, "running": None, "activation": activation}
     with sg.use_backend(backend):
         assert_close(BatchNorm.forward(x, gamma, beta, **options)[0],
                      BatchNorm.formula(x, gamma, beta, **options), 1e-12)
         tensors = [sg.tensor(a, requires_grad=True) for a in (x, gamma, beta)]
-        fast = sg.grad(sg.batch_norm(*tensors), tensors, g)
-        slow = sg.grad(sg.batch_norm(*tensors), tensors, g, create_graph=True)
+        fast = sg.grad(sg.batch_norm(*tensors, activation=activation), tensors, g)
+        slow = sg.grad(sg.batch_norm(*tensors, activation=activation), tensors, g,
+                       create_graph=True)
         for a, b in zip(fast, slow, strict=True):
             # with two rows dx is what is left of terms 1/ε times larger that cancel
             assert_close(a.data, b.data, 1e-12 if shape[0] > 2 else 1e-9)

@@ -15,13 +15,14 @@ import math
 
 import numpy as np
 
-from ..backend import empty, kernels
-from ..kernels.dense import IDENTITY
-from .op import Op, only_arrays
+from ..backend import empty, empty_as, kernels
+from ..kernels.dense import ACTIVATIONS
+from ..tensor import Tensor
+from .dense import apply_activation, check_activation, product
+from .op import Fused, Op, only_arrays
 from .shape import scattered
 from .window import call, pair, sliding, spreading
 
-COLUMNS_BYTES = 1 << 25               # patches of as many images at a time as fit in this
 conv_kernels, dense_kernels = kernels("conv2d"), kernels("dense")
 
 
@@ -37,19 +38,13 @@ class Conv2d(Op):
         return y if b is None else y + b
 
     def forward(x, w, b, *, window):
-        y = empty((len(x), *window.out, w.shape[3]), x.dtype)
-        filters = w.reshape(-1, w.shape[3])
-        for images in parts(x, window):
-            rows = matrix(y[images])
-            np.matmul(patches(x[images], window), filters, out=rows)
-            add_bias(rows, b)
-        return y
+        return slide(x, w, b, window, None)
 
     def backward_x(dy, w, window):
         return call(Conv2dInput, dy, w, window=window)
 
-    def backward_w(dy, x, window):
-        return call(Conv2dWeight, x, dy, window=window)
+    def backward_w(dy, x, window, out):
+        return call(Conv2dWeight, x, dy, window=window, out=out)
 
     def backward_b(dy):
         return np.sum(dy, axis=(0, 1, 2))
@@ -67,17 +62,13 @@ class Conv2dInput(Op):
         return x[window.inside]
 
     def forward(g, w, *, window):
-        x = empty((len(g), *window.size, w.shape[2]), g.dtype)
-        filters = w.reshape(-1, w.shape[3])
-        for images in parts(x, window):
-            add_patches(matrix(g[images]), filters, window, x[images])
-        return x
+        return spread(g, w, None, window, None)
 
     def backward_g(dy, w, window):
         return call(Conv2d, dy, w, None, window=window)
 
-    def backward_w(dy, g, window):
-        return call(Conv2dWeight, dy, g, window=window)
+    def backward_w(dy, g, window, out):
+        return call(Conv2dWeight, dy, g, window=window, out=out)
 
 
 class Conv2dWeight(Op):
@@ -85,18 +76,22 @@ class Conv2dWeight(Op):
 
     expects, real = "x (N, H, W, C) and g (N, OH, OW, O)", True
 
-    def formula(x, g, *, window):
+    def formula(x, g, *, window, out=None):
         x = np.pad(x, window.borders)
         rows = (math.prod(g.shape[:3]), g.shape[3])
         w = np.stack([np.swapaxes(np.reshape(x[window.tap(u, v)], (rows[0], x.shape[3])), 0, 1)
                       @ np.reshape(g, rows) for u, v in window.taps])
         return np.reshape(w, (*window.kernel, x.shape[3], rows[1]))
 
-    def forward(x, g, *, window):
-        w = np.zeros((math.prod(window.kernel) * x.shape[3], g.shape[3]), x.dtype)
-        for images in parts(x, window):         # in order: the same sum on every machine
-            w += patches(x[images], window).T @ matrix(g[images])
-        return w.reshape(*window.kernel, x.shape[3], g.shape[3])
+    def forward(x, g, *, window, out=None):
+        w = empty_as(out, (*window.kernel, x.shape[3], g.shape[3]), x.dtype)
+        x, g = np.ascontiguousarray(x), np.ascontiguousarray(g)
+        if is_matrix(window):
+            rows = x.reshape(math.prod(g.shape[:3]), math.prod(w.shape[:3]))
+            product(rows.T, matrix(g), matrix(w))
+        else:
+            conv_kernels.backward_w(x, g, *geometry(window), matrix(w))
+        return w
 
     def backward_x(dy, g, window):
         return call(Conv2dInput, g, dy, window=window)
@@ -116,9 +111,7 @@ class ConvTranspose2d(Op):
         return y if b is None else y + b
 
     def forward(x, w, b, *, window):
-        y = Conv2dInput.forward(x, np.swapaxes(w, 2, 3), window=window)
-        add_bias(matrix(y), b)
-        return y
+        return spread(x, np.swapaxes(w, 2, 3), b, window, None)
 
     def backward_x(dy, w, window):
         return call(Conv2d, dy, np.swapaxes(w, 2, 3), None, window=window)
@@ -130,30 +123,72 @@ class ConvTranspose2d(Op):
         return np.sum(dy, axis=(0, 1, 2))
 
 
+class ConvolutionLayer(Fused):
+    """y = a(h), h = conv2d or conv_transpose2d of x, w, b: the activation while y is in the cache
+
+    With dh = dy ∘ a'(h), dx and dw are those of the convolution, and db = Σ dh.
+    """
+
+    expects, real = Conv2d.expects, True
+    optional = ("b",)
+
+    def formula(x, w, b, *, window, activation, transposed):
+        op = ConvTranspose2d if transposed else Conv2d
+        recorded = any(isinstance(a, Tensor) for a in (x, w, b))
+        return apply_activation((op.apply if recorded else op.formula)(x, w, b, window=window),
+                                activation)
+
+    def forward(x, w, b, *, window, activation, transposed):
+        if transposed:
+            return spread(x, np.swapaxes(w, 2, 3), b, window, activation)
+        return slide(x, w, b, window, activation)
+
+    def backward(wanted, dy, x, w, y, window, activation, transposed, out):
+        op = ConvTranspose2d if transposed else Conv2d
+        dh, db = empty(dy.shape, dy.dtype), empty_as(out[2], dy.shape[3:], dy.dtype)
+        dense_kernels.activation_backward(matrix(dy), matrix(y), ACTIVATIONS[activation],
+                                          matrix(dh), db)
+        given = {"window": window, **({} if transposed else {"out": out[1]})}
+        return (op.backward_x(dh, w, window) if wanted[0] else None,
+                op.backward_w(dh, x, **given) if wanted[1] else None, db)
+
+
 # --- public functions ----------------------------------------------------------------------------
 
-def conv2d(x, w, b=None, stride=1, padding=0, dilation=1):
+def conv2d(x, w, b=None, stride=1, padding=0, dilation=1, activation=None):
     """x (N, H, W, C), w (KH, KW, C, O), b (O,) or None → (N, OH, OW, O).
 
     OH = ⌊(H + 2·padding − dilation·(KH − 1) − 1) / stride⌋ + 1; options are ints or pairs
-    (vertical, horizontal). A cross-correlation, as everywhere in deep learning.
+    (vertical, horizontal). A cross-correlation, as everywhere in deep learning. ``activation`` as
+    in ``dense``.
     """
     check_shapes("conv2d", x, w, b)
     window = sliding("conv2d", x.shape[1:3], w.shape[:2], stride, padding, dilation)
-    return Conv2d.apply(x, w, b, window=window)
+    return layer(Conv2d, x, w, b, window, activation)
 
 
-def conv_transpose2d(x, w, b=None, stride=1, padding=0, output_padding=0, dilation=1):
+def conv_transpose2d(x, w, b=None, stride=1, padding=0, output_padding=0, dilation=1,
+                     activation=None):
     """x (N, H, W, C), w (KH, KW, C, O), b (O,) or None → (N, OH, OW, O).
 
     OH = (H − 1)·stride − 2·padding + dilation·(KH − 1) + output_padding + 1: the transpose of the
     convolution that leads from OH back to H. Options are ints or pairs (vertical, horizontal).
-    Nothing is multiplied by the zeros that a stride would put between the pixels.
+    Nothing is multiplied by the zeros that a stride would put between the pixels. ``activation`` as
+    in ``dense``.
     """
     check_shapes("conv_transpose2d", x, w, b)
     window = spreading("conv_transpose2d", x.shape[1:3], w.shape[:2], stride, padding,
                        output_padding, dilation)
-    return ConvTranspose2d.apply(x, w, b, window=window)
+    return layer(ConvTranspose2d, x, w, b, window, activation)
+
+
+def layer(op, x, w, b, window, activation):
+    """The convolution, fused with its activation if there is one."""
+    check_activation(activation)
+    if activation is None:
+        return op.apply(x, w, b, window=window)
+    return ConvolutionLayer.apply(x, w, b, window=window, activation=activation,
+                                  transposed=op is ConvTranspose2d)
 
 
 def conv2d_input(g, w, size, stride=1, padding=0, dilation=1):
@@ -200,13 +235,6 @@ def check_shapes(op, x, w, b):
                          "expected (N, H, W, C), (KH, KW, C, O) and (O,)")
 
 
-def parts(x, window):
-    """Slices of images whose patches fit in COLUMNS_BYTES; one, of none, for an empty batch."""
-    image = math.prod(window.out) * math.prod(window.kernel) * x.shape[3] * x.itemsize
-    step = max(1, COLUMNS_BYTES // image)
-    return [slice(first, first + step) for first in range(0, max(len(x), 1), step)]
-
-
 def matrix(x):
     """(…, C) as rows of C numbers."""
     return np.ascontiguousarray(x).reshape(math.prod(x.shape[:-1]), x.shape[-1])
@@ -219,28 +247,35 @@ def is_matrix(window):
         or window.kernel == window.size and window.dilation == (1, 1))
 
 
-def patches(x, window):
-    """The matrix (N·OH·OW, KH·KW·C) whose rows are what each output position sees."""
-    x = np.ascontiguousarray(x)
-    shape = (len(x) * math.prod(window.out), math.prod(window.kernel) * x.shape[3])
+def geometry(window):
+    """What the kernels want to know of a window."""
+    return window.kernel, window.stride, window.padding, window.dilation
+
+
+def slide(x, w, b, window, activation):
+    """a(conv2d(x, w) + b) on arrays."""
+    y = empty((len(x), *window.out, w.shape[3]), x.dtype)
+    x, filters, b = np.ascontiguousarray(x), matrix(w), bias(b, w.shape[3], x.dtype)
     if is_matrix(window):
-        return x.reshape(shape)
-    columns = empty((len(x), *window.out, *window.kernel, x.shape[3]), x.dtype)
-    conv_kernels.im2col(x, window.stride, window.padding, window.dilation, columns)
-    return columns.reshape(shape)
+        dense_kernels.forward(x.reshape(math.prod(y.shape[:3]), len(filters)), filters, False, b,
+                              ACTIVATIONS[activation], matrix(y))
+    else:
+        conv_kernels.forward(x, filters, b, ACTIVATIONS[activation], *geometry(window), y)
+    return y
 
 
-def add_patches(g, filters, window, x):
-    """Fill x with the sum, over output positions, of the patches g filtersᵀ."""
+def spread(g, w, b, window, activation):
+    """a(conv2d_input(g, w) + b) on arrays."""
+    x = empty((len(g), *window.size, w.shape[2]), g.dtype)
+    g, filters, b = np.ascontiguousarray(g), matrix(w), bias(b, w.shape[2], g.dtype)
     if is_matrix(window):
-        np.matmul(g, filters.T, out=x.reshape(len(g), len(filters)))
-        return
-    columns = np.matmul(g, filters.T, out=empty((len(g), len(filters)), x.dtype))
-    columns = columns.reshape(len(x), *window.out, *window.kernel, x.shape[3])
-    conv_kernels.col2im(columns, window.stride, window.padding, window.dilation, x)
+        product(matrix(g), filters.T, x.reshape(math.prod(g.shape[:3]), len(filters)))
+        dense_kernels.bias_activation(matrix(x), b, ACTIVATIONS[activation])
+    else:
+        conv_kernels.backward_x(g, filters, b, ACTIVATIONS[activation], *geometry(window), x)
+    return x
 
 
-def add_bias(rows, b):
-    """rows += b, in place."""
-    if b is not None:
-        dense_kernels.bias_activation(rows, np.ascontiguousarray(b), IDENTITY)
+def bias(b, n, dtype):
+    """The bias (n,), zeros if there is none."""
+    return np.zeros(n, dtype) if b is None else np.ascontiguousarray(b)

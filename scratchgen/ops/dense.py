@@ -2,13 +2,13 @@
 
 import numpy as np
 
-from ..backend import empty, kernels
+from ..backend import empty, empty_as, kernels
 from ..errors import unknown
 from ..kernels.dense import ACTIVATIONS, IDENTITY, SLOPE
 from .elementwise import elu, leaky_relu
 from .op import OPS, Fused, Op, implements, only_arrays
 
-dense_kernels = kernels("dense")
+dense_kernels, gemm_kernels = kernels("dense"), kernels("gemm")
 
 
 class Matmul(Op):
@@ -17,6 +17,11 @@ class Matmul(Op):
     expects = "a (…, I, K) and b (…, K, J)"
 
     def formula(a, b):
+        return a @ b
+
+    def forward(a, b):
+        if a.ndim == b.ndim == 2 and a.dtype == b.dtype and a.dtype.kind == "f":
+            return product(a, b)
         return a @ b
 
     def backward_a(dy, b):
@@ -40,24 +45,37 @@ class Dense(Fused):
         return apply_activation(h, activation)
 
     def forward(x, w, b, *, activation):
-        y = np.matmul(x, w, out=empty((x.shape[0], w.shape[1]), x.dtype))
-        if b is not None or activation is not None:
-            bias = np.zeros(w.shape[1], x.dtype) if b is None else b
-            dense_kernels.bias_activation(y, bias, ACTIVATIONS[activation])
+        y = empty((x.shape[0], w.shape[1]), x.dtype)
+        bias = np.zeros(w.shape[1], x.dtype) if b is None else np.ascontiguousarray(b)
+        w, tw = factor(w)
+        dense_kernels.forward(np.ascontiguousarray(x), w, tw, bias, ACTIVATIONS[activation], y)
         return y
 
-    def backward(wanted, dy, x, w, y, activation):
+    def backward(wanted, dy, x, w, y, activation, out):
         want_x, want_w, want_b = wanted
         dh, db = dy, None
         if want_b or activation is not None:
-            dh = dy if activation is None else empty(dy.shape, dy.dtype)
-            db = empty(dy.shape[1:], dy.dtype)
-            if activation is None:
-                np.sum(dy, axis=0, out=db)
-            else:
-                dense_kernels.activation_backward(np.ascontiguousarray(dy), y,
-                                                  ACTIVATIONS[activation], dh, db)
-        return dh @ w.T if want_x else None, x.T @ dh if want_w else None, db
+            db = empty_as(out[2], dy.shape[1:], dy.dtype)
+            dh = np.ascontiguousarray(dy)
+            dy, dh = dh, dh if activation is None else empty(dy.shape, dy.dtype)
+            dense_kernels.activation_backward(dy, y, ACTIVATIONS[activation], dh, db)
+        return (product(dh, w.T, out[0]) if want_x else None,
+                product(x.T, dh, out[1]) if want_w else None, db)
+
+
+def product(a, b, out=None):
+    """a b for matrices, in ``out`` or a new array."""
+    (a, ta), (b, tb) = factor(a), factor(b)
+    c = empty_as(out, (a.shape[ta], b.shape[1 - tb]), a.dtype)
+    gemm_kernels.matmul(a, b, c, ta, tb)
+    return c
+
+
+def factor(a):
+    """A matrix as the kernels take it: (its rows, or its columns, in memory order; which)."""
+    if a.flags.c_contiguous:
+        return a, False
+    return (a.T, True) if a.flags.f_contiguous else (np.ascontiguousarray(a), False)
 
 
 @implements(np.matmul)
@@ -77,14 +95,19 @@ def dense(x, w, b=None, activation=None):
 
     ``activation``: None, "relu", "leaky_relu" (slope 0.2), "elu", "sigmoid", "tanh", "softplus".
     """
-    if activation not in ACTIVATIONS:
-        raise unknown("activation", activation, [name for name in ACTIVATIONS if name])
+    check_activation(activation)
     only_arrays("dense", x=x, w=w, **({} if b is None else {"b": b}))
     if x.ndim != 2 or w.ndim != 2 or x.shape[1] != w.shape[0] or (
             b is not None and b.shape != w.shape[1:]):
         raise ValueError(f"dense: x {x.shape}, w {w.shape}, b {None if b is None else b.shape}; "
                          "expected (N, C), (C, O) and (O,)")
     return Dense.apply(x, w, b, activation=activation)
+
+
+def check_activation(activation):
+    """UserError unless there is an activation of this name."""
+    if activation not in ACTIVATIONS:
+        raise unknown("activation", activation, [name for name in ACTIVATIONS if name])
 
 
 def apply_activation(h, activation):

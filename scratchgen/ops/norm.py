@@ -4,36 +4,39 @@ import math
 
 import numpy as np
 
-from ..backend import empty, kernels
+from ..backend import empty, empty_as, kernels
+from ..kernels.dense import ACTIVATIONS
 from .conv import matrix
+from .dense import apply_activation, check_activation
 from .op import Elementwise, Fused, only_arrays
 
 norm_kernels = kernels("batch_norm")
 
 
 class BatchNorm(Fused):
-    """y = γ x̂ + β with x̂ = (x − mean)/√(var + ε), statistics of this batch
+    """y = a(γ x̂ + β) with x̂ = (x − mean)/√(var + ε), statistics of this batch
 
     ``running`` = (mean, var, momentum) is brought up to date by ``forward``; y does not depend on
-    it. With r = 1/√(var + ε), M rows, sums Σ over the rows, and g = γ dy the gradient for x̂:
+    it. With r = 1/√(var + ε), M rows, sums Σ over the rows, dh = dy ∘ a' the gradient for γ x̂ + β,
+    and g = γ dh the gradient for x̂:
 
         d var  = Σ g (x − mean) · (−½) r³           x̂ depends on var through r = (var + ε)^−½
         d mean = −r Σ g                             (through var: ∝ Σ (x − mean) = 0)
         dx     = g r + d var · 2 (x − mean)/M + d mean/M
                = r (g − Σ g /M − x̂ Σ (g x̂)/M)       (x − mean) r = x̂, twice
-               = γ r (dy − dβ/M − x̂ dγ/M)           dβ = Σ dy,  dγ = Σ dy x̂
+               = γ r (dh − dβ/M − x̂ dγ/M)           dβ = Σ dh,  dγ = Σ dh x̂
     """
 
     expects, real = "x (…, C), and gamma and beta (C,)", True
     extras = ("mean", "inverse")
 
-    def formula(x, gamma, beta, *, eps, running):
+    def formula(x, gamma, beta, *, eps, running, activation):
         rows = tuple(range(x.ndim - 1))
         centred = x - np.mean(x, axis=rows)
         var = np.mean(centred * centred, axis=rows)
-        return gamma * centred / np.sqrt(var + eps) + beta
+        return apply_activation(gamma * centred / np.sqrt(var + eps) + beta, activation)
 
-    def forward(x, gamma, beta, *, eps, running):
+    def forward(x, gamma, beta, *, eps, running, activation):
         rows, y = matrix(x), empty(x.shape, x.dtype)
         mean, var = empty(gamma.shape, x.dtype), empty(gamma.shape, x.dtype)
         norm_kernels.statistics(rows, mean, var)
@@ -41,16 +44,17 @@ class BatchNorm(Fused):
             update(*running, mean, var, len(rows))
         inverse = 1 / np.sqrt(var + x.dtype.type(eps))
         norm_kernels.normalize(rows, mean, inverse, np.ascontiguousarray(gamma),
-                               np.ascontiguousarray(beta), matrix(y))
+                               np.ascontiguousarray(beta), ACTIVATIONS[activation], matrix(y))
         return y, mean, inverse
 
-    def backward(wanted, dy, x, gamma, mean, inverse):
-        rows, gradients = matrix(x), matrix(dy)
-        dgamma, dbeta, dx = empty(mean.shape, x.dtype), empty(mean.shape, x.dtype), None
-        norm_kernels.backward_parameters(gradients, rows, mean, inverse, dgamma, dbeta)
+    def backward(wanted, dy, x, gamma, y, mean, inverse, activation, out):
+        rows, through = matrix(x), (matrix(dy), matrix(y), ACTIVATIONS[activation])
+        dgamma, dbeta = (empty_as(o, mean.shape, x.dtype) for o in out[1:])
+        norm_kernels.backward_parameters(*through, rows, mean, inverse, dgamma, dbeta)
+        dx = None
         if wanted[0]:
             dx = empty(x.shape, x.dtype)
-            norm_kernels.backward_x(gradients, rows, mean, inverse, np.ascontiguousarray(gamma),
+            norm_kernels.backward_x(*through, rows, mean, inverse, np.ascontiguousarray(gamma),
                                     dgamma, dbeta, matrix(dx))
         return dx, dgamma, dbeta
 
@@ -82,16 +86,18 @@ class Normalize(Elementwise):
 # --- public functions ----------------------------------------------------------------------------
 
 def batch_norm(x, gamma, beta, running_mean=None, running_var=None, train=True, momentum=0.1,
-               eps=1e-5):
+               eps=1e-5, activation=None):
     """Normalise each channel: x (…, C), gamma and beta (C,) → (…, C).
 
     In training the mean and biased variance of this batch are used, and the running arrays
     (plain ndarrays (C,), both or neither) move towards its mean and unbiased variance, in place:
-    running += momentum·(batch − running). Otherwise the running arrays are used.
+    running += momentum·(batch − running). Otherwise the running arrays are used. ``activation`` is
+    as in ``dense``.
     """
     if (running_mean is None) != (running_var is None):
         raise ValueError("batch_norm: one of running_mean and running_var alone; expected both or "
                          "neither")
+    check_activation(activation)
     running = None if running_mean is None else (running_mean, running_var)
     only_arrays("batch_norm", x=x, gamma=gamma, beta=beta,
                 **({"running_mean": running_mean, "running_var": running_var} if running else {}))
@@ -102,11 +108,11 @@ def batch_norm(x, gamma, beta, running_mean=None, running_var=None, train=True, 
     if not train:
         if running is None:
             raise ValueError("batch_norm: train=False needs running_mean and running_var")
-        return Normalize.apply(x, gamma, beta, *running, eps=eps)
+        return apply_activation(Normalize.apply(x, gamma, beta, *running, eps=eps), activation)
     if math.prod(x.shape[:-1]) < 2:
         raise ValueError(f"batch_norm: x {x.shape} has fewer than 2 values a channel, whose "
                          "variance says nothing; train with larger batches, or use train=False")
-    return BatchNorm.apply(x, gamma, beta, eps=eps,
+    return BatchNorm.apply(x, gamma, beta, eps=eps, activation=activation,
                            running=running and (*running, momentum))
 
 

@@ -16,7 +16,8 @@
 keyword-only ones are options. ``forward`` is how the value is computed; left out, it is the
 formula. ``backward_a`` is the derivative rule for input ``a``, called only if that gradient is
 wanted. Its parameter names say what it needs, and only that is saved: ``dy``, an input, the output
-``y``, an option, ``a_shape``, or an extra that ``forward`` returned beside y (named in ``extras``).
+``y``, an option, ``a_shape``, or an extra that ``forward`` returned beside y (named in ``extras``);
+``out`` is an array that the gradient may be computed into, or None.
 ``expects`` says which inputs fit, for the error that others get.
 
 Rules are written in NumPy too, so that they work on tensors and can be differentiated again. An op
@@ -152,21 +153,22 @@ class Op:
                 raise TypeError(f"{cls.name} has no derivative for {', '.join(missing)}; give a "
                                 "constant there: x.detach()")
             named_in_rules = {name for rule in rules.values() for name in rule[1]}
-            cls.needs[wanted] = sorted(named_in_rules - {"dy", "wanted"})
+            cls.needs[wanted] = sorted(named_in_rules - {"dy", "wanted", "out"})
         return cls.needs[wanted]
 
     @classmethod
-    def pull_back(cls, node, dy, needs):
+    def pull_back(cls, node, dy, needs, out):
         """Gradients for the inputs, on arrays."""
         values = node.values
         if cls.joint:
-            return cls.joint[0](*[dy if n == "dy" else needs if n == "wanted" else values[n]
-                                  for n in cls.joint[1]])
-        return [rule[0](*[dy if n == "dy" else values[n] for n in rule[1]]) if need else None
-                for rule, need in zip(cls.rules, needs, strict=False)]
+            given = {**values, "dy": dy, "wanted": needs, "out": out or [None] * len(needs)}
+            return cls.joint[0](*[given[n] for n in cls.joint[1]])
+        return [rule[0](*[dy if n == "dy" else out and out[i] if n == "out" else values[n]
+                          for n in rule[1]]) if need else None
+                for i, (rule, need) in enumerate(zip(cls.rules, needs, strict=False))]
 
     @classmethod
-    def pull_back_recorded(cls, node, dy, needs):
+    def pull_back_recorded(cls, node, dy, needs, out):
         """The same rules on tensors: what they compute is itself recorded."""
         values = dict(node.values)
         for name, parent in [*zip(cls.inputs, node.parents, strict=False), ("y", node)]:
@@ -175,7 +177,7 @@ class Op:
                 values[name].changes = node.guards[name][0]
         recorded = Node.__new__(Node)
         recorded.values = values
-        return cls.pull_back(recorded, dy, needs)
+        return cls.pull_back(recorded, dy, needs, out)
 
 
 class Elementwise(Op, abstract=True):
@@ -194,7 +196,8 @@ class Fused(Op, abstract=True):
     """Several steps as one node, with kernels; its formula says what they must equal.
 
     ``backward(wanted, dy, …)`` returns one gradient an input (anything where ``wanted`` is False),
-    on arrays. With create_graph the formula is evaluated on tensors and differentiated instead.
+    on arrays; ``out`` there is one array or None an input. With create_graph the formula is
+    evaluated on tensors and differentiated instead.
     """
 
     @classmethod
@@ -205,7 +208,7 @@ class Fused(Op, abstract=True):
         return node
 
     @classmethod
-    def pull_back_recorded(cls, node, dy, needs):
+    def pull_back_recorded(cls, node, dy, needs, out):
         arrays, options, guards = node.values["formula"]
         check_unchanged(cls, guards)
         # Fresh tensors stand for the inputs, so that the inner graph ends exactly there; each is

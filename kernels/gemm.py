@@ -1,0 +1,116 @@
+"""The matrix product: BLAS for a part, and which part each thread takes.
+
+The parts depend on the shapes alone, never on the number of threads, so that every number of
+threads makes the same bits. With ``ta`` the first factor is given transposed, with ``tb`` the
+second.
+"""
+
+import numpy as np
+
+from . import blas
+from .compiler import Overloaded, compiled, load_numba, prange
+
+TILE = 16                        # parts begin at multiples of this many rows or columns
+SMALL, MEDIUM, LARGE = 1 << 19, 24 << 20, 96 << 20   # multiply-adds worth 2, 4 and 8 parts
+
+
+# --- gemm(a, b, c, ta, tb, beta): c = a b + beta c, on the calling thread; for kernels ------------
+
+def gemm(a, b, c, ta, tb, beta):
+    """a (M, K), b (K, N) or their transposes, c (M, N); rows are contiguous; beta is 0 or 1."""
+    product = (a.T if ta else a) @ (b.T if tb else b)
+    c[...] = product + c if beta else product
+
+
+def gemm_versions():
+    """For Numba: a call of BLAS, or plain loops where NumPy's BLAS does not show itself."""
+    types, found = load_numba().types, blas.find()
+    if found is None:
+        return lambda a, b, c, ta, tb, beta: loops
+    whole, pointer = (types.int64 if found.bits == 64 else types.int32), types.uintp
+
+    def product(name, scalar):
+        return types.ExternalFunction(name, types.void(
+            types.int32, types.int32, types.int32, whole, whole, whole, scalar, pointer, whole,
+            pointer, whole, scalar, pointer, whole))
+    products = {types.float32: product("scratchgen_sgemm", types.float32),
+                types.float64: product("scratchgen_dgemm", types.float64)}
+    row_major, plain, transposed = blas.ROW_MAJOR, blas.NOT_TRANSPOSED, blas.TRANSPOSED
+
+    def choose(a, b, c, ta, tb, beta):
+        call, size = products[c.dtype], c.dtype.bitwidth // 8
+        kind = np.float32 if size == 4 else np.float64
+
+        def version(a, b, c, ta, tb, beta):
+            m, n = c.shape
+            k = a.shape[0] if ta else a.shape[1]
+            if m > 0 and n > 0:              # with each factor, how many numbers apart its rows are
+                call(row_major, transposed if ta else plain, transposed if tb else plain, m, n, k,
+                     kind(1), a.ctypes.data, max(a.strides[0] // size, a.shape[1], 1),
+                     b.ctypes.data, max(b.strides[0] // size, b.shape[1], 1),
+                     kind(beta), c.ctypes.data, max(c.strides[0] // size, n))
+        return version
+    return choose
+
+
+def loops(a, b, c, ta, tb, beta):
+    """The same without BLAS: the innermost loop runs along rows of c, and of b if it can."""
+    m, n = c.shape
+    for i in range(m):
+        row = c[i]
+        if beta == 0:
+            row[:] = 0
+        for k in range(a.shape[0] if ta else a.shape[1]):
+            factor = a[k, i] if ta else a[i, k]
+            for j in range(n):
+                row[j] += factor * (b[j, k] if tb else b[k, j])
+
+
+gemm = Overloaded(gemm, gemm_versions)
+
+
+# --- matmul(a, b, c, ta, tb): c = a b over all threads -------------------------------------------
+
+def matmul_numpy(a, b, c, ta, tb):
+    """As ``gemm``."""
+    np.matmul(a.T if ta else a, b.T if tb else b, out=c)
+
+
+@compiled(parallel=True)
+def matmul_numba(a, b, c, ta, tb):
+    m, n = c.shape
+    k = a.shape[0] if ta else a.shape[1]
+    count = parts(m * n * k)
+    if count == 1:
+        gemm(a, b, c, ta, tb, 0)
+    elif max(m, n) >= 2 * TILE * count:
+        for t in prange(count):                        # each iteration owns a block of c
+            top, bottom, left, right = block(t, count, m, n)
+            gemm(a[:, top:bottom] if ta else a[top:bottom],
+                 b[left:right] if tb else b[:, left:right], c[top:bottom, left:right], ta, tb, 0)
+    else:                                              # a long sum into few numbers: split the sum
+        partial = np.empty((count, m, n), c.dtype)
+        for t in prange(count):                        # each iteration owns partial[t]
+            first, last = k * t // count, k * (t + 1) // count
+            gemm(a[first:last] if ta else a[:, first:last],
+                 b[:, first:last] if tb else b[first:last], partial[t], ta, tb, 0)
+        c[:] = partial[0]
+        for t in range(1, count):
+            c += partial[t]
+
+
+@compiled
+def parts(work):
+    """In how many parts a product of so many multiply-adds is computed."""
+    if work < SMALL:
+        return 1
+    return 2 if work < MEDIUM else 4 if work < LARGE else 8
+
+
+@compiled
+def block(t, count, m, n):
+    """Part t of c (m, n), cut across its longer side: top, bottom, left, right."""
+    side = max(m, n)
+    first = side * t // count // TILE * TILE
+    last = side if t == count - 1 else side * (t + 1) // count // TILE * TILE
+    return (first, last, 0, n) if m > n else (0, m, first, last)
