@@ -1,8 +1,9 @@
 """The long form of the tests of faults: damaged input, kills, a full disk; with counts.
 
-    python -m benchmarks.faults --kills 200 --fuzz 100000 [--full-disk] [--seed N]
+    python -m benchmarks.faults --kills 200 --fuzz 100000 [--full-disk] [--bad-inputs] [--seed N]
 
-Prints a table and writes benchmarks/results/faults.json. Ends with status 1 if anything went wrong.
+Prints a table and writes benchmarks/results/faults.json, where what is not run now keeps its last
+result. Ends with status 1 if anything went wrong.
 """
 
 import argparse
@@ -11,9 +12,10 @@ import sys
 import time
 from pathlib import Path
 
-from . import fuzzing, kills
+from . import bad_inputs, fuzzing, kills
 
 RESULTS = Path(__file__).parent / "results" / "faults.json"
+SIZES = {"fuzz": "inputs", "kills": "kills"}     # by which a record is larger than another
 
 
 def main(arguments=None):
@@ -22,23 +24,42 @@ def main(arguments=None):
     parser.add_argument("--kills", type=int, default=0, help="SIGKILLs of a training, in all")
     parser.add_argument("--fuzz", type=int, default=0, help="damaged files, in all")
     parser.add_argument("--full-disk", action="store_true", help="on a small tmpfs; needs root")
+    parser.add_argument("--bad-inputs", action="store_true", help="those of the tests, by kind")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--out", type=Path, default=RESULTS)
     asked = parser.parse_args(arguments)
-    found, failed = {}, False
-    if asked.out.exists():  # parts that are not run now keep their last result
-        found = json.loads(asked.out.read_text(encoding="utf-8"))
-    for wanted, act in ((asked.fuzz, fuzz), (asked.kills, kill), (asked.full_disk, fill)):
-        if wanted:
+    parts = {"fuzz": (asked.fuzz, fuzz), "kills": (asked.kills, kill),
+             "full disk": (asked.full_disk, fill), "bad inputs": (asked.bad_inputs, refuse)}
+    if not any(wanted > 0 for wanted, _ in parts.values()):
+        parser.error("nothing to do: give --kills N, --fuzz N, --full-disk or --bad-inputs")
+    before = recorded(asked.out)
+    for name, key in SIZES.items():
+        if 0 < parts[name][0] < before.get(name, {}).get(key, 0):
+            parser.error(f"{asked.out} holds {before[name][key]} {key}, more than {parts[name][0]}:"
+                         " give --out another file")
+    failed = False
+    for name, (wanted, act) in parts.items():
+        if wanted > 0:
             begun = time.monotonic()
-            name, result, bad = act(wanted, asked.seed)
-            seconds = round(time.monotonic() - begun, 1)
-            found[name] = {**result, "seed": asked.seed, "seconds": seconds}
+            result, bad = act(wanted, asked.seed)
             failed = failed or bad
-    asked.out.parent.mkdir(parents=True, exist_ok=True)
-    asked.out.write_text(json.dumps(found, indent=2) + "\n", encoding="utf-8")
-    print(f"written to {asked.out}")
+            if result is not None:
+                seconds = round(time.monotonic() - begun, 1)
+                record(asked.out, name, {**result, "seed": asked.seed, "seconds": seconds})
     return int(failed)
+
+
+def recorded(path):
+    """What the file holds; nothing if there is none."""
+    return json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
+
+
+def record(path, name, result):
+    """Puts one part's result into the file, beside the other parts' last ones."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    found = {**recorded(path), name: result}
+    path.write_text(json.dumps(found, indent=2) + "\n", encoding="utf-8")
+    print(f"{name} written to {path}")
 
 
 def fuzz(count, seed):
@@ -56,8 +77,8 @@ def fuzz(count, seed):
     total = sum(o.inputs for o in outcomes.values())
     print(f"{total} damaged files, {crashes} crashes, memory grew by {megabytes:.0f} MB")
     bad = crashes > 0 or megabytes > 1000
-    return "fuzz", {"inputs": total, "crashes": crashes, "memory_growth_mb": round(megabytes),
-                    "readers": rows}, bad
+    return {"inputs": total, "crashes": crashes, "memory_growth_mb": round(megabytes),
+            "readers": rows}, bad
 
 
 def kill(count, seed):
@@ -70,20 +91,33 @@ def kill(count, seed):
         counts = kills.kills(count, seed, tell=tell)
     except (AssertionError, ValueError, RuntimeError) as error:
         print(f"after a kill: {error}")
-        return "kills", {"failure": str(error)}, True
+        return {"failure": str(error)}, True
     print(", ".join(f"{name}: {number}" for name, number in counts.items()))
-    return "kills", counts, False
+    return counts, False
 
 
 def fill(_, seed):
-    """A disk of memory that is full."""
-    rows = kills.full_disk(tell=lambda row: print(row, flush=True))
+    """A disk of memory that is full; no result where this user may not mount one."""
+    try:
+        rows = kills.full_disk(tell=lambda row: print(row, flush=True))
+    except (AssertionError, ValueError, RuntimeError) as error:
+        print(f"on a full disk: {error}")
+        return {"failure": str(error)}, True
     if rows is None:
         print("no full disk tried: mounting one takes rights that this user lacks")
-        return "full disk", {"skipped": "no right to mount"}, False
+        return None, True
     failures = sum(row["failed"] for row in rows)
     print(f"{len(rows)} runs on a disk that was nearly full, {failures} stopped by it, none lost")
-    return "full disk", {"runs": len(rows), "stopped": failures}, False
+    return {"runs": len(rows), "stopped": failures}, False
+
+
+def refuse(_, seed):
+    """The bad inputs of the tests."""
+    kinds = bad_inputs.count()
+    cases, refused = (sum(row[key] for row in kinds.values()) for key in ("cases", "refused"))
+    for kind, row in kinds.items():
+        print(f"{kind:40} {row['cases']:5} cases  {row['refused']:5} refused in one sentence")
+    return {"cases": cases, "refused": refused, "kinds": kinds}, refused < cases
 
 
 if __name__ == "__main__":

@@ -1,18 +1,18 @@
 """The GAN in all its forms: hand-written gradients, penalties, what confuses D, and exact answers.
 
-Where the two densities are known, so are the best discriminator, the value of the game, the slope
-of a critic and the eigenvalues of the training itself; our own training has to find them.
+Where the two densities are known, so are the best discriminator, the slope of a critic and the
+eigenvalues of the training itself; our own training has to find them. More of these are in
+``test_exact.py``.
 """
 
 import math
-from statistics import NormalDist
 
 import numpy as np
 import pytest
 
 import scratchgen as sg
+from benchmarks.exact_gans import fitted, on_the_line, quantiles
 from scratchgen import models, nn, optim
-from scratchgen.data import densities, divergences
 from scratchgen.models.by_hand import sigmoid
 from scratchgen.models.gan_losses import CLEAR, LOSSES, PLAIN, Draws, gradient_penalty, r1_penalty
 
@@ -120,14 +120,6 @@ def discriminates(model, w, b):
     """A model with D(x) = w x + b on the line."""
     model.discriminator[0].w.data[...] = w
     model.discriminator[0].b.data[...] = b
-    return model
-
-
-def on_the_line(mean=0.0, std=1.0, **options):
-    """Data in R, a linear D, and a G that makes N(mean, std²)."""
-    model = made({"latent": 1, "generator": [], "discriminator": []}, (1,), **options)
-    model.generator[0].w.data[...] = std
-    model.generator[0].b.data[...] = mean
     return model
 
 
@@ -349,59 +341,6 @@ def test_wasserstein_has_no_label_to_smooth():
 
 # --- exact answers: the discriminator ------------------------------------------------------------
 
-def quantiles(n=2001, mean=0.0, std=1.0):
-    """n points whose averages are those of N(mean, std²), nearly."""
-    normal = NormalDist(mean, std)
-    return np.array([[normal.inv_cdf((i + 0.5) / n)] for i in range(n)])
-
-
-def fitted(model, x, z, steps=250, lr=0.1):
-    """D trained on these items until it stays; the last terms."""
-    optimiser = optim.make("adam", model.discriminator, lr, schedule=optim.cosine(steps))
-    for _ in range(steps):
-        optimiser.zero_grad()
-        terms = model.discriminator_loss(x, z)
-        terms["loss"].backward()
-        optimiser.step()
-    return {name: float(value) for name, value in terms.items()}
-
-
-@pytest.mark.parametrize("seed", [0, 1, 2])
-def test_logistic_discriminator_finds_the_log_ratio(seed):
-    """Between N(0, 1) and N(m, 1): logit D* = −m x + m²/2. From samples, m = 1."""
-    model, rng = on_the_line(1.0), np.random.default_rng(seed)
-    x, z = rng.normal(size=(2, 20000, 1))
-    fitted(model, x, z)
-    layer = model.discriminator[0]
-    assert layer.w.data.item() == pytest.approx(-1, abs=0.05)
-    assert layer.b.data.item() == pytest.approx(0.5, abs=0.05)
-
-
-@pytest.mark.parametrize("m, jsd, loss", [(0.5, 0.030311, 1.325672), (1, 0.111421, 1.163451),
-                                          (2, 0.336831, 0.712633), (3, 0.526777, 0.332740)])
-def test_value_of_the_game_at_the_best_discriminator(m, jsd, loss):
-    """V(D*) = −ln 4 + 2 JSD, found by training D."""
-    model = on_the_line(m)
-    found = fitted(model, quantiles(), quantiles(), steps=400, lr=0.1 * (1 + m))["loss"]
-    assert found == pytest.approx(loss, abs=2e-3)
-    assert (math.log(4) - found) / 2 == pytest.approx(jsd, abs=1e-3)
-    exact = divergences.value_of_game(densities.gaussian(0.0), densities.gaussian(float(m)))
-    assert -found == pytest.approx(exact, abs=2e-3)
-    np.testing.assert_allclose(model.discriminator[0].w.data.item(), -m, rtol=0.02)
-    np.testing.assert_allclose(model.discriminator[0].b.data.item(), m * m / 2, rtol=0.03)
-
-
-@pytest.mark.parametrize("std, loss", [(1.0, 1.200828), (2.0, 0.879352)])
-def test_a_network_finds_a_ratio_that_is_not_linear(std, loss):
-    """N(0, std²) against N(0, ½²): logit D* is a parabola."""
-    model = made({"latent": 1, "generator": [], "discriminator": [32]}, (1,))
-    model.generator[0].w.data[...] = 0.5
-    found = fitted(model, quantiles(501, std=std), quantiles(501), steps=300, lr=0.03)["loss"]
-    exact = divergences.value_of_game(densities.gaussian(0.0, std), densities.gaussian(0.0, 0.5))
-    assert -exact == pytest.approx(loss, abs=1e-6)
-    assert found == pytest.approx(loss, abs=5e-3)
-
-
 @pytest.mark.parametrize("alpha", [0.05, 0.1, 0.3])
 def test_smoothed_discriminator_at_equal_densities(alpha):
     """D* = (1 − α) p/(p + q): at p_g = p_data (1 − α)/2, not ½.
@@ -417,8 +356,7 @@ def test_smoothed_discriminator_at_equal_densities(alpha):
 
 def test_smoothed_discriminator_keeps_its_shape():
     """The factor 1 − α is the same everywhere: N(0, 1) against N(1, 1) at α = 0.2."""
-    model = made({"latent": 1, "generator": [], "discriminator": [32]}, (1,), smoothing=0.2)
-    model.generator[0].w.data[...], model.generator[0].b.data[...] = 1, 1
+    model = on_the_line(1.0, discriminator=[32], smoothing=0.2)
     fitted(model, quantiles(501), quantiles(501), steps=300, lr=0.03)
     x = np.linspace(-1.5, 2.5, 41)[:, None]
     with sg.no_grad():
@@ -456,26 +394,6 @@ def test_slope_of_a_linear_critic(m, weight):
     assert model.discriminator[0].w.data.item() == pytest.approx(-math.copysign(slope, m), rel=1e-3)
     assert terms["d_real"] - terms["d_fake"] == pytest.approx(abs(m) * slope, rel=1e-3)
     assert terms["penalty"].item() == pytest.approx(m * m / (4 * weight), rel=2e-2)
-
-
-@pytest.mark.parametrize("seed", [0, 1])
-def test_critic_measures_the_earth_movers_distance(seed):
-    """A network: W₁(N(0, 1), N(2, 1)) = 2 within a few per cent, slopes near −1 in between."""
-    model = GAN(GAN.Config(latent=1, generator=[], discriminator=[32, 32], loss="wasserstein",
-                           penalty="gradient", penalty_weight=50.0), (1,), seed, np.float64)
-    model.generator[0].w.data[...], model.generator[0].b.data[...] = 1, 2
-    optimiser, streams = optim.make("adam", model.discriminator, 0.01), sg.Streams(seed)
-    optimiser.schedule = optim.cosine(250)
-    for _ in range(250):
-        optimiser.zero_grad()
-        x, z = streams["x"].normal((2, 256, 1), np.float64)
-        model.discriminator_loss(x, z, model.draw(len(x), streams))["loss"].backward()
-        optimiser.step()
-    terms = model.discriminator_loss(quantiles(), quantiles(), Draws(mix=np.full((2001, 1), 0.5)))
-    assert terms["d_real"] - terms["d_fake"] == pytest.approx(2, rel=0.05)
-    x = sg.tensor(np.linspace(0, 2, 21)[:, None], requires_grad=True)
-    slopes = sg.grad(sg.sum(model.discriminator(x)), x).data
-    np.testing.assert_allclose(slopes, -1, atol=0.1)
 
 
 # --- exact answers: the dynamics (Mescheder 2018, the Dirac-GAN) ---------------------------------
@@ -543,24 +461,3 @@ def test_r1_converges_at_the_predicted_rate(gamma, h):
     assert rate < 1 and found == pytest.approx(rate, rel=0.1 * h)
     alternating = played(dirac(penalty="r1", penalty_weight=gamma), h, 2 * steps, False)
     assert alternating[-1] < 0.1 * alternating[0]
-
-
-# --- exact answers: the whole game ---------------------------------------------------------------
-
-@pytest.mark.parametrize("seed", [0, 1])
-def test_a_gan_on_the_line_ends_at_one_half(seed):
-    """p_g becomes p_data, N(1, 0.7²), and D ½ within 0.05 on its support (99 % of the mass)."""
-    density, steps = densities.gaussian(1.0, 0.7), 500
-    model = GAN(GAN.Config(latent=1, generator=[32, 32], discriminator=[32, 32], penalty="r1",
-                           penalty_weight=2.0), (1,), seed)
-    players = optimisers(model, 3e-3, beta1=0.5, beta2=0.9, schedule=optim.cosine(steps))
-    streams = sg.Streams(seed)
-    for _ in range(steps):
-        x, _ = density.draw(128, streams["data"])
-        model.training_step(x.astype(np.float32), streams, players)
-    x = np.linspace(1 - 2.58 * 0.7, 1 + 2.58 * 0.7, 101, dtype=np.float32)[:, None]
-    with sg.no_grad():
-        np.testing.assert_allclose(sigmoid(model.discriminator(sg.tensor(x)).data), 0.5, atol=0.05)
-    samples = model.sample(5000)
-    assert samples.mean() == pytest.approx(1, abs=0.15)
-    assert samples.std() == pytest.approx(0.7, rel=0.25)

@@ -146,7 +146,8 @@ EMPTY = {name: ((np.empty((2, 0), np.float32),), {"axis": 1}) for name in (
 
 
 def test_the_table_has_every_op():
-    assert set(OPS) <= set(SHAPES)
+    inner = {"convolution_layer"}         # what conv2d and conv_transpose2d with an activation are
+    assert set(OPS) - inner <= set(SHAPES)
     assert all(callable(getattr(sg, name)) for name in SHAPES)
 
 
@@ -224,13 +225,15 @@ def test_every_op_has_a_call_that_works(backend):
         getattr(sg, name)(*inputs, **options)
 
 
+DTYPES = {"a string": lambda x: np.full(x.shape, "a"), "complex": lambda x: x.astype(complex),
+          "float16": lambda x: x.astype(np.float16), "objects": lambda x: x.astype(object),
+          "dates": lambda x: np.zeros(x.shape, "M8[s]")}
+
+
 @pytest.mark.parametrize("name", WORKS)
 def test_wrong_dtypes(name, backend):
     inputs, options = WORKS[name]
-    kinds = {"a string": lambda x: np.full(x.shape, "a"), "complex": lambda x: x.astype(complex),
-             "float16": lambda x: x.astype(np.float16), "objects": lambda x: x.astype(object),
-             "dates": lambda x: np.zeros(x.shape, "M8[s]")}
-    for kind, change in kinds.items():
+    for kind, change in DTYPES.items():
         wrong = first(inputs, change)
         said = "" if kind == "a string" else "expected|precision"
         assert_refused(functools.partial(getattr(sg, name), *wrong, **options), name, said)

@@ -12,12 +12,9 @@ import math
 import numpy as np
 
 from .. import nn, ops
-from ..errors import UserError
 from ..tensor import tensor
 from . import by_hand
-from .coders import dense_layers
-
-FILTER = {"size": 4, "stride": 2, "padding": 1}        # (s + 2 − 4)/2 + 1 = s/2: half an even side
+from .coders import dense_layers, downwards, features, upwards
 
 
 class Constant(nn.Module):
@@ -44,9 +41,6 @@ by_hand.LAYERS[Constant] = constant_forward, constant_backward
 def build(config, image_shape, stream, dtype):
     """name → module of the five, drawn from ``stream`` in their order."""
     how = {"init": config.init, "stream": stream, "dtype": dtype}
-    if config.arch == "conv" and len(image_shape) != 3:
-        raise UserError(f'arch = "conv" convolves images, and an item here has shape {image_shape}:'
-                        ' expected (H, W, C); use arch = "mlp"')
     return {"mlp": mlp, "conv": conv, "linear": linear}[config.arch](config, image_shape, how)
 
 
@@ -75,30 +69,12 @@ def linear(config, image_shape, how):
 
 def conv(config, image_shape, how):
     """4×4 filters with stride 2, ``channels`` many, down to a dense layer each for m and v; and up.
-
-    An odd side s becomes (s − 1)/2; on the way up one row more (output_padding) gives s back.
     """
-    (height, width, colours), channels = image_shape, list(config.channels)
-    sides, planes = [(height, width)], [colours, *channels]
-    for _ in channels:
-        sides.append((sides[-1][0] // 2, sides[-1][1] // 2))
-    if min(sides[-1]) < 1:
-        raise UserError(f"images of {height}×{width} cannot be halved {len(channels)} times: "
-                        f'expected sides of at least {2**len(channels)}; use arch = "mlp" or fewer '
-                        "channels")
-    down, up = [nn.Reshape(*image_shape)], []
-    for inputs, outputs in zip(planes[:-1], planes[1:], strict=True):
-        down += [nn.Conv2d(inputs, outputs, **FILTER, **how), nn.Activation(config.activation)]
-    features = (*sides[-1], channels[-1])
-    size = math.prod(features)
-    found = {"encoder": nn.Sequential(*down, nn.Flatten()),
+    channels, activation = list(config.channels), config.activation
+    size = math.prod(features(image_shape, channels))
+    found = {"encoder": nn.Sequential(*downwards(image_shape, channels, activation, **how)),
              "mean": nn.Dense(size, config.latent, **how),
              "logvar": nn.Dense(size, config.latent, **how)}
-    up = [nn.Dense(config.latent, size, config.activation, **how), nn.Reshape(*features)]
-    for i in reversed(range(1, len(channels) + 1)):
-        extra = tuple(side % 2 for side in sides[i - 1])
-        layer = nn.ConvTranspose2d(planes[i], planes[i - 1], **FILTER, output_padding=extra, **how)
-        up += [layer, nn.Activation(config.activation)]
-    found["hidden"] = nn.Sequential(*up[:-2])
-    found["decoder"] = nn.Sequential(up[-2], nn.Flatten())
-    return found
+    up = [nn.Dense(config.latent, size, activation, **how),
+          *upwards(image_shape, channels, activation, **how)]
+    return {**found, "hidden": nn.Sequential(*up[:-2]), "decoder": nn.Sequential(*up[-2:])}
