@@ -14,6 +14,7 @@ import threading
 import types
 
 import numpy as np
+from numpy import ndarray
 
 from . import blas
 
@@ -64,8 +65,12 @@ class compiled:
             return self.dispatcher()
 
         def launch(*args):
-            if any(type(a) is np.ndarray and a.size >= WORTH_WAKING_THREADS for a in args) \
-                    and threads_are_free.acquire(blocking=False):
+            for a in args:
+                if type(a) is ndarray and a.size >= WORTH_WAKING_THREADS:
+                    break
+            else:
+                return self.dispatcher()(*args)
+            if load_numba().config.NUMBA_NUM_THREADS > 1 and threads_are_free.acquire(False):
                 try:
                     return self.dispatcher(parallel=True)(*args)
                 finally:
@@ -156,6 +161,7 @@ def load_numba():
     """Numba, imported when the first kernel is compiled; it is told where BLAS is."""
     patient_threads()
     import numba
+    import numba.core.event
     from llvmlite import binding
     found = blas.find()
     if found is not None:
@@ -181,6 +187,22 @@ def patient_threads():
             ctypes.CDLL("libgomp.so.1")
     finally:
         del os.environ["GOMP_SPINCOUNT"]
+
+
+@contextlib.contextmanager
+def watching(begins):
+    """Inside, ``begins(name)`` is called when the compilation of a kernel begins."""
+    events = load_numba().core.event
+
+    class Watcher(events.Listener):
+        def on_start(self, event):
+            begins(event.data["dispatcher"].py_func.__name__)
+
+        def on_end(self, event):
+            pass
+
+    with events.install_listener("numba:compile", Watcher()):
+        yield
 
 
 @contextlib.contextmanager

@@ -268,6 +268,26 @@ def demo(
     print("train with the gradient written out by hand: scratchgen train vae --gradient explicit")
 
 
+@app.command()
+def warmup(
+    models: Annotated[
+        list[str] | None, typer.Argument(metavar="[MODEL...]", help="Default: all.")] = None,
+    preset: Annotated[str | None, typer.Option(help="Only what this preset needs.")] = None,
+):
+    """Compile the kernels that training needs, so that its first step starts at once."""
+    from .display import Compiling
+    from .warmup import KINDS, forms, warm_up
+
+    total = 0
+    for kind in models or KINDS:
+        for name, given in forms(kind, preset).items():
+            with Compiling(name) as display:
+                warm = warm_up(given, display)
+            total += warm.kernels
+            print(f"{name}: {warm.kernels} kernels compiled, {warm.seconds:.0f} s")
+    print(f"{total} kernels compiled" if total else "all of them were in the cache")
+
+
 @data_app.command("list")
 def data_list(data_dir: DataDir = None):
     """The image sets and where they were found."""

@@ -85,6 +85,25 @@ def _bar(where):
     return Progress(*columns, console=where, transient=True)
 
 
+class Compiling:
+    """The ``on_kernel`` of ``scratchgen warmup``: on a terminal, which kernel is being compiled."""
+
+    def __init__(self, title):
+        self.status = console().status(title)
+        self.title, self.count = title, 0
+
+    def __enter__(self):
+        self.status.start()
+        return self
+
+    def __exit__(self, *exception):
+        self.status.stop()
+
+    def __call__(self, kernel):
+        self.count += 1
+        self.status.update(f"{self.title}: {self.count} compiled, now {kernel}")
+
+
 class Download:
     """The ``report`` of a download: one line a file, with a count of bytes on a terminal."""
 

@@ -32,7 +32,8 @@ def parse(path):
 FLOORS = [["errors"], ["kernels"], ["backend", "random"], ["engine", "tensor"], ["ops"],
           ["gradient_check"], ["nn", "optim"], ["data"], ["models"],
           ["config", "runs", "train", "mosaic", "non_finite"],
-          ["plots", "lecture", "in_words"], ["report"], ["display", "cli", "demo", "__main__"]]
+          ["plots", "lecture", "in_words", "warmup"], ["report"],
+          ["display", "cli", "demo", "__main__"]]
 HEIGHT = {name: height for height, names in enumerate(FLOORS) for name in names}
 NOT_DIRECTLY = {"models": {"backend", "kernels"}, "engine": {"ops", "tensor", "errors"},
                 "tensor": {"ops", "backend"}, "train": {"kernels"}}

@@ -111,10 +111,10 @@ class ConvTranspose2d(Op):
         return y if b is None else y + b
 
     def forward(x, w, b, *, window):
-        return spread(x, np.swapaxes(w, 2, 3), b, window, None)
+        return spread(x, exchanged(w), b, window, None)
 
     def backward_x(dy, w, window):
-        return call(Conv2d, dy, np.swapaxes(w, 2, 3), None, window=window)
+        return call(Conv2d, dy, exchanged(w), None, window=window)
 
     def backward_w(dy, x, window):
         return np.swapaxes(call(Conv2dWeight, dy, x, window=window), 2, 3)
@@ -140,7 +140,7 @@ class ConvolutionLayer(Fused):
 
     def forward(x, w, b, *, window, activation, transposed):
         if transposed:
-            return spread(x, np.swapaxes(w, 2, 3), b, window, activation)
+            return spread(x, exchanged(w), b, window, activation)
         return slide(x, w, b, window, activation)
 
     def backward(wanted, dy, x, w, y, window, activation, transposed, out):
@@ -250,6 +250,16 @@ def is_matrix(window):
 def geometry(window):
     """What the kernels want to know of a window."""
     return window.kernel, window.stride, window.padding, window.dilation
+
+
+def exchanged(w):
+    """Filters with their two channel axes exchanged: arrays as a copy whose rows are contiguous."""
+    turned = np.swapaxes(w, 2, 3)
+    if isinstance(w, Tensor):
+        return turned
+    copy = empty(turned.shape, w.dtype)
+    np.copyto(copy, turned)
+    return copy
 
 
 def slide(x, w, b, window, activation):

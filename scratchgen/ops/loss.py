@@ -48,7 +48,8 @@ class BceWithLogits(Fused):
         slope = slope.reshape(logits.shape)
         dlogits = None
         if wanted[0]:
-            dlogits = slope if scale.ndim == 0 and scale == 1 else scale * slope
+            dlogits = slope if scale.ndim == 0 and scale == 1 else np.multiply(
+                slope, scale, out=empty(slope.shape, slope.dtype))
         return dlogits, -logits * scale if wanted[1] else None
 
 

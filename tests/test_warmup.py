@@ -1,0 +1,45 @@
+"""``scratchgen warmup``: what it compiles is what training needs."""
+
+import os
+import pathlib
+import subprocess
+import sys
+
+import pytest
+
+ROOT = pathlib.Path(__file__).parents[1]
+
+
+@pytest.mark.slow
+def test_after_a_warm_up_training_compiles_nothing(tmp_path):
+    environment = {**os.environ, "NUMBA_CACHE_DIR": str(tmp_path / "cache"),
+                   "PYTHONPATH": os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")])}
+
+    def scratchgen(*arguments):
+        done = subprocess.run([sys.executable, "-m", "scratchgen.cli", *arguments], env=environment,
+                              cwd=tmp_path, capture_output=True, text=True)
+        assert done.returncode == 0, done.stderr
+        return done.stdout.splitlines()
+
+    first = scratchgen("warmup", "vae", "--preset", "default")
+    assert int(first[-1].split()[0]) > 20
+    assert scratchgen("warmup", "vae", "--preset", "default")[-1] == "all of them were in the cache"
+    code = """
+from scratchgen.train import train
+from scratchgen.kernels import compiler
+compiled = []
+with compiler.watching(compiled.append):
+    train({"run": {"model": "vae"}, "train": {"epochs": 2}, "data": {"limit": 700}})
+print(compiled)"""
+    done = subprocess.run([sys.executable, "-c", code], env=environment, cwd=tmp_path,
+                          capture_output=True, text=True)
+    assert done.stdout.strip() == "[]", done.stdout + done.stderr
+
+
+def test_unknown_names_are_refused(capsys):
+    from scratchgen import cli
+
+    assert cli.run(["warmup", "vee"]) == 2
+    assert "did you mean 'vae'" in capsys.readouterr().err
+    assert cli.run(["warmup", "vae", "--preset", "defalt"]) == 2
+    assert "did you mean 'default'" in capsys.readouterr().err
