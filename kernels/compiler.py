@@ -115,16 +115,22 @@ def by_precision(fast):
     return decorate
 
 
-def compile_ufuncs(formula, names):
-    """NumPy ufuncs, dtype → ufunc, that evaluate ``formula`` with ``names`` for its globals."""
-    numba, code, versions = load_numba(), formula.__code__, {}
-    for dtype in (np.float32, np.float64):
-        scalar = numba.from_dtype(np.dtype(dtype))
-        arity = code.co_argcount + code.co_kwonlyargcount
+class CompiledUfuncs(dict):
+    """dtype → the NumPy ufunc that evaluates ``formula`` with ``names`` for its globals; each is
+    compiled when it is first asked for."""
+
+    def __init__(self, formula, names):
+        super().__init__()
+        self.formula, self.names = formula, names
+
+    def __missing__(self, dtype):
+        numba, code = load_numba(), self.formula.__code__
+        scalar = numba.from_dtype(dtype)
+        signature = scalar(*[scalar] * (code.co_argcount + code.co_kwonlyargcount))
         with cache_folder(numba):
-            versions[np.dtype(dtype)] = numba.vectorize([scalar(*[scalar] * arity)], cache=True)(
-                rebind(formula, names, literals=dtype))
-    return versions
+            self[dtype] = numba.vectorize([signature], cache=True)(
+                rebind(self.formula, self.names, literals=dtype.type))
+        return self[dtype]
 
 
 def rebind(function, names, literals=None):

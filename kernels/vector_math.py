@@ -12,7 +12,7 @@ import types
 
 import numpy as np
 
-from .compiler import Overloaded, by_precision, compile_ufuncs, compiled
+from .compiler import CompiledUfuncs, Overloaded, by_precision, compiled
 
 F = np.float32
 ZERO, HALF, ONE, TWO = F(0), F(0.5), F(1), F(2)
@@ -160,4 +160,4 @@ def compile_formula(formula):
     The formula is plain NumPy; here its ``np`` is the module above and its literals are given the
     precision of the arguments, so that no float64 creeps into a float32 pass.
     """
-    return compile_ufuncs(formula, {"np": numpy_of_formulas()})
+    return CompiledUfuncs(formula, {"np": numpy_of_formulas()})

@@ -227,9 +227,10 @@ class Fused(Op, abstract=True):
 
 def elementwise_kernel(function):
     """The function: compiled into one pass on the compiled backend, as it stands elsewhere."""
-    compiled = {}
+    compiled = None
 
     def evaluate(*args, **options):
+        nonlocal compiled
         if backend() == "numpy" or any(type(a) is Tensor for a in args):
             with np.errstate(over="ignore"):          # e⁻ˣ may: the formulas divide by it
                 return function(*args, **options)
@@ -238,9 +239,9 @@ def elementwise_kernel(function):
         if dtype is None:                              # integers, numbers: as NumPy has it
             return function(*args, **options)
         args = (*args, *options.values())
-        if not compiled:
+        if compiled is None:
             from ..kernels.vector_math import compile_formula
-            compiled.update(compile_formula(function))
+            compiled = compile_formula(function)
         with np.errstate(over="ignore"):
             return compiled[dtype](*args)
 
