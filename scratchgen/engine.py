@@ -151,9 +151,21 @@ def leading_to(wanted, order):
 
 
 def add_to(gradients, node, gradient):
-    """Gradients of several uses of one value add up (never in place: they may share memory)."""
+    """Gradients of several uses of one value add up; in place only in a gradient buffer, for all
+    other arrays may share memory with somebody."""
     known = gradients.get(id(node))
-    gradients[id(node)] = gradient if known is None else known + gradient
+    if known is None:
+        gradients[id(node)] = gradient
+    elif type(node) is Leaf and known is buffer_of(node):
+        known += gradient
+    else:
+        gradients[id(node)] = known + gradient
+
+
+def buffer_of(leaf):
+    """A parameter's part of its network's gradient buffer, or None."""
+    tensor = leaf.tensor()
+    return None if tensor is None else tensor.grad_buffer
 
 
 def refuse_freed(node):
@@ -172,11 +184,11 @@ def destinations(node, gradients):
     found = NOWHERE
     for i, parent in enumerate(node.parents):
         if type(parent) is Leaf and id(parent) not in gradients:
-            tensor = parent.tensor()
-            if tensor is not None and tensor.grad is None and tensor.grad_buffer is not None \
+            buffer = buffer_of(parent)
+            if buffer is not None and parent.tensor().grad is None \
                     and node.parents.count(parent) == 1:
                 found = found or [None] * len(node.parents)
-                found[i] = tensor.grad_buffer
+                found[i] = buffer
     return found
 
 
