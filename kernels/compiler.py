@@ -13,7 +13,6 @@ import pathlib
 import threading
 import types
 
-import numpy as np
 from numpy import ndarray
 
 from . import blas
