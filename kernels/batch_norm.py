@@ -14,7 +14,7 @@ from .dense import activate, activation_backward_numpy, bias_activation_numpy, t
 ROWS = 128
 
 
-# --- statistics(x, mean, var): mean and biased variance of each column, in two passes ------------
+# --- statistics(x, mean, var): mean and biased variance of each column ---------------------------
 
 def statistics_numpy(x, mean, var):
     """x (M, C); fills mean and var (C,). One pass (Σx² − M·mean²) would cancel for large means."""
@@ -25,37 +25,53 @@ def statistics_numpy(x, mean, var):
 
 @compiled(parallel=True)
 def statistics_numba(x, mean, var):
+    # x is read once: the second pass over a block finds it in the cache. Over blocks,
+    # Σ (x − mean)² = Σ_b [Σ (x − mean_b)² + n_b (mean_b − mean)²]   (Chan, Golub & LeVeque 1983).
     m, c = x.shape
     blocks = (m + ROWS - 1) // ROWS
-    partial = np.zeros((blocks, c), x.dtype)
-    for block in prange(blocks):                       # each iteration owns partial[block]
-        sums = partial[block]
-        for i in range(block * ROWS, min(m, (block + 1) * ROWS)):
+    means, squares = np.zeros((blocks, c), x.dtype), np.zeros((blocks, c), x.dtype)
+    for block in prange(blocks):                       # each iteration owns its row of both
+        first, last = block * ROWS, min(m, (block + 1) * ROWS)
+        rows, centre, square = x.dtype.type(last - first), means[block], squares[block]
+        origin = x[first]                              # large means would cost digits of the sum
+        for i in range(first, last):
             row = x[i]
             for j in range(c):
-                sums[j] += row[j]
-    add_blocks(partial, mean, m)
-    partial[:] = x.dtype.type(0)
-    for block in prange(blocks):
-        sums = partial[block]
-        for i in range(block * ROWS, min(m, (block + 1) * ROWS)):
+                centre[j] += row[j] - origin[j]
+        for j in range(c):
+            centre[j] = origin[j] + centre[j] / rows
+        for i in range(first, last):
             row = x[i]
             for j in range(c):
-                centred = row[j] - mean[j]
-                sums[j] += centred * centred
-    add_blocks(partial, var, m)
+                centred = row[j] - centre[j]
+                square[j] += centred * centred
+    merge(means, squares, m, mean, var)
 
 
 @compiled
-def add_blocks(partial, out, count):
-    """out = Σ over blocks / count, in float64."""
+def merge(means, squares, m, mean, var):
+    """Mean and biased variance of all rows from those of the blocks, in float64."""
+    for j in range(mean.size):
+        total, spread = 0.0, 0.0
+        for block in range(means.shape[0]):
+            total += means[block, j] * np.float64(min(ROWS, m - block * ROWS))
+        centre = total / m
+        for block in range(means.shape[0]):
+            off = means[block, j] - centre
+            spread += squares[block, j] + off * off * min(ROWS, m - block * ROWS)
+        mean[j], var[j] = centre, spread / m
+
+
+@compiled
+def add_blocks(partial, out):
+    """out = Σ over blocks, in float64."""
     total = np.zeros(out.size, np.float64)
     for block in range(partial.shape[0]):
         sums = partial[block]
         for j in range(out.size):
             total[j] += sums[j]
     for j in range(out.size):
-        out[j] = total[j] / count
+        out[j] = total[j]
 
 
 # --- normalize(x, mean, inverse, gamma, beta, activation, y): y = a(γ (x − mean)·inverse + β) ----
@@ -94,15 +110,16 @@ def backward_parameters_numba(dy, y, activation, x, mean, inverse, dgamma, dbeta
     blocks = (m + ROWS - 1) // ROWS
     products, sums = np.zeros((blocks, c), x.dtype), np.zeros((blocks, c), x.dtype)
     for block in prange(blocks):                       # each iteration owns its row of both
-        product, plain, dh = products[block], sums[block], np.empty(c, x.dtype)
-        for i in range(block * ROWS, min(m, (block + 1) * ROWS)):
-            through(dy[i], y[i], activation, dh)
-            row = x[i]
+        first, last = block * ROWS, min(m, (block + 1) * ROWS)
+        product, plain, dh = products[block], sums[block], np.empty((last - first, c), x.dtype)
+        through(flat(dy[first:last]), flat(y[first:last]), activation, flat(dh))
+        for i in range(first, last):
+            row, gradient = x[i], dh[i - first]
             for j in range(c):
-                product[j] += dh[j] * ((row[j] - mean[j]) * inverse[j])
-                plain[j] += dh[j]
-    add_blocks(products, dgamma, 1)
-    add_blocks(sums, dbeta, 1)
+                product[j] += gradient[j] * ((row[j] - mean[j]) * inverse[j])
+                plain[j] += gradient[j]
+    add_blocks(products, dgamma)
+    add_blocks(sums, dbeta)
 
 
 # --- backward_x(dy, y, activation, x, mean, inverse, gamma, dgamma, dbeta, dx): see BatchNorm ----
@@ -121,8 +138,16 @@ def backward_x_numba(dy, y, activation, x, mean, inverse, gamma, dgamma, dbeta, 
     m, c = x.shape
     rows = x.dtype.type(m)
     scale, slope, shift = gamma * inverse, inverse * dgamma / rows, dbeta / rows
-    for i in prange(m):                                # each iteration owns a row of dx
-        row, out = x[i], dx[i]
-        through(dy[i], y[i], activation, out)
-        for j in range(c):
-            out[j] = scale[j] * (out[j] - shift[j] - (row[j] - mean[j]) * slope[j])
+    for block in prange((m + ROWS - 1) // ROWS):       # each iteration owns some rows of dx
+        first, last = block * ROWS, min(m, (block + 1) * ROWS)
+        through(flat(dy[first:last]), flat(y[first:last]), activation, flat(dx[first:last]))
+        for i in range(first, last):
+            row, out = x[i], dx[i]
+            for j in range(c):
+                out[j] = scale[j] * (out[j] - shift[j] - (row[j] - mean[j]) * slope[j])
+
+
+@compiled
+def flat(rows):
+    """Whole rows of a matrix, one after another: a long loop instead of many short ones."""
+    return rows.reshape(rows.size)

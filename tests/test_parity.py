@@ -360,6 +360,7 @@ def test_one_and_two_threads_give_the_same_bits():
 
 def test_small_arrays_do_not_wake_threads(monkeypatch):
     chosen = []
+    monkeypatch.setattr(compiler.load_numba().config, "NUMBA_NUM_THREADS", 2)
     kernel = module("bce").elements_numba
     monkeypatch.setattr(kernel, "dispatcher", lambda parallel=False: lambda *a: chosen.append(
         parallel))

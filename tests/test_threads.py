@@ -22,7 +22,7 @@ MODELS = {"dae": (sg.models.DAE, {"hidden": 300}), "vae": (sg.models.VAE, {"hidd
           "vae conv": (sg.models.VAE, {"arch": "conv"}),
           "dcgan": (sg.models.GAN, {"arch": "conv", "channels": 16})}
 # The only kernels with double precision in them: they add up partial sums of a whole batch.
-DOUBLE = {"activation_backward_numba", "add_blocks"}
+DOUBLE = {"activation_backward_numba", "add_blocks", "merge"}
 
 
 def trainer(name, batch=40):
