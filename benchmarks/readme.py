@@ -19,6 +19,13 @@ RESULTS = Path(__file__).parent / "results"
 TABLES = {
     "exact": ("exact.json", "readme:table_exact"),
     "faults": ("faults.json", "readme:table_faults"),
+    "steps": ("steps.json", "steps:table"),
+    "first-step": ("steps.json", "steps:table_first_step"),
+    "warmstart": ("command.json", "command:table"),
+    "scaling": ("scaling.json", "scaling:table"),
+    "roofline": ("roofline.json", "roofline:table"),
+    "ladder": ("ladder.json", "ladder:table"),
+    "kernels": ("kernels.json", "house_kernels:table"),
 }
 
 

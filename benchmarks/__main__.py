@@ -1,0 +1,34 @@
+"""``python -m benchmarks NAME``: one of the benchmarks, or the README's tables from their results.
+"""
+
+import importlib
+import sys
+
+COMMANDS = {
+    "steps": ("steps:main", "training steps beside PyTorch and JAX, and beside their floor"),
+    "scaling": ("scaling:main", "time and memory against batch, width, image size, threads"),
+    "roofline": ("roofline:main", "each kernel beside the machine's ceilings"),
+    "warmstart": ("command:main", "one epoch from the command line, start-up included"),
+    "ladder": ("ladder:main", "kernels from naive loops to the fast ones, rung by rung"),
+    "kernels": ("ladder:main_kernels", "each kernel alone"),
+    "readme": ("readme:main", "write the tables into README.md"),
+}
+
+
+def main(arguments):
+    """Runs one command; returns the exit status."""
+    if not arguments or arguments[0] in ("-h", "--help"):
+        print(__doc__.strip() + "\n")
+        print("\n".join(f"  {name:10} {text}" for name, (_, text) in COMMANDS.items()))
+        return 0 if arguments else 2
+    name, *rest = arguments
+    if name not in COMMANDS:
+        print(f"benchmarks: no benchmark {name!r}: expected one of {', '.join(COMMANDS)}",
+              file=sys.stderr)
+        return 2
+    module, function = COMMANDS[name][0].split(":")
+    return getattr(importlib.import_module(f"benchmarks.{module}"), function)(rest)
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,81 @@
+"""A contestant in a process of its own, asked one thing at a time; between questions it waits."""
+
+import json
+import os
+import pathlib
+import select
+import subprocess
+import sys
+import tempfile
+import time
+
+from . import contestants
+
+ROOT = pathlib.Path(__file__).parents[1]
+PATIENCE = 400                            # seconds for one answer: a cold compilation may be in it
+
+
+class Failed(Exception):
+    """A contestant gave no answer, or said why it cannot."""
+
+
+def environment(name, threads, **more):
+    """This process's variables without any setting of threads, and the contestant's own."""
+    own = {k: v for k, v in os.environ.items() if k not in contestants.THREAD_SETTINGS}
+    path = os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")])
+    return {**own, "PYTHONPATH": path, **contestants.environment(name, threads), **more}
+
+
+class Process:
+    """``Process(name, threads, maker, options, variant)``; use it in a ``with`` block."""
+
+    def __init__(self, name, threads, maker, options=None, variant=None, **variables):
+        self.name, self.started = name, time.perf_counter()
+        self.errors = tempfile.TemporaryFile()
+        texts = [json.dumps(part) for part in (options or {}, variant or {})]
+        self.process = subprocess.Popen(
+            [sys.executable, "-m", "benchmarks.contestants", name, str(threads), maker, *texts],
+            cwd=ROOT, env=environment(name, threads, **variables), stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE, stderr=self.errors)
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *exception):
+        self.process.stdin.close()            # it ends when its input does
+        try:
+            self.process.wait(10)
+        except subprocess.TimeoutExpired:
+            self.process.kill()
+            self.process.wait()
+        self.process.stdout.close()
+        self.errors.close()
+
+    def ask(self, do, **arguments):
+        """The answer to a command; Failed with the reason if there is none."""
+        try:
+            self.process.stdin.write((json.dumps({"do": do, **arguments}) + "\n").encode())
+            self.process.stdin.flush()
+        except BrokenPipeError:
+            raise Failed(self.last_words()) from None
+        if not select.select([self.process.stdout], [], [], PATIENCE)[0]:
+            self.process.kill()
+            raise Failed(f"no answer to {do!r} in {PATIENCE} s")
+        line = self.process.stdout.readline()
+        if not line:
+            raise Failed(self.last_words())
+        answer = json.loads(line)
+        if "error" in answer:
+            raise Failed(answer["error"])
+        return answer
+
+    def first_step(self):
+        """Seconds from the process's start to the end of its first step, and of that step alone."""
+        alone = self.ask("first")["seconds"]
+        return {"start": time.perf_counter() - self.started, "first_step": alone}
+
+    def last_words(self):
+        self.errors.seek(0)
+        lines = self.errors.read().decode(errors="replace").strip().splitlines()
+        status = self.process.poll()
+        return lines[-1][:300] if lines else f"ended with status {status}"

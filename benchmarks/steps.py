@@ -1,0 +1,191 @@
+"""Steps: time and memory of a training step beside PyTorch, torch.compile and JAX, and its floor.
+
+    python -m benchmarks steps [--peers torch,torch-compile,jax] [--threads 2] [--rounds 2]
+                               [--only NAME ...] [--quick] [--out DIR]
+
+How the contestants are checked and timed: ``race.py``; what they compute: ``workloads.py``; the
+floor: ``floor.py``. The record is written after each workload; with --only it keeps the others.
+Ends with status 1 if any contestant failed: it crashed, or its numbers are not scratchgen's.
+"""
+
+import sys
+import tempfile
+import time
+
+from . import contestants, race, records, workloads
+from .processes import Failed, Process
+from .readme import markdown
+from .records import marked, tell
+
+PEERS = "torch,torch-compile,jax"
+FASTEST = {"mlp": 0.85, "conv": 0.45}     # of the fastest peer's time
+EAGER = {"mlp": 0.60, "conv": 0.60, "overhead": 0.50}
+FLOOR = {"mlp": 1.25, "conv": 1.6}        # of the floor
+MEMORY = 0.5                              # of PyTorch's
+COLD = ("vae", "conv-vae")                # workloads whose first step is also timed without caches
+CACHES = {"scratchgen": "NUMBA_CACHE_DIR", "torch-compile": "TORCHINDUCTOR_CACHE_DIR"}
+# workload → what limits it, printed below the table where a target is missed
+LIMITS = {}
+
+
+def main(arguments):
+    return records.guarded(run, arguments)
+
+
+def run(arguments):
+    parser = records.parser(__doc__, PEERS)
+    parser.add_argument("--rounds", type=int, default=2, metavar="N", help="fresh processes each")
+    parser.add_argument("--only", nargs="+", default=list(workloads.STEPS), metavar="NAME",
+                        help=f"of {', '.join(workloads.STEPS)}")
+    options = parser.parse_args(arguments)
+    records.check(options)
+    unknown = set(options.only) - set(workloads.STEPS)
+    if unknown or options.rounds < 1:
+        raise records.Refused(
+            f"--only {' '.join(sorted(unknown))}: expected some of {', '.join(workloads.STEPS)}"
+            if unknown else f"--rounds {options.rounds}: expected 1 or more")
+    path = records.path_of("steps.json", options.out)
+    record = {} if options.quick else records.load(path)
+    record |= {"machine": records.machine(), "threads": options.threads,
+               "rounds": options.rounds, "peers": options.peers, "quick": options.quick}
+    started = time.perf_counter()
+    for name in options.only:
+        tell(f"{name} ({time.perf_counter() - started:.0f} s)")
+        rows = record.setdefault("rows", {})
+        rows[name] = measured(name, options) | {
+            "commit": record["machine"]["commit"], "date": record["machine"]["date"]}
+        record["rows"] = {n: rows[n] for n in workloads.STEPS if n in rows}
+        records.save(path, record)
+    print(report({**record, "rows": {n: record["rows"][n] for n in options.only}}))
+    failed = [n for n in options.only if failures(record["rows"][n])]
+    tell(f"{len(options.only) - len(failed)} of {len(options.only)} workloads agree"
+         + (f"; failed: {', '.join(failed)}" if failed else ""))
+    return 1 if failed else 0
+
+
+def measured(name, options):
+    rounds = 1 if options.quick else options.rounds
+    row = race.race(name, options.peers, options.threads, rounds, options.quick)
+    if name in COLD and not options.quick:
+        row["cold"] = {n: cold_start(n, name, options.threads) for n in (race.OURS, *options.peers)
+                       if not contestants.missing(n)}
+    return row
+
+
+def cold_start(contestant, name, threads):
+    """Seconds to the end of the first step with nothing compiled before."""
+    step = workloads.STEPS[name]
+    options = next(iter(contestants.variants(contestant, workloads.make(*step)).values()))
+    with tempfile.TemporaryDirectory() as empty:
+        variables = {CACHES[contestant]: empty} if contestant in CACHES else {}
+        with Process(contestant, threads, *step, options, **variables) as process:
+            try:
+                return process.first_step()
+            except Failed as failure:
+                return {"failed": str(failure)}
+
+
+# --- what the record says ------------------------------------------------------------------------
+
+def failures(row):
+    """contestant → {variant: reason} of a row."""
+    return {name: c["failed"] for name, c in row["contestants"].items() if c.get("failed")}
+
+
+def ratios(row, statistic="median"):
+    """{fastest, eager, floor, memory}: ours over theirs, None where one of the two is missing."""
+    own = row["contestants"][race.OURS]
+    peers = {n: c for n, c in row["contestants"].items()
+             if n not in (race.OURS, "numpy") and statistic in c}
+    if statistic not in own:
+        return dict.fromkeys(("fastest", "eager", "floor", "memory"))
+    eager, time_of_ours = peers.get("torch"), own[statistic]
+    return {
+        "fastest": peers and time_of_ours / min(c[statistic] for c in peers.values()) or None,
+        "eager": eager and time_of_ours / eager[statistic],
+        "floor": time_of_ours / row["floor"]["floor"] if "floor" in row else None,
+        "memory": eager and peak(own) / peak(eager)}
+
+
+def peak(contestant):
+    """Peak memory of its last process, whose code was compiled before, MiB."""
+    return contestant["memory"][-1]["peak"]
+
+
+def targets(row):
+    family = row["family"]
+    return {"fastest": FASTEST.get(family), "eager": EAGER[family], "floor": FLOOR.get(family),
+            "memory": MEMORY}
+
+
+def misses(row):
+    """The names of the ratios that miss their target."""
+    return [name for name, target in targets(row).items()
+            if target is not None and (ratios(row)[name] or 0) > target]
+
+
+def table(record):
+    """Times, medians with minima in brackets, and the four ratios beside their targets; in square
+    brackets the ratios of the minima.
+    """
+    names = [race.OURS, *record["peers"]]
+    header = ["workload", *(f"{contestants.TITLES.get(n, n)}, ms" for n in names), "floor, ms",
+              "of the fastest [minima]", "of PyTorch [minima]", "of the floor [minimum]",
+              "memory, MiB", "of PyTorch's"]
+    rows, notes = [], []
+    for name, row in record["rows"].items():
+        wanted, found, of_minima = targets(row), ratios(row), ratios(row, "min")
+        floor = row.get("floor", {}).get("floor")
+        rows.append([row["title"], *(cell(row["contestants"].get(n)) for n in names),
+                     f"{1e3 * floor:.2f}" if floor and wanted["floor"] else "–",
+                     *(marked(found[r], wanted[r], of_minima[r])
+                       if r != "floor" or wanted[r] else "–"
+                       for r in ("fastest", "eager", "floor")),
+                     memories(row), marked(found["memory"], wanted["memory"])])
+        notes += [f"- {row['title']}: {c}, {label or 'as it is'}, failed: {reason}"
+                  for c, by in failures(row).items() for label, reason in by.items()]
+        if misses(row) and name in LIMITS:
+            notes.append(f"- {row['title']}: {LIMITS[name]}")
+    text = markdown(header, rows, right=range(1, len(header)))
+    return "\n".join([text, "", *notes, *([""] if notes else []), records.provenance(record)])
+
+
+def cell(contestant):
+    if contestant is None or "absent" in contestant:
+        return "absent"
+    if "median" not in contestant:
+        return "failed" if contestant["failed"] else "agrees"
+    mark = " (a variant failed)" if contestant["failed"] else ""
+    return f"{1e3 * contestant['median']:.2f} ({1e3 * contestant['min']:.2f}){mark}"
+
+
+def memories(row):
+    """Ours and PyTorch's peak."""
+    found = [row["contestants"].get(n, {}) for n in (race.OURS, "torch")]
+    return " / ".join(f"{peak(c):.0f}" if c.get("memory") else "–" for c in found)
+
+
+def table_first_step(record):
+    """From the start of Python to the end of the first step, without caches and with them."""
+    rows = []
+    for row in record["rows"].values():
+        for name, cold in row.get("cold", {}).items():
+            warm = row["contestants"][name].get("start", [None])[-1]
+            rows.append([row["title"], contestants.TITLES.get(name, name),
+                         *(f"{s[key]:.2f}" if s and "failed" not in s else "–"
+                           for s in (cold, warm) for key in ("start", "first_step"))])
+    return markdown(("workload", "contestant", "cold: start to first step, s", "first step, s",
+                     "warm: start to first step, s", "first step, s"), rows, right=(2, 3, 4, 5))
+
+
+def report(record):
+    """What is printed at the end."""
+    if record["quick"]:
+        return "\n".join(f"{name:10} " + ", ".join(f"{n}: {cell(c)}" for n, c in
+                                                   row["contestants"].items())
+                         for name, row in record["rows"].items())
+    return f"{table(record)}\n\n{table_first_step(record)}"
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
