@@ -21,7 +21,10 @@ def paragraph(resolved, summary, sizes=None):
     kind, model = resolved["run"]["model"], resolved["model"]
     words = {"dae": _autoencoder, "sdae": _stack, "vae": _variational, "gan": _adversarial,
              "probe": _probe, "classifier": _classifier}.get(kind, _any)
-    return " ".join((_data(resolved, sizes), words(kind, model), _training(resolved, summary)))
+    told = words(kind, model)
+    if sizes and len(sizes[2]) == 1:                    # points have no pixels
+        told = told.replace("pixel", "coordinate")
+    return " ".join((_data(resolved, sizes), told, _training(resolved, summary)))
 
 
 def _data(resolved, sizes):
@@ -41,10 +44,15 @@ def _data(resolved, sizes):
 def _form(model):
     """The layers in words."""
     if model.get("arch") == "conv":
-        return "two convolutions of stride 2"
+        return _convolutions(2)
     sizes = model.get("hidden", [])
     sizes = [*model.get("layers", []), *(sizes if isinstance(sizes, list) else [sizes])]
     return _layers(sizes)
+
+
+def _convolutions(count):
+    number = {1: "one", 2: "two", 3: "three", 4: "four"}.get(count, str(count))
+    return f"{number} convolution{'s' * (count != 1)} of stride 2"
 
 
 def _layers(sizes):
@@ -79,8 +87,11 @@ def _stack(kind, model):
     sizes = model.get("layers") or model.get("hidden") or []
     sizes = sizes if isinstance(sizes, list) else [sizes]
     before = model.get("pretrain", model.get("pretrain_epochs", True))
-    how = ("Each layer was first trained as a denoising autoencoder on the clean codes of the one "
-           "below; then a logistic layer was put on top and everything trained on the labels."
+    epochs = model.get("pretrain_epochs", 0)
+    how = (f"Each layer was first trained for {epochs} epoch{'s' * (epochs != 1)} as a denoising "
+           "autoencoder on the clean codes of the one below; then a logistic layer was put on top "
+           "and everything trained on the labels. The weights that did best on items held out "
+           "were kept."
            if before else "For comparison no layer was trained before: everything started from "
            "random weights and saw the labels at once.")
     return f"The model is a stacked denoising autoencoder with {_layers(sizes)}. {how}"
@@ -88,10 +99,11 @@ def _stack(kind, model):
 
 def _variational(kind, model):
     latent, beta = model.get("latent"), model.get("beta", 1.0)
-    makes = {"gaussian": "a Gaussian of fixed width for each pixel",
-             "learned": "a Gaussian of learned width for each pixel"}.get(
+    makes = {"gaussian": "a Gaussian for each pixel, all of one fixed width",
+             "learned-variance": "a Gaussian for each pixel, all of one learned width"}.get(
                  model.get("decoder"), "the probability of each pixel")
-    form = "no hidden layer" if model.get("arch") == "linear" else _form(model)
+    form = {"linear": "no hidden layer", "conv": _convolutions(len(model.get("channels", ())))}.get(
+        model.get("arch"), _form({"hidden": model.get("hidden", [])}))
     text = (f"The model is a variational autoencoder with {form}, and a code of {latent} "
             f"latent{'s' * (latent != 1)} with the prior N(0, I); its decoder gives {makes}. ")
     many = model.get("samples", 1)
@@ -131,13 +143,22 @@ def _adversarial(kind, model):
 
 def _probe(kind, model):
     of = f" of the run {model['features']}" if model.get("features") else ""
-    return f"A classifier was trained on the frozen features{of}, to see what they hold."
+    return f"{_semantics(model)} was trained on the frozen features{of}, to see what they hold."
+
+
+def _semantics(model):
+    """g_W in words."""
+    hidden = model.get("hidden", 0)
+    return f"A classifier with {_layers([hidden])}" if hidden else "A logistic classifier"
 
 
 def _classifier(kind, model):
     what = ("by which quarter turn the image was rotated, a label that comes from the data alone"
             if model.get("labels") == "rotation" else "the given classes")
-    return f"Features and classifier were trained together, end to end, to tell {what}."
+    layers = (_convolutions(2) if model.get("arch") == "conv" else _layers(model.get("layers", [])))
+    features = f"{model.get('code')} features behind {layers}"
+    return (f"{_semantics(model)} and its {features} were trained together, end to end, to tell "
+            f"{what}.")
 
 
 def _any(kind, model):

@@ -39,6 +39,12 @@ class Told:
     def kind(self):
         return self.resolved["run"]["model"]
 
+    def see(self, picture):
+        """What there is to see in a picture of this run."""
+        model = self.model.features if self.kind == "probe" else self.model
+        copies = getattr(model.config, "level", None) == 0
+        return picture.seen_in(self.kind, "copy" if copies else getattr(model.config, "arch", ""))
+
 
 def write_report(paths, out=None):
     """Writes the report about the run folders ``paths``; returns its path.
@@ -136,13 +142,13 @@ def _figure(told, name, of_several=False, captioned=True):
     picture, path = told.pictures[name]
     heading = told.name if of_several else picture.heading
     caption = f"<figcaption>{_caption(told, picture)}</figcaption>" if captioned else ""
-    alt = f"{picture.heading}, {told.name}: {picture.seen_in(told.kind)}"
+    alt = f"{picture.heading}, {told.name}: {told.see(picture)}"
     return (f"<figure><h3>{escape(heading)}</h3>"
             f'<img src="{_data_uri(path)}" alt="{escape(alt)}">{caption}</figure>')
 
 
 def _caption(told, picture):
-    text, number = escape(picture.seen_in(told.kind)), picture.point_for(told.kind)
+    text, number = escape(told.see(picture)), picture.point_for(told.kind)
     if number is None:
         return text
     return f'{text} <a class="point" href="#point-{number}">Lecture, point {number}</a>'

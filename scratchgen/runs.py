@@ -7,7 +7,9 @@ nothing that was there before.
     summary.json              the last epoch's metrics
     checkpoint.safetensors    weights, optimiser states and, in the metadata, the training state
     state.json                the training state once more, to be read by people
-    pictures/                 PNG files
+    pictures/                 PNG files, and a film of samples as GIF
+    pictures/epochs/          samples kept at the end of epochs, of which the film is made
+    report.html               all of this on one page
 
 The checkpoint is one file because one rename is atomic and two are not: weights and training state
 can never disagree. It holds no times and no paths, so equal training gives equal bytes.

@@ -118,6 +118,16 @@ def test_the_residual_of_a_dae_of_points_follows_the_score(tmp_path):
     assert cosine > 0.9
 
 
+def test_the_conv_preset_learns_more_than_the_mean_image(tmp_path):
+    """The plateau at which a sigmoid code stays: the best that one answer to all images can do."""
+    summary = train.train({"run": {"model": "dae", "preset": "conv"}, "data": {"limit": 1500},
+                           "train": {"epochs": 4, "batch_size": 50}}, tmp_path)
+    x = sg.data.load("mnist-mini", limit=1500).test_images.reshape(1500, -1) / 255
+    p = np.clip(x.mean(axis=0), 1e-9, 1 - 1e-9)
+    plateau = -np.mean(np.sum(x * np.log(p) + (1 - x) * np.log(1 - p), axis=1))
+    assert summary.metrics["test_loss"] < plateau - 40
+
+
 @pytest.mark.parametrize("config, said", [
     ({"tied": True, "layers": [3]}, "tied weights are for one dense hidden layer"),
     ({"tied": True, "arch": "conv"}, "tied weights are for one dense hidden layer"),

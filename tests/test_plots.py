@@ -1,5 +1,6 @@
 """Pictures: the pixels are the images that were put in, and every figure says what it shows."""
 
+import io
 import math
 import subprocess
 import sys
@@ -252,6 +253,17 @@ def test_triptych_shows_clean_corrupted_and_reconstruction():
         assert np.abs(again - exact[0] * 255).max() < 0.51
 
 
+def test_an_autoencoder_that_may_copy_is_not_said_to_repair():
+    model = made("dae", level=0.0)
+    texts = [text.get_text() for axes in drawn("triptych", model, held_out(8)).axes
+             for text in (*axes.texts, axes.title, axes._left_title)]
+    assert "not corrupted" in texts and not any("masking" in text for text in texts)
+    assert "nothing was corrupted" in plots.panels_of(model, history_of("dae"))[0].see
+    triptych, = (picture for picture in catalogue.PICTURES if picture.name == "triptych")
+    assert "copy would" in triptych.seen_in("dae", "copy")
+    assert "filled in" in triptych.seen_in("dae", "conv")
+
+
 def test_filters_have_a_grey_scale_of_their_own():
     model = made("dae", (1, 2, 1), hidden=3)
     model.encoder.w.data[...] = np.array([[4, 0, -0.01], [-2, 0, 0.005]])
@@ -328,6 +340,22 @@ def test_gan_curves_name_the_equilibrium(loss, g_level):
     assert {"D(x) train", "D(G(z)) test"} <= set(lines(figures[1]))
 
 
+def test_no_word_is_cut_off_at_the_edge():
+    """Of a run whose ticks got wider after the first layout, which pushed the label out."""
+    names = ("train_loss", "train_g_loss", "test_loss", "test_g_loss")
+    history = [{"epoch": e, **dict(zip(names, values, strict=True))} for e, values in enumerate((
+                    (0.246, 3.574, 0.582, 1.256),
+                    (0.471, 2.625, 0.887, 1.167),
+                    (0.557, 2.021, 1.226, 1.997),
+                    (0.589, 1.856, 0.846, 1.499)), start=1)]
+    figure = curve(made("gan"), history)
+    figure.savefig(io.BytesIO(), dpi=figure.dpi)
+    axes, = figure.axes
+    for text in (axes.yaxis.label, axes.xaxis.label, *axes.texts, *axes.get_legend().get_texts()):
+        extent = text.get_window_extent()
+        assert extent.x0 >= 0 and extent.x1 <= figure.bbox.width and extent.y0 >= 0
+
+
 @pytest.mark.parametrize("loss", ["least-squares", "wasserstein"])
 def test_scores_are_not_called_probabilities(loss):
     axes = curve(made("gan", loss=loss), history_of("gan"), "answers").axes[0]
@@ -342,6 +370,36 @@ def test_curves_name_what_is_minimised():
     assert title == "VAE: loss = reconstruction + 4 KL"
 
 
+@pytest.mark.parametrize("config, title, said", [
+    ({}, "VAE: loss = −ELBO", "the next two curves, added"),
+    ({"beta": 4.0}, "VAE: loss = reconstruction + 4 KL", "No bound"),
+    ({"warmup": 7}, "VAE: loss = −ELBO (test)", "grows to 1 over 7 epochs"),
+    ({"free_bits": 0.5}, "VAE: loss = −ELBO (test)", "0.5 nats of each latent are free"),
+    ({"objective": "iwae", "samples": 5}, "VAE: loss = −IWAE bound, K = 5", "tighter"),
+    ({"objective": "iwae", "samples": 5, "beta": 2.0}, "VAE: loss, with 2 KL", "No bound"),
+])
+def test_only_a_bound_is_called_a_bound(config, title, said):
+    panel = plots.panels_of(made("vae", **config), history_of("vae"))[0]
+    assert panel.title == title and said in panel.see
+    assert ("No bound" in panel.see) == ("beta" in config)
+
+
+def test_a_critic_is_not_said_to_answer_one_half():
+    see = {loss: [panel.see for panel in plots.panels_of(made("gan", loss=loss), history_of("gan"))]
+           for loss in ("non-saturating", "wasserstein")}
+    assert "one half" in see["non-saturating"][1] and "one half" not in see["wasserstein"][1]
+    assert "wins" in see["non-saturating"][0] and "wins" not in see["wasserstein"][0]
+
+
+@pytest.mark.parametrize("term, said", [("error", "wrong"), ("accuracy", "right")])
+def test_answers_are_called_right_or_wrong(term, said):
+    kind = models.MODELS["sdae"]
+    model = kind(kind.Config(layers=[4], levels=[0.1]), (5, 7, 3))
+    history = [{"epoch": 1, f"train_{term}": 0.1, f"test_{term}": 0.2}]
+    see, = (panel.see for panel in plots.panels_of(model, history))
+    assert f"gets {said}" in see and "did best on the validation items" in see
+
+
 def test_terms_nobody_announced_get_a_curve_too():
     history = [{"epoch": e, "train_loss": 1.0, "test_loss": 1.0, "test_new_term": float(e),
                 "extra": {"active_units": e, "constant": 3, "layer": e, "list": [1, 2],
@@ -351,6 +409,17 @@ def test_terms_nobody_announced_get_a_curve_too():
     assert list(panels) == ["loss", "new_term", "active_units"]
     assert lines(plots.curves(panels["new_term"], history)) == {"test": [1.0, 2.0]}
     assert list(lines(plots.curves(panels["active_units"], history)).values()) == [[1.0, 2.0]]
+
+
+def test_units_follow_the_items_and_the_term():
+    model = made("vae", (2,), decoder="learned-variance", warmup=3)
+    history = [{**line, "extra": {"std": 0.1 + line["epoch"], "kl_weight": line["epoch"] / 3}}
+               for line in history_of("vae")]
+    units = {panel.name: panel.unit for panel in plots.panels_of(model, history)}
+    assert units["loss"] == units["kl"] == "nats per point"
+    assert (units["std"], units["kl_weight"]) == ("units of the data", "factor")
+    bars = drawn("kl", model, held_out(4, (2,)), history)
+    assert bars.axes[0].get_ylabel() == "nats per point"
 
 
 def test_layers_of_a_stack_have_curves_of_their_own():
@@ -384,6 +453,16 @@ def test_embedding_of_a_vae_shows_classes_and_the_prior():
     legend, = axes.figure.legends
     assert [text.get_text() for text in legend.get_texts()] == ["0", "1", "2", "3"]
     assert drawn("embedding", made("dae"), test).axes[0].patches[:] == []
+
+
+def test_the_name_of_a_small_cluster_does_not_cover_it():
+    codes = np.repeat([[0.0, 0.0], [9.0, 0.0]], 50, axis=0)
+    codes[50:] += Stream(1, "x").normal((50, 2))
+    model, test = made("vae"), plots.HeldOut(np.zeros((100, 5, 7, 3)), np.repeat([0, 1], 50))
+    model.encode = lambda x: codes[:len(x)] if len(x) == 100 else None
+    names = {text.get_text(): text for text in drawn("embedding", model, test).axes[0].texts}
+    assert names["0"].xyann[1] > 0 and names["1"].xyann == (0, 0)
+    assert names["0"].xy == (0, 0)                      # the median, above which it stands
 
 
 def test_principal_components_keep_the_geometry():
@@ -535,6 +614,18 @@ def test_the_game_shows_data_generator_and_both_answers():
     best = shown["$D^* = p_{data} / (p_{data} + p_g)$"]
     assert np.allclose(best, 0.5, atol=0.02)                  # the generator is perfect
     assert len(figure.axes[1].texts) == points.ARROWS         # the map z → x
+    assert "JS(data, generated) = 0.000" in figure.axes[0].get_title(loc="left")
+
+
+def test_the_number_on_the_game_is_the_divergence():
+    edges = np.linspace(-12, 14, 3001)
+    x = (edges[1:] + edges[:-1])[:, None] / 2
+    p, q = data.gaussian(0.0, 1.0), data.gaussian(2.0, 1.0)
+    found = points.jensen_shannon(np.exp(p.log_density(x)), np.exp(q.log_density(x)), edges)
+    assert abs(found - data.jensen_shannon(p, q)) < 1e-5
+    model, density = on_a_line(data.gaussian(0.5, 2.0), scale=2.0, shift=40.0)
+    title = drawn("game", model, held_out(1, (1,)), density=density).axes[0].get_title(loc="left")
+    assert 0.3 < float(title.split(" = ")[1].split()[0]) < 0.7          # far apart
 
 
 def test_pictures_of_points_in_the_plane():
@@ -571,6 +662,31 @@ def test_confusion_counts_answers_by_class():
     counts = {text.get_position()[::-1]: text.get_text() for text in axes.texts}
     assert counts == {(k, 0): "2" for k in range(4)}
     assert "75.0% wrong" in axes.get_title(loc="left")
+
+
+def test_confusion_of_labels_by_rotation_is_of_turned_images():
+    kind = models.MODELS["classifier"]
+    model = kind(kind.Config(layers=[5], code=4, labels="rotation"), (6, 6, 1))
+    test, seen = held_out(40, (6, 6, 1)), []
+
+    def predict(x):                                     # by the brightest corner: four turns of one
+        seen.append(x)
+        return np.argmax([x[:, 0, 0, 0], x[:, 5, 0, 0], x[:, 5, 5, 0], x[:, 0, 5, 0]], axis=0)
+
+    test.x[:], test.x[:, 0, 0] = 0, 1
+    model.predict = predict
+    axes = drawn("confusion", model, test).axes[0]
+    counts = {text.get_position()[::-1]: int(text.get_text()) for text in axes.texts}
+    assert set(counts) == {(k, k) for k in range(4)} and sum(counts.values()) == 40
+    assert [label.get_text() for label in axes.get_yticklabels()] == ["0°", "90°", "180°", "270°"]
+    assert axes.get_ylabel() == "turned by" and "0.0% wrong" in axes.get_title(loc="left")
+    assert not np.array_equal(np.concatenate(seen), test.x)
+
+
+def test_filters_of_a_convolution_are_called_windows():
+    filters, = (picture for picture in catalogue.PICTURES if picture.name == "filters")
+    assert "window" in filters.seen_in("dae", "conv") and "window" in filters.seen_in("gan", "conv")
+    assert "window" not in filters.seen_in("dae") + filters.seen_in("vae", "mlp")
 
 
 def test_every_picture_says_what_to_see_and_where_in_the_lecture():

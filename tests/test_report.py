@@ -222,6 +222,20 @@ def test_words_follow_the_configuration():
     assert "Wasserstein game" in words("gan", loss="wasserstein", penalty="gradient")
     assert "no layer was trained before" in words("sdae", pretrain=False)
     assert "rotated" in words("classifier", labels="rotation")
+    assert "128 features behind two convolutions" in words("classifier", arch="conv")
+    assert "with one hidden layer of 7 units was trained" in words("probe", hidden=7, features="a")
+    assert "probability of each pixel" in words("vae")
+    assert "of one fixed width" in words("vae", decoder="gaussian")
+    assert "of one learned width" in words("vae", decoder="learned-variance")
+    assert "three convolutions of stride 2" in words("vae", arch="conv", channels=[8, 8, 8])
+
+
+def test_points_have_coordinates_and_no_pixels():
+    for kind in ("dae", "vae"):
+        resolved = config.resolve({"run": {"model": kind, "preset": "points"}})
+        text = in_words.paragraph(resolved, {}, (1000, 20, (2,)))
+        assert "points in 2 dimensions" in text and "pixel" not in text
+        assert ("a Gaussian for each coordinate" in text) == (kind == "vae")
 
 
 @pytest.mark.parametrize("given", [

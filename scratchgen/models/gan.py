@@ -72,8 +72,13 @@ class GAN(Model):
         "grid": {"data": {"name": "grid"},
                  "train": {"epochs": 40, "lr": 1e-3, "beta1": 0.0, "beta2": 0.99},
                  "model": {**POINTS, "init": "pytorch", "penalty": "r1", "penalty_weight": 1.0}},
-        "mixture1d": {"data": {"name": "mixture1d"}, "train": {"epochs": 10, "lr": 1e-3},
-                      "model": {**POINTS, "latent": 1, "penalty": "r1", "penalty_weight": 1.0}},
+        # A heavier penalty holds D at one half although the densities differ: JS 0.13 to 0.23, here
+        # 0.02 (three seeds).
+        "mixture1d": {"data": {"name": "mixture1d"},
+                      "train": {"epochs": 24, "batch_size": 200, "lr": 1e-3, "beta1": 0.0,
+                                "beta2": 0.9},
+                      "model": {"latent": 1, "generator": [32, 32], "discriminator": [64, 64],
+                                "d_steps": 2, "penalty": "r1", "penalty_weight": 0.1}},
     }
 
     @dataclass

@@ -15,8 +15,8 @@ from . import classes, curves, film, images, latent, points
 class Picture:
     """``name`` of its file, ``heading`` and ``see`` (what to see, one line) of the report.
 
-    ``see`` may differ by the model's kind: a dict with the key "" for all others. ``point`` is the
-    number of the lecture's point, or a dict of them, or None.
+    ``see`` may differ by the networks' form or the model's kind: a dict with the key "" for all
+    others. ``point`` is the number of the lecture's point, or a dict of them by kind, or None.
     """
 
     name: str
@@ -26,9 +26,14 @@ class Picture:
     point: int | dict | None
     suffix: str = ".png"
 
-    def seen_in(self, kind):
-        """What to see in the picture of a model of this kind."""
-        return self.see if isinstance(self.see, str) else self.see.get(kind, self.see[""])
+    def seen_in(self, kind, form="mlp"):
+        """What to see in the picture of a model of this kind and form.
+
+        The form: "mlp", "conv", …; "copy" for an autoencoder whose input is not corrupted.
+        """
+        if isinstance(self.see, str):
+            return self.see
+        return self.see.get(form, self.see.get(kind, self.see[""]))
 
     def point_for(self, kind):
         """The number of the lecture's point, or None."""
@@ -40,20 +45,22 @@ class Picture:
         return self.name + self.suffix
 
 
-FEATURES = ("Features of test images by class: the better they keep the classes apart, the less is "
+FEATURES = ("Features of test items by class: the better they keep the classes apart, the less is "
             "left for the classifier on top to do.")
 
 PICTURES = (
     Picture("triptych", "Clean, corrupted, decoded", images.triptych,
-            "The target is the clean image, not the corrupted one: what was destroyed is filled "
-            "in, which copying could not do.", 2),
+            {"copy": "Nothing was corrupted: to copy would be a perfect answer, and nothing about "
+                     "images need be known for it.",
+             "": "The target is the clean image, not the corrupted one: what was destroyed is "
+                 "filled in, which copying could not do."}, 2),
     Picture("reconstructions", "Reconstructions", images.reconstructions,
             "What survives the way through the code: position, slant and class, but not every "
             "detail. The fewer latents, the smoother.", 5),
     Picture("game", "The game on a line", points.game,
             "Dotted black: the data. Green: what the generator makes, its arrows below. Light blue "
-            "dashes: the best possible answer D*, blue: the learned one. At the end green lies on "
-            "black, and both answers at one half.", 8),
+            "dashes: the best possible answer D*, blue: the learned one. If the game ends "
+            "well, green lies on black and both answers at one half.", 8),
     Picture("plane", "Samples in the plane", points.plane,
             {"gan": "Dots are samples, circles or contours the data. A mode without dots has been "
                     "dropped: mode collapse.",
@@ -74,10 +81,10 @@ PICTURES = (
             "The same random numbers after each epoch: what changes is the model.",
             {"vae": 5, "gan": 8, "": 3}, ".gif"),
     Picture("embedding", "The embedding", latent.embedding,
-            {"vae": "Codes of test images by class, circles of the prior: clusters again, but "
-                    "packed around the origin with few gaps, because the KL asks for it.",
+            {"vae": "Codes of test items by class, circles of the prior: clusters again, but "
+                    "drawn to where the prior is, because the KL asks for it.",
              "probe": FEATURES, "classifier": FEATURES, "sdae": FEATURES,
-             "": "Codes of test images by class: distinct appearance, distinct codes. Nobody asked "
+             "": "Codes of test items by class: distinct appearance, distinct codes. Nobody asked "
                  "for the space between the clusters to mean anything."},
             {"vae": 5, "probe": 6, "classifier": 6, "sdae": 6, "": 4}),
     Picture("manifold", "The latent plane", latent.manifold,
@@ -93,14 +100,16 @@ PICTURES = (
             "Each row changes one latent and nothing else: the first rows change the image, the "
             "last ones perhaps nothing.", 5),
     Picture("kl", "KL of each latent", latent.kl_bars,
-            "Latents that carry information stand out; the others have been switched off, since "
-            "saying nothing costs nothing.", 5),
+            "Blue latents tell images apart. One that does not is switched off (orange): saying "
+            "nothing costs nothing.", 5),
     Picture("filters", "First-layer filters", images.filters,
-            {"gan": "What the discriminator's first units look for in an image.",
+            {"conv": "The small windows that the first convolution lays on every place of an "
+                     "image: edges, spots, stripes.",
+             "gan": "What the discriminator's first units look for in an image.",
              "dae": "What the first units look for. Without corruption mostly noise and dots, with "
                     "more of it larger pieces of shapes.",
-             "": "What the first units look for. Those that still look like noise were hardly "
-                 "needed."}, {"gan": 9, "dae": 2, "": 6}),
+             "": "What the first units look for. Noise is what they began with: where it still "
+                 "shows, training changed a unit little."}, {"gan": 9, "dae": 2, "": 6}),
     Picture("confusion", "Confusion matrix", classes.confusion,
             "Rows are true classes, columns the answers: what lies beside the diagonal are the "
             "classes whose features are alike.", 6),

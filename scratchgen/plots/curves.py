@@ -18,6 +18,16 @@ PARTS = {"train": "-", "test": "--", "valid": ":"}
 LAYER = "layer_"
 STANDING = ("layer", "best_epoch", "best_valid_error")     # where training is: nothing to see
 NATS, PROBABILITY = "nats per image", "mean probability of “real”"
+KEPT = " Test: with the weights that did best on the validation items so far, hence the steps."
+# What to see in a GAN's losses and answers: where D gives labels, and where it is a critic.
+GAME = ("Two players, two losses: neither has to fall. A loss of D near zero means that it wins, "
+        "and that G hears little any more.",
+        "On real and on generated items. Both at one half: it cannot tell them apart. Close to 1 "
+        "and 0: it is too strong, and its gradient fades.")
+CRITIC = ("Two players, two losses. D’s, without the penalty, is minus an estimate of how far "
+          "apart data and samples are, up to a factor: it should come closer to zero.",
+          "Mean scores of real and of generated items. Only their difference means anything: the "
+          "distance that the critic sees.")
 
 
 @dataclass(frozen=True)
@@ -58,19 +68,29 @@ def _of_any(model, term):
     if term in STANDING:
         return None
     if term in ("accuracy", "error") or term.endswith(("_accuracy", "_error")):
+        what = "right" if "accuracy" in term else "wrong"
         return Panel(term, f"{title_of(model)}: {name}", {term: ""}, "share of items",
                      limits=(0, 1) if "accuracy" in term else (0, None), point=6,
-                     see="How many test items the classifier gets right, beside the training items "
-                         "it has seen: the gap is what it learned by heart.")
+                     see=f"The share of test items that the classifier gets {what}, beside that of "
+                         "the training items it has seen: the gap is what it learned by heart."
+                         + KEPT * (model.kind == "sdae"))
     if term == "loss":
         return Panel("loss", f"{title_of(model)}: loss", {"loss": ""}, "mean per item",
                      see="What training descends, on training and on test items: the curves part "
-                         "where it begins to learn items by heart.",
+                         "where it begins to learn items by heart." + KEPT * (model.kind == "sdae"),
                      point=6 if model.kind in ("probe", "classifier", "sdae") else None)
     if term == "active_units":
         return Panel(term, "VAE: active units", {term: ""}, "latents", point=5,
                      limits=(0, None), see="How many latents carry anything: the decoder ignores "
                                            "the others, and their KL goes to zero.")
+    if model.kind == "vae" and term == "std":
+        return Panel(term, "VAE: learned std of p(x|z)", {term: ""}, "units of the data", point=5,
+                     see="How far a value lies from the decoder's mean, the same for all: at its "
+                         "best the root of the mean squared error.")
+    if model.kind == "vae" and term == "kl_weight":
+        return Panel(term, "VAE: weight of the KL", {term: ""}, "factor", limits=(0, None), point=5,
+                     see="Small at first, so that the latents find a use before they are charged "
+                         "for it.")
     return Panel(term, f"{title_of(model)}: {name}", {term: ""}, "mean per item",
                  see=f"The {name}, epoch by epoch.")
 
@@ -88,26 +108,47 @@ def _of_layers(there):
 def _of_autoencoder(model):
     distance, unit = {"bce": ("cross-entropy", NATS),
                       "mse": ("squared error", "squared error per image")}[model.config.loss]
+    see = ("The distance between the clean input and what is decoded from a corrupted one. The "
+           "floor is not zero: what the noise destroyed can only be guessed.")
+    if not model.config.level:
+        see = "The distance between the input and what is decoded from it: nothing was corrupted."
     return [Panel("loss", f"DAE: {distance} with the clean input", {"loss": ""}, unit, point=2,
-                  see="The distance between the clean input and what is decoded from a corrupted "
-                      "one. The floor is not zero: what the noise destroyed can only be guessed.")]
+                  see=see)]
 
 
 def _of_vae(model):
-    c = model.config
-    warm = getattr(c, "warmup", 0) or getattr(c, "free_bits", 0)
-    loss = "−ELBO" if c.beta == 1 and not warm else f"reconstruction + {c.beta:g} KL"
+    loss, see = _bound(model.config)
+    density = ("" if model.config.decoder == "bernoulli" else
+               " A density may exceed one, so this may fall below zero.")
     return [
-        Panel("loss", f"VAE: loss = {loss}", {"loss": ""}, point=5,
-              see="Minus the lower bound on ln p(x): the two terms below, added. Lower is a better "
-                  "model of the test images."),
+        Panel("loss", f"VAE: loss{loss}", {"loss": ""}, point=5, see=see),
         Panel("reconstruction", "VAE: −E[ln p(x|z)]", {"reconstruction": ""}, point=5,
-              see="First term of the bound: how badly the decoder explains an image from a code "
-                  "drawn near its mean. Estimated by sampling."),
+              see="First term of the ELBO: how badly the decoder explains an item from a code "
+                  f"drawn from q(z|x). Estimated by sampling.{density}"),
         Panel("kl", "VAE: KL(q(z|x) ‖ p(z))", {"kl": ""}, point=5,
-              see="Second term of the bound, in closed form: how many nats the codes say about an "
-                  "image. It rises while the code learns to tell images apart."),
+              see="Second term of the ELBO, in closed form: how many nats the code says about an "
+                  "item. It pays for itself where the first term falls by more."),
     ]
+
+
+def _bound(c):
+    """(what the loss is, what to see in it): −ELBO only where nothing is weighted or free."""
+    if c.objective == "iwae":
+        name = f" = −IWAE bound, K = {c.samples}"
+        see = (f"Minus the importance-weighted lower bound on ln p(x), of {c.samples} codes for "
+               "each item: tighter than the ELBO, whose two terms follow.")
+    else:
+        name, see = " = −ELBO", ("Minus the lower bound on ln p(x): the next two curves, added. "
+                                 "Lower is a better model of the test items.")
+    if c.beta != 1:
+        name = f", with {c.beta:g} KL" if c.objective == "iwae" else (
+            f" = reconstruction + {c.beta:g} KL")
+        see = f"No bound on ln p(x), since the KL counts {c.beta:g} times."
+    changed = [f"the weight of the KL grows to {c.beta:g} over {c.warmup} epochs"] * bool(c.warmup)
+    changed += [f"{c.free_bits:g} nats of each latent are free"] * bool(c.free_bits)
+    if changed:
+        return f"{name} (test)", f"{see} In training {' and '.join(changed)}; in test neither."
+    return name, see
 
 
 def _of_gan(model):
@@ -116,16 +157,18 @@ def _of_gan(model):
                "non-saturating": {math.log(4): "ln 4", math.log(2): "ln 2"}}.get(loss, {})
     probabilities = loss in ("minimax", "non-saturating")
     dotted = "; dotted: at rest" if at_rest else ""
+    losses, answers = (CRITIC if loss == "wasserstein" else GAME)
     return [
         Panel("loss", f"GAN: losses{dotted}", {"loss": "D", "g_loss": "G"},
               NATS if probabilities else "mean per item", at_rest, point=7,
-              see="Two players, two losses: neither has to fall. A loss of D near zero means that "
-                  "it wins, and that G hears nothing any more."),
+              see=losses),
         Panel("answers", "GAN: what D answers", {"d_real": "D(x)", "d_fake": "D(G(z))"},
               PROBABILITY if probabilities else "mean answer",
               {0.5: "1/2"} if probabilities else {}, (0, 1) if probabilities else (None, None),
-              point=9, see="On real and on generated items. Both at one half: it cannot tell them "
-                           "apart. Close to 1 and 0: it is too strong, and its gradient fades."),
+              point=9, see=answers),
+        Panel("penalty", "GAN: penalty, a part of D’s loss", {"penalty": ""}, "mean per item",
+              point=9, see="What D pays for a slope that is too steep: it keeps D from answering "
+                           "so sharply that G has nothing left to follow."),
     ]
 
 
@@ -167,6 +210,7 @@ def curves(panel, history):
 
     figure = Figure((5.6, 4.2), dpi=DPI, facecolor="white", layout="constrained")
     draw_panel(figure.subplots(), panel, history)
+    figure.draw_without_rendering()      # a layout may change the ticks: the next one has room
     return figure
 
 
@@ -186,7 +230,7 @@ def draw_panel(axes, panel, history):
             last = next(v for v in values[::-1] if np.isfinite(v) or v == values[0])
             name = " ".join(filter(None, (panel.terms[term], WORDS.get(part, part))))
             axes.plot(epochs, values, style, marker="." if len(epochs) < 80 else None,
-                      color=colour, label=f"{name}: {last:#.4g}".lstrip(": "))
+                      color=colour, label=f"{name}: {last:#.4g}".replace("-", "−").lstrip(": "))
     for level, name in panel.levels.items():
         axes.axhline(level, color="0.5", linewidth=1, linestyle=":", zorder=0)
         axes.annotate(name, (1.01, level), xycoords=("axes fraction", "data"), va="center",

@@ -16,8 +16,8 @@ def triptych(model, test):
     if not (draws_images(model) and model.kind == "dae"):
         return None
     c, (clean, noisy, again) = model.config, denoised(model, test.of_each_class())
-    return rows_sheet({"clean  $x$": clean,
-                       f"corrupted  $\\tilde x$  ({c.corruption} {c.level:g})": noisy,
+    how = f"corrupted  $\\tilde x$  ({c.corruption} {c.level:g})" if c.level else "not corrupted"
+    return rows_sheet({"clean  $x$": clean, how: noisy,
                        "reconstruction  $g(f(\\tilde x))$": again},
                       f"{title_of(model)}: test images, corrupted and decoded")
 

@@ -40,17 +40,24 @@ def embedding(model, test):
 
 
 def _scatter(axes, points, labels):
-    """A dot for each point in its class's colour, and the class's name at its median."""
+    """A dot for each point in its class's colour, and the class's name at its median.
+
+    Or above it, where the name would cover the whole class.
+    """
     from matplotlib import colormaps
 
     classes, which = np.unique(labels, return_inverse=True)
     palette = colormaps["tab10" if len(classes) <= 10 else "turbo"].resampled(max(10, len(classes)))
     axes.scatter(*points.T, s=5, c=palette(which), alpha=0.7, linewidths=0)
+    small = 0.02 * np.ptp(points, axis=0).max()
     for i, label in enumerate(classes[:20]):         # more names would hide the points
         axes.scatter([], [], s=30, color=palette(i), label=str(label))
-        axes.text(*np.median(points[which == i], axis=0), str(label), fontsize=LABEL, va="center",
-                  weight="bold", ha="center", bbox={"boxstyle": "circle,pad=0.1", "fc": "white",
-                                                    "ec": palette(i)})
+        own = points[which == i]
+        above = 1.3 * LABEL if own.std(axis=0).max() < small else 0
+        axes.annotate(str(label), np.median(own, axis=0), xytext=(0, above),
+                      textcoords="offset points", fontsize=LABEL, va="center", weight="bold",
+                      ha="center", bbox={"boxstyle": "circle,pad=0.1", "fc": "white",
+                                         "ec": palette(i)})
 
 
 def in_the_plane(codes, labels):
@@ -213,7 +220,8 @@ def kl_bars(model, test, history):
         places = np.flatnonzero(chosen[order])
         axes.bar(places + 1, kl[order][places], color=colour, label=f"{name}: {chosen.sum()}")
     axes.set_xlabel("latent, largest KL first", fontsize=LABEL)
-    axes.set_ylabel("nats per image", fontsize=LABEL)
+    item = "image" if len(model.image_shape) > 1 else "point"
+    axes.set_ylabel(f"nats per {item}", fontsize=LABEL)
     axes.set_title(f"VAE: KL of each latent, {kl.sum():.1f} nats in all", fontsize=TITLE,
                    loc="left")
     axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
