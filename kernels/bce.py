@@ -5,11 +5,11 @@ import numpy as np
 from .compiler import compiled, prange
 from .vector_math import exp, log1p
 
-ROWS = 16                              # a thread owns the partial sums of this many rows
+ROWS = 4                               # a thread owns the partial sums of this many rows
 
 
 # --- total(logits, target, slope, partial): logits, target, slope (N, D) -------------------------
-# slope = σ(l) − t;  Σ partial = Σ loss, partial (⌈N/16⌉, D): sums of 16 rows each, so that the
+# slope = σ(l) − t;  Σ partial = Σ loss, partial (⌈N/4⌉, D): sums of 4 rows each, so that the
 # order of additions is the same for any number of threads and runs along the vector units.
 
 def total_numpy(logits, target, slope, partial):
@@ -23,7 +23,7 @@ def total_numpy(logits, target, slope, partial):
 def total_numba(logits, target, slope, partial):
     zero, one = logits.dtype.type(0), logits.dtype.type(1)
     n = logits.shape[0]
-    for block in prange(partial.shape[0]):             # each iteration owns 16 rows
+    for block in prange(partial.shape[0]):             # each iteration owns 4 rows
         sums = partial[block]
         sums[:] = zero
         for i in range(block * ROWS, min(n, (block + 1) * ROWS)):

@@ -13,7 +13,7 @@ IDENTITY, RELU, LEAKY_RELU, ELU, SIGMOID, TANH, SOFTPLUS = range(7)
 ACTIVATIONS = {None: IDENTITY, "relu": RELU, "leaky_relu": LEAKY_RELU, "elu": ELU,
                "sigmoid": SIGMOID, "tanh": TANH, "softplus": SOFTPLUS}
 SLOPE = 0.2                                            # of leaky_relu for x < 0
-WIDE, ROWS, SHARE = 256, 16, 16384    # activation_backward: a row, and a thread's share, at least
+WIDE, ROWS, SHARE = 256, 8, 4096      # activation_backward: a row, and a thread's share, at least
 
 
 # --- forward(x, w, tw, b, activation, y): y = a(x w + b), x (N, C), b (O,), y (N, O) -------------
@@ -95,7 +95,7 @@ def activate(row, b, activation):
 # --- activation_backward(dy, y, activation, dx, db): dx = dy a'(·) from y, db = Σ over rows ------
 
 def activation_backward_numpy(dy, y, activation, dx, db):
-    """dy, y, dx (N, O), db (O,); dx may be dy."""
+    """dy, y, dx (N, O), db (O,); dx may be dy, and is left alone then by the identity."""
     one = y.dtype.type(1)
     if activation == IDENTITY:
         dx[...] = dy
@@ -123,13 +123,15 @@ def activation_backward_numba(dy, y, activation, dx, db):
         rows *= 2
     width, tall = rows * o, n // rows
     high = max(ROWS, SHARE // max(1, width))
+    same = activation == IDENTITY and dx.ctypes.data == dy.ctypes.data
     gradients, outputs = dy.reshape(tall, width), y.reshape(tall, width)
     results = dx.reshape(tall, width)
     partial = np.zeros(((tall + high - 1) // high, width), y.dtype)
     for share in prange(len(partial)):                 # each iteration owns rows of dx and partial
         sums = partial[share]
         for i in range(share * high, min(tall, (share + 1) * high)):
-            through(gradients[i], outputs[i], activation, results[i])
+            if not same:
+                through(gradients[i], outputs[i], activation, results[i])
             row = results[i]
             for j in range(width):
                 sums[j] += row[j]

@@ -20,6 +20,7 @@ M0, M1 = np.uint64(0xD2511F53), np.uint64(0xCD9E8D57)                    # round
 W0, W1 = np.uint32(0x9E3779B9), np.uint32(0xBB67AE85)                    # key increments
 LOW, SHIFT = np.uint64(0xFFFFFFFF), np.uint64(32)
 ROUNDS = 10
+SHARE = 1024                                             # blocks that a thread makes in a row
 UNIT = F(2.0**-24)
 ZERO, ONE, HALF, TWO, FOUR = F(0), F(1), F(0.5), F(2), F(4)
 QUARTER_TURN, LN2, SQRT_HALF = F(math.pi / 2), F(math.log(2)), F(math.sqrt(0.5))
@@ -48,18 +49,23 @@ def bits_numpy(seed, stream, counter, out):
 @compiled(parallel=True)
 def bits_numba(seed, stream, counter, out):
     blocks = (out.size + 3) // 4
-    for i in prange(blocks):                           # each iteration owns four words of out
-        index = np.uint64(counter) + np.uint64(i)
-        c0, c1 = index & LOW, index >> SHIFT
-        c2, c3 = np.uint64(stream) & LOW, np.uint64(stream) >> SHIFT
-        k0, k1 = np.uint64(seed) & LOW, np.uint64(seed) >> SHIFT
-        for _ in range(ROUNDS):
-            p0, p1 = M0 * c0, M1 * c2
-            c0, c1, c2, c3 = (p1 >> SHIFT) ^ c1 ^ k0, p1 & LOW, (p0 >> SHIFT) ^ c3 ^ k1, p0 & LOW
-            k0, k1 = (k0 + np.uint64(W0)) & LOW, (k1 + np.uint64(W1)) & LOW
-        words = (c0, c1, c2, c3)
-        for j in range(min(4, out.size - 4 * i)):
-            out[4 * i + j] = np.uint32(words[j])
+    for share in prange((blocks + SHARE - 1) // SHARE):      # each iteration owns a share of out
+        first, last = share * SHARE, min(blocks, (share + 1) * SHARE)
+        words = np.empty(4 * SHARE, np.uint32)               # whole blocks, so that it vectorises
+        for i in range(last - first):
+            index = np.uint64(counter) + np.uint64(first + i)
+            c0, c1 = index & LOW, index >> SHIFT
+            c2, c3 = np.uint64(stream) & LOW, np.uint64(stream) >> SHIFT
+            k0, k1 = np.uint64(seed) & LOW, np.uint64(seed) >> SHIFT
+            for _ in range(ROUNDS):
+                p0, p1 = M0 * c0, M1 * c2
+                c0, c1, c2, c3 = ((p1 >> SHIFT) ^ c1 ^ k0, p1 & LOW, (p0 >> SHIFT) ^ c3 ^ k1,
+                                  p0 & LOW)
+                k0, k1 = (k0 + np.uint64(W0)) & LOW, (k1 + np.uint64(W1)) & LOW
+            words[np.uint64(4 * i)], words[np.uint64(4 * i + 1)] = np.uint32(c0), np.uint32(c1)
+            words[np.uint64(4 * i + 2)], words[np.uint64(4 * i + 3)] = np.uint32(c2), np.uint32(c3)
+        end = min(out.size, 4 * last)
+        out[4 * first:end] = words[:end - 4 * first]
 
 
 # --- uniform(bits, out): the upper 24 bits, so float32 and float64 hold the same numbers ---------
@@ -69,9 +75,9 @@ def uniform_numpy(bits, out):
     np.multiply((bits[:out.size] >> np.uint32(8)).astype(F), UNIT, out=out)
 
 
-@compiled
+@compiled(parallel=True)
 def uniform_numba(bits, out):
-    for i in range(out.size):
+    for i in prange(out.size):                         # each iteration owns a number
         out[i] = F(bits[i] >> np.uint32(8)) * UNIT
 
 
@@ -82,9 +88,9 @@ def normal_numpy(bits, out):
     out[...] = np.stack(box_muller(bits[0::2], bits[1::2]), axis=1).reshape(-1)[:out.size]
 
 
-@compiled
+@compiled(parallel=True)
 def normal_numba(bits, out):
-    for i in range((out.size + 1) // 2):
+    for i in prange((out.size + 1) // 2):              # each iteration owns two numbers
         a, b = box_muller_compiled(bits[2 * i], bits[2 * i + 1])
         out[2 * i] = a
         if 2 * i + 1 < out.size:

@@ -12,7 +12,7 @@ import math
 
 import numpy as np
 
-from .backend import kernels
+from .backend import empty, kernels
 from .errors import UserError
 
 philox = kernels("philox")
@@ -37,7 +37,7 @@ class Stream:
 
     def bits(self, n):
         """n random 32-bit words, uint32 (n,)."""
-        words = np.empty(n, np.uint32)
+        words = empty((n,), np.uint32)
         philox.bits(np.uint64(self.seed), np.uint64(self.number), np.uint64(self.counter), words)
         self.counter = (self.counter + -(-n // WORDS_A_BLOCK)) % 2**64
         return words
@@ -57,7 +57,7 @@ class Stream:
     def _draw(self, law, shape, dtype):
         shape = (shape,) if isinstance(shape, (int, np.integer)) else tuple(shape)
         n = math.prod(shape)
-        out = np.empty(n, np.float32)
+        out = empty((n,), np.float32)
         law(self.bits(n + n % 2), out)
         return out.reshape(shape).astype(dtype, copy=False)
 

@@ -86,7 +86,7 @@ def losses(rng, dtype):
 
 def bce_total(rng, dtype):
     for logits, target, slope in losses(rng, dtype):
-        yield logits, target, slope, np.empty((-(-len(logits) // 16), logits.shape[1]), dtype)
+        yield logits, target, slope, np.empty((-(-len(logits) // 4), logits.shape[1]), dtype)
 
 
 def bce_elements(rng, dtype):

@@ -50,8 +50,8 @@ class Masking:
     def __call__(self, x, stream):
         """The Corrupted pair of x, drawn with the numbers of ``stream``."""
         x = _float_array(x, "x")
-        zeroed = stream.uniform(x.shape) < self.fraction
-        return Corrupted(clean=x, noisy=np.where(zeroed, x.dtype.type(0), x))
+        kept = stream.uniform(x.shape) >= self.fraction      # x is finite: 0 x is 0, and quick
+        return Corrupted(clean=x, noisy=np.multiply(x, kept, dtype=x.dtype))
 
 
 @dataclass(frozen=True)
