@@ -40,7 +40,7 @@ class BceWithLogits(Fused):
             return losses.reshape(logits.shape), slope
         partial = empty((-(-rows.shape[0] // ROWS), rows.shape[1]), rows.dtype)
         bce_kernels.total(rows, target, slope, partial)
-        total = partial.sum(dtype=np.float64)
+        total = partial.sum(axis=0).sum(dtype=np.float64)
         return (total if reduction == "sum" else total / rows.size).astype(rows.dtype), slope
 
     def backward(wanted, dy, logits, slope, reduction):
