@@ -131,11 +131,12 @@ def walk(roots, seeds, create_graph, order, useful, targets):
         needs = [p is not None and (useful is None or id(p) in useful) for p in node.parents]
         if True in needs:
             refuse_freed(node)
-            out = NOWHERE if create_graph or useful is not None else destinations(node, gradients)
+            in_place = useful is None and not create_graph
+            out = destinations(node, gradients) if in_place else NOWHERE
             for parent, dx in zip(node.parents, pull_back(node, gradient, needs, out, create_graph),
                                   strict=True):
                 if dx is not None:
-                    add_to(gradients, parent, dx)
+                    add_to(gradients, parent, dx, in_place)
             if not create_graph:
                 node.values = None    # its parents stay known: a second pass must end here, loudly
     return found
@@ -150,22 +151,22 @@ def leading_to(wanted, order):
     return useful
 
 
-def add_to(gradients, node, gradient):
-    """Gradients of several uses of one value add up; in place only in a gradient buffer, for all
-    other arrays may share memory with somebody."""
+def add_to(gradients, node, gradient, into_buffers=False):
+    """Gradients of several uses of one value add up; in place only in a parameter's own buffer, for
+    all other arrays may share memory with somebody."""
     known = gradients.get(id(node))
     if known is None:
         gradients[id(node)] = gradient
-    elif type(node) is Leaf and known is buffer_of(node):
-        known += gradient
     else:
-        gradients[id(node)] = known + gradient
+        buffer = free_buffer(node) if into_buffers and type(node) is Leaf else None
+        gradients[id(node)] = known + gradient if buffer is None else np.add(known, gradient,
+                                                                             out=buffer)
 
 
-def buffer_of(leaf):
-    """A parameter's part of its network's gradient buffer, or None."""
+def free_buffer(leaf):
+    """A parameter's part of its network's gradient buffer, if no earlier gradient is in it."""
     tensor = leaf.tensor()
-    return None if tensor is None else tensor.grad_buffer
+    return None if tensor is None or tensor.grad is not None else tensor.grad_buffer
 
 
 def refuse_freed(node):
@@ -184,9 +185,8 @@ def destinations(node, gradients):
     found = NOWHERE
     for i, parent in enumerate(node.parents):
         if type(parent) is Leaf and id(parent) not in gradients:
-            buffer = buffer_of(parent)
-            if buffer is not None and parent.tensor().grad is None \
-                    and node.parents.count(parent) == 1:
+            buffer = free_buffer(parent)
+            if buffer is not None and node.parents.count(parent) == 1:
                 found = found or [None] * len(node.parents)
                 found[i] = buffer
     return found

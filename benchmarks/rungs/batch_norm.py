@@ -134,7 +134,7 @@ def batch_norm_in_the_house(x, gamma, beta):
     return sg.batch_norm(x, gamma, beta, eps=EPS).data
 
 
-# --- backward: dβ = Σ dy, dγ = Σ dy x̂, dx = γ r (dy − dβ/M − x̂ dγ/M), r = 1/√(var + ε) -----------
+# --- backward: dβ = Σ dy, dγ = Σ dy x̂, dx = γ r (dy − dβ/M − x̂ dγ/M), r = 1/√(var + ε) ----------
 
 def backward_formula(dy, x, gamma, mean, inverse):
     normal = (x - mean) * inverse

@@ -59,8 +59,12 @@ class Dense(Fused):
             dh = np.ascontiguousarray(dy)
             dy, dh = dh, dh if activation is None else empty(dy.shape, dy.dtype)
             dense_kernels.activation_backward(dy, y, ACTIVATIONS[activation], dh, db)
-        return (product(dh, w.T, out[0]) if want_x else None,
-                product(x.T, dh, out[1]) if want_w else None, db)
+        dx = product(dh, w.T, out[0]) if want_x else None
+        if not want_w:
+            return dx, None, db
+        if factor(w)[1]:           # w is a transpose, as tied weights are: dw in its memory order
+            return dx, product(dh.T, x).T, db
+        return dx, product(x.T, dh, out[1]), db
 
 
 def product(a, b, out=None):
