@@ -8,6 +8,7 @@ COMMANDS = {
     "steps": ("steps:main", "training steps beside PyTorch and JAX, and beside their floor"),
     "scaling": ("scaling:main", "time and memory against batch, width, image size, threads"),
     "roofline": ("roofline:main", "each kernel beside the machine's ceilings"),
+    "threads": ("threads:main", "one pool of threads or two, on a quiet and a crowded machine"),
     "warmstart": ("command:main", "one epoch from the command line, start-up included"),
     "ladder": ("ladder:main", "kernels from naive loops to the fast ones, rung by rung"),
     "kernels": ("ladder:main_kernels", "each kernel alone"),

@@ -1,4 +1,4 @@
-"""Writes the tables of measured numbers into README.md, from the records in benchmarks/results.
+"""Writes the tables of measured numbers into the pages, from the records in benchmarks/results.
 
     python -m benchmarks readme
 
@@ -13,15 +13,17 @@ import re
 import sys
 from pathlib import Path
 
-README = Path(__file__).parents[1] / "README.md"
+ROOT = Path(__file__).parents[1]
+PAGES = (ROOT / "README.md", ROOT / "docs" / "speed.md")
 RESULTS = Path(__file__).parent / "results"
-# marker in README.md -> (file of the record, "module:function" that makes Markdown of it)
+# marker in a page -> (file of the record, "module:function" that makes Markdown of it)
 TABLES = {
     "exact": ("exact.json", "readme:table_exact"),
     "faults": ("faults.json", "readme:table_faults"),
     "steps": ("steps.json", "steps:table"),
     "first-step": ("steps.json", "steps:table_first_step"),
     "warmstart": ("command.json", "command:table"),
+    "threads": ("threads.json", "threads:table"),
     "scaling": ("scaling.json", "scaling:table"),
     "roofline": ("roofline.json", "roofline:table"),
     "ladder": ("ladder.json", "ladder:table"),
@@ -32,26 +34,34 @@ TABLES = {
 def main(arguments=None):
     """Brings every table up to date; the exit status."""
     argparse.ArgumentParser(description=__doc__.splitlines()[0]).parse_args(arguments)
-    before = README.read_text(encoding="utf-8")
-    after = updated(before)
-    if after != before:
-        README.write_text(after, encoding="utf-8")
-    print(f"{README.name} {'written' if after != before else 'was up to date'}")
+    texts = {page: page.read_text(encoding="utf-8") for page in PAGES}
+    for marker in TABLES:
+        if not any(f"<!-- {marker} -->" in text for text in texts.values()):
+            print(f"{marker}: no place for it in any page")
+    for page, before in texts.items():
+        after = updated(before, up=len(page.relative_to(ROOT).parts) - 1)
+        if after != before:
+            page.write_text(after, encoding="utf-8")
+        print(f"{page.name} {'written' if after != before else 'was up to date'}")
     return 0
 
 
-def updated(text, tell=print):
-    """The text with every table made anew whose record exists; ``tell`` hears of the others."""
+def updated(text, tell=print, up=0):
+    """The text with every table in it made anew whose record exists; ``tell`` hears of the others.
+
+    ``up``: how many folders the page lies below the root, which its links start from.
+    """
     for marker, (file, where) in TABLES.items():
         path = RESULTS / file
+        if f"<!-- {marker} -->" not in text:
+            continue
         if not path.exists():
             tell(f"{marker}: no {file} yet, left as it is")
-        elif f"<!-- {marker} -->" not in text:
-            tell(f"{marker}: no place for it in {README.name}")
         else:
             module, function = where.split(":")
             make = getattr(importlib.import_module(f"benchmarks.{module}"), function)
-            text = replace_between(text, marker, make(json.loads(path.read_text("utf-8"))))
+            table = make(json.loads(path.read_text("utf-8"))).replace("](", f"]({'../' * up}")
+            text = replace_between(text, marker, table)
     return text
 
 

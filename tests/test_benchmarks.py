@@ -44,6 +44,11 @@ def test_scaling_and_roofline_in_short(tmp_path, capsys):
     assert (tmp_path / "roofline.png").stat().st_size > 10_000
 
 
+def test_one_pool_and_two_compute_the_same(tmp_path):
+    assert benchmarks.main(["threads", "--quick", "--threads", "1", "--out", str(tmp_path)]) == 0
+    assert "one pool" in (tmp_path / "threads.json").read_text()
+
+
 def test_warmstart_says_what_it_lacks(tmp_path, capsys):
     assert benchmarks.main(["warmstart", "--threads", "1", "--data-dir", str(tmp_path)]) == 0
     assert "skipped" in capsys.readouterr().out
