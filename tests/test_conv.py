@@ -20,6 +20,8 @@ CASES = [
     ((2, 8, 11, 3), (2, 1, 3, 4), (5, 4), (0, 1), (1, 1)),           # stride > kernel
     ((3, 5, 4, 2), (1, 1, 2, 6), (1, 1), (0, 0), (1, 1)),            # x is its own patches
     ((3, 5, 4, 2), (1, 1, 2, 6), (2, 3), (0, 0), (1, 1)),
+    ((2, 3, 8, 5), (1, 4, 5, 6), (1, 4), (0, 0), (1, 1)),            # patches side by side
+    ((2, 3, 9, 5), (1, 4, 5, 6), (1, 4), (0, 0), (1, 1)),            # with a column left over
     ((3, 5, 4, 2), (1, 1, 2, 6), (1, 1), (2, 1), (1, 1)),
     ((2, 4, 5, 3), (4, 5, 3, 6), (7, 2), (0, 0), (1, 1)),            # one patch an image
     ((2, 4, 5, 3), (4, 5, 3, 6), (1, 1), (0, 1), (1, 1)),
@@ -29,7 +31,7 @@ CASES = [
     ((0, 6, 5, 2), (3, 4, 2, 7), (2, 1), (1, 0), (1, 1)),            # empty batch
     ((5, 6, 17, 19), (2, 3, 19, 4), (1, 2), (0, 1), (1, 1)),         # longer runs
 ]
-DIFFERENTIABLE = [CASES[i] for i in (1, 2, 3, 5, 7, 11)]
+DIFFERENTIABLE = [CASES[i] for i in (1, 2, 3, 5, 6, 9, 13)]
 
 # x, kernel of conv_transpose2d, stride, padding, output_padding, dilation
 TRANSPOSED = [

@@ -241,10 +241,12 @@ def matrix(x):
 
 
 def is_matrix(window):
-    """Whether x itself, reshaped, is the matrix of its patches: one tap, or one patch an image."""
-    return window.padding == (0, 0) and (
-        window.kernel == (1, 1) and window.stride == (1, 1) and window.out == window.size
-        or window.kernel == window.size and window.dilation == (1, 1))
+    """Whether x itself, reshaped, is the matrix of its patches: they lie side by side along rows (a
+    kernel of 1×1 among them), or there is one an image."""
+    kernel, plain = window.kernel, window.padding == (0, 0) and window.dilation == (1, 1)
+    side_by_side = kernel[0] == 1 and window.stride == (1, kernel[1]) and (
+        window.out[1] * kernel[1] == window.size[1])
+    return plain and (side_by_side or kernel == window.size)
 
 
 def geometry(window):
