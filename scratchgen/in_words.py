@@ -2,6 +2,7 @@
 
 import json
 import shlex
+from pathlib import PurePath
 
 from . import config
 
@@ -14,6 +15,10 @@ OPTIMISERS = {"adam": "Adam", "adamw": "AdamW", "sgd": "stochastic gradient desc
 CORRUPTIONS = {"masking": "each pixel is set to zero with probability {0:g}",
                "salt-and-pepper": "each pixel turns black or white with probability {0:g}",
                "gaussian": "Gaussian noise with standard deviation {0:g} is added"}
+TERMS = {"g_loss": "loss of G", "d_real": "D’s answer on data, D(x)",
+         "d_fake": "D’s answer on samples, D(G(z))", "penalty": "penalty, a part of D’s loss",
+         "reconstruction": "reconstruction, −E[ln p(x|z)]", "kl": "KL(q(z|x) ‖ p(z))",
+         "kl_weight": "weight of the KL", "std": "std of p(x|z)"}
 
 
 def paragraph(resolved, summary, sizes=None):
@@ -25,6 +30,13 @@ def paragraph(resolved, summary, sizes=None):
     if sizes and len(sizes[2]) == 1:                    # points have no pixels
         told = told.replace("pixel", "coordinate")
     return " ".join((_data(resolved, sizes), told, _training(resolved, summary)))
+
+
+def term(name, kinds):
+    """What a term of the metrics is called in a table about models of these kinds."""
+    if name == "loss" and "gan" in kinds:
+        return "loss of D" if set(kinds) == {"gan"} else "loss (GAN: of D)"
+    return TERMS.get(name, name.replace("_", " "))
 
 
 def _data(resolved, sizes):
@@ -142,7 +154,7 @@ def _adversarial(kind, model):
 
 
 def _probe(kind, model):
-    of = f" of the run {model['features']}" if model.get("features") else ""
+    of = f" of the run {PurePath(model['features']).name}" if model.get("features") else ""
     return f"{_semantics(model)} was trained on the frozen features{of}, to see what they hold."
 
 
@@ -214,6 +226,9 @@ def command(resolved):
 def _option(table, name, value):
     if (table, name) == ("data", "dir"):
         return ["--data-dir", "FOLDER"]                # a place on one machine, nobody else's
+    if (table, name) == ("model", "features"):
+        path = PurePath(value)
+        return ["--features", f"FOLDER/{path.name}" if path.is_absolute() else value]
     if (table, name) in OPTIONS:
         return [OPTIONS[table, name], value if isinstance(value, str) else _value(value)]
     return ["--set", f"{table}.{name}={_value(value)}"]

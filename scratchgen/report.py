@@ -183,7 +183,8 @@ def _metrics(told):
         units = {each.units.get(term, "") for each in told} - {""}
         cells = "".join(f'<td class="number">{_number(terms.get(term, {}).get(part))}</td>'
                         for terms in found for part in parts)
-        rows.append(f"<tr><td>{escape(term.replace('_', ' '))}</td>{cells}"
+        name = in_words.term(term, [each.kind for each in told])
+        rows.append(f"<tr><td>{escape(name)}</td>{cells}"
                     f'<td class="unit">{escape(", ".join(sorted(units)))}</td></tr>')
     return (f'<div class="scroll"><table><thead><tr><th>mean of</th>{head}<th>unit</th></tr>'
             f"</thead><tbody>{''.join(rows)}</tbody></table></div>")
@@ -229,8 +230,9 @@ def _lecture():
 
 
 def _footer():
-    return ("<footer>Numbers are means per item over a whole epoch (train) and over all test items "
-            "(test). Written by scratchgen; this page loads nothing from anywhere.</footer>")
+    return ("<footer>Numbers are means per item over a whole epoch (train) and, at its end, over "
+            "all test items (test). Written by scratchgen; this page loads nothing from anywhere."
+            "</footer>")
 
 
 # --- several runs ---------------------------------------------------------------------------------

@@ -143,6 +143,15 @@ def test_final_metrics_are_those_of_the_summary(trained, pages, kind):
         assert point.name in page.text and point.text in page.text
 
 
+def test_terms_are_told_in_words(pages):
+    """A GAN's loss is that of D; beside other models' losses the table says whose it is."""
+    gan, together = (pages[name].read_text(encoding="utf-8") for name in ("gan", "all"))
+    for words in ("loss of D", "loss of G", "D’s answer on data, D(x)"):
+        assert f"<td>{words}</td>" in gan
+    assert "<td>loss (GAN: of D)</td>" in together and "<td>loss of D</td>" not in together
+    assert not any(f"<td>{name}</td>" in gan + together for name in ("g loss", "d real", "kl"))
+
+
 def test_several_runs_stand_side_by_side(trained, pages, tmp_path):
     page = Page(pages["all"].read_text(encoding="utf-8"))
     assert all(f"{kind} · test" in page.text for kind in SMALL)
@@ -259,6 +268,10 @@ def test_the_command_gives_the_same_configuration(given, monkeypatch):
 def test_the_command_names_no_place_of_this_machine():
     resolved = config.resolve({"run": {"model": "vae"}, "data": {"dir": "home/someone"}})
     assert in_words.command(resolved) == "scratchgen train vae --data-dir FOLDER"
+    for given, told in (("/home/someone/runs/a", "FOLDER/a"), ("runs/a", "runs/a")):
+        resolved = config.resolve({"run": {"model": "probe"}, "model": {"features": given}})
+        assert in_words.command(resolved) == f"scratchgen train probe --features {told}"
+        assert "features of the run a," in in_words.paragraph(resolved, {})
 
 
 # --- in a browser ---------------------------------------------------------------------------------

@@ -18,6 +18,8 @@ PARTS = {"train": "-", "test": "--", "valid": ":"}
 LAYER = "layer_"
 STANDING = ("layer", "best_epoch", "best_valid_error")     # where training is: nothing to see
 NATS, PROBABILITY = "nats per image", "mean probability of “real”"
+ONE_MOMENT = (" Test is the moment at an epoch’s end, training its mean: where the players swing, "
+              "test jumps.")
 KEPT = " Test: with the weights that did best on the validation items so far, hence the steps."
 # What to see in a GAN's losses and answers: where D gives labels, and where it is a critic.
 GAME = ("Two players, two losses: neither has to fall. A loss of D near zero means that it wins, "
@@ -158,6 +160,7 @@ def _of_gan(model):
     probabilities = loss in ("minimax", "non-saturating")
     dotted = "; dotted: at rest" if at_rest else ""
     losses, answers = (CRITIC if loss == "wasserstein" else GAME)
+    answers += ONE_MOMENT
     return [
         Panel("loss", f"GAN: losses{dotted}", {"loss": "D", "g_loss": "G"},
               NATS if probabilities else "mean per item", at_rest, point=7,
