@@ -85,7 +85,7 @@ case("conv2d.forward", "x 64×14×14×64 → 128, 4×4/2, leaky ReLU", lambda d:
     d.normal(64, 14, 14, 64), d.normal(1024, 128, scale=1 / 32), d.normal(128), LEAKY, *CONV,
     d.empty(64, 7, 7, 128)), flops=FLOPS)
 case("conv2d.backward_x", "dy 64×7×7×128 → 64, 4×4/2", lambda d: (
-    d.normal(64, 7, 7, 128), d.normal(1024, 128, scale=1 / 32), d.normal(64), IDENTITY, *CONV,
+    d.normal(64, 7, 7, 128), d.normal(128, 1024, scale=1 / 32), d.normal(64), IDENTITY, *CONV,
     d.empty(64, 14, 14, 64)), flops=FLOPS)
 case("conv2d.backward_w", "x 64×14×14×64, dy 64×7×7×128", lambda d: (
     d.normal(64, 14, 14, 64), d.normal(64, 7, 7, 128), *CONV, d.empty(1024, 128)), flops=FLOPS)

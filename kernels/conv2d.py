@@ -13,7 +13,7 @@ matrix w (KH·KW·C, O), ``activation`` is one of the numbers in ``dense.py``.
 import numpy as np
 
 from .compiler import compiled, prange
-from .dense import IDENTITY, activate, bias_activation_numpy
+from .dense import activate, bias_activation_numpy
 from .gemm import gemm
 
 COLUMNS = 1 << 18      # numbers: the columns of so many images at a time as fit in 1 MB (float32)
@@ -53,9 +53,10 @@ def forward_numba(x, w, b, activation, kernel, stride, padding, dilation, y):
 # --- backward_x(g, w, b, activation, kernel, stride, padding, dilation, x): the transposed map ----
 
 def backward_x_numpy(g, w, b, activation, kernel, stride, padding, dilation, x):
-    """g (N, OH, OW, O), b (C,); fills x (N, H, W, C) = a(b + sum of the patches g wᵀ)."""
+    """g (N, OH, OW, O), w (O, KH·KW·C), turned so that the product is quick; b (C,);
+    fills x (N, H, W, C) = a(b + sum of the patches g w)."""
     for image, out in zip(g, x, strict=True):
-        columns = image.reshape(-1, image.shape[2]) @ w.T
+        columns = image.reshape(-1, image.shape[2]) @ w
         add_columns(columns, g.shape[1:3], kernel, stride, padding, dilation, out)
     bias_activation_numpy(x, b, activation)
 
@@ -65,17 +66,17 @@ def backward_x_numba(g, w, b, activation, kernel, stride, padding, dilation, x):
     n, oh, ow, o = g.shape
     h, width = x.shape[1], x.shape[2]
     rows, lines, tiled = g.reshape(n * oh * ow, o), as_lines(x), tile(b, width)
-    images = images_at_once(n, oh * ow * len(w))
+    patch = w.shape[1]
+    images = images_at_once(n, oh * ow * patch)
     for t in prange((n + images - 1) // images):       # each iteration owns some images of x
         first, last = t * images, min(n, (t + 1) * images)
-        columns = np.empty(((last - first) * oh * ow, len(w)), x.dtype)
-        gemm(rows[first * oh * ow:last * oh * ow], w, columns, False, True, 0)
-        above = columns.reshape((last - first) * oh, ow * len(w))
+        columns = np.empty(((last - first) * oh * ow, patch), x.dtype)
+        gemm(rows[first * oh * ow:last * oh * ow], w, columns, False, False, 0)
+        above = columns.reshape((last - first) * oh, ow * patch)
         for row in range(first * h, last * h):
             add_patches(above, row // h - first, row % h, x.shape, g.shape, kernel, stride,
                         padding, dilation, lines[row])
-            if activation != IDENTITY or b.size > 0:
-                activate(lines[row], tiled, activation)
+            activate(lines[row], tiled, activation)
 
 
 # --- backward_w(x, g, kernel, stride, padding, dilation, dw): dw = columns(x)ᵀ g ------------------

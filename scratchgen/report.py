@@ -42,8 +42,9 @@ class Told:
     def see(self, picture):
         """What there is to see in a picture of this run."""
         model = self.model.features if self.kind == "probe" else self.model
-        copies = getattr(model.config, "level", None) == 0
-        return picture.seen_in(self.kind, "copy" if copies else getattr(model.config, "arch", ""))
+        forms = ["copy"] * (getattr(model.config, "level", None) == 0)
+        forms += ["rotation"] * (getattr(self.model.config, "labels", None) == "rotation")
+        return picture.seen_in(self.kind, *forms, getattr(model.config, "arch", "mlp"))
 
 
 def write_report(paths, out=None):
@@ -176,7 +177,8 @@ def _metrics(told):
         return "<p>No epoch has been finished.</p>"
     parts = [part for part in ("train", "valid", "test")
              if any(part in values for terms in found for values in terms.values())]
-    names = [part if len(told) == 1 else f"{each.name} · {part}" for each in told for part in parts]
+    names = [f"{each.name} · " * (len(told) > 1) + plots.WORDS.get(part, part)
+             for each in told for part in parts]
     head = "".join(f'<th class="number">{escape(name)}</th>' for name in names)
     rows = []
     for term in terms:

@@ -142,8 +142,8 @@ def conv_forward(rng, dtype):
 
 def conv_backward_x(rng, dtype):
     for code, (x, w, geometry, out) in enumerate(convolutions(rng, dtype)):
-        yield (rng.normal(size=out).astype(dtype), w, rng.normal(size=x.shape[3]).astype(dtype),
-               code, *geometry, x)
+        yield (rng.normal(size=out).astype(dtype), np.ascontiguousarray(w.T),
+               rng.normal(size=x.shape[3]).astype(dtype), code, *geometry, x)
 
 
 def conv_backward_w(rng, dtype):

@@ -640,7 +640,7 @@ def test_pictures_of_points_in_the_plane():
                                     "gan": []}[kind]}
     model.sample = lambda n: density.sample(n, Stream(1, "y"))
     title = drawn("plane", model, test, density=density).axes[0].get_title(loc="left")
-    assert "8 of 8 modes" in title and "99% within 3 std" in title
+    assert "8 of 8 modes reached" in title and "99% of samples within 3 std" in title
 
 
 def test_film_of_points_has_pages_of_one_size():

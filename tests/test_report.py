@@ -143,6 +143,21 @@ def test_final_metrics_are_those_of_the_summary(trained, pages, kind):
         assert point.name in page.text and point.text in page.text
 
 
+def test_features_that_were_trained_for_labels_are_told_so():
+    """A stack's codes and a classifier's are features; one of turns was never told a class."""
+    def seen(kind, name, **config):
+        model = models.MODELS[kind](models.MODELS[kind].Config(**config))
+        told = report.Told(None, "", model, {"run": {"model": kind}}, {}, {}, None, {}, {})
+        return told.see(next(p for p in plots.PICTURES if p.name == name))
+
+    assert "Nobody asked" in seen("dae", "embedding", hidden=3)
+    assert "left for the classifier on top" in seen("sdae", "embedding", layers=[3], levels=[0.1])
+    assert "left for the classifier on top" in seen("classifier", "embedding", arch="conv")
+    assert "No class was ever told" in seen("classifier", "embedding", labels="rotation")
+    assert "true turns" in seen("classifier", "confusion", labels="rotation")
+    assert "true classes" in seen("classifier", "confusion")
+
+
 def test_terms_are_told_in_words(pages):
     """A GAN's loss is that of D; beside other models' losses the table says whose it is."""
     gan, together = (pages[name].read_text(encoding="utf-8") for name in ("gan", "all"))

@@ -111,7 +111,7 @@ class ConvTranspose2d(Op):
         return y if b is None else y + b
 
     def forward(x, w, b, *, window):
-        return spread(x, exchanged(w), b, window, None)
+        return spread(x, np.swapaxes(w, 2, 3), b, window, None)
 
     def backward_x(dy, w, window):
         return call(Conv2d, dy, exchanged(w), None, window=window)
@@ -140,7 +140,7 @@ class ConvolutionLayer(Fused):
 
     def forward(x, w, b, *, window, activation, transposed):
         if transposed:
-            return spread(x, exchanged(w), b, window, activation)
+            return spread(x, np.swapaxes(w, 2, 3), b, window, activation)
         return slide(x, w, b, window, activation)
 
     def backward(wanted, dy, x, w, y, window, activation, transposed, out):
@@ -279,12 +279,14 @@ def slide(x, w, b, window, activation):
 def spread(g, w, b, window, activation):
     """a(conv2d_input(g, w) + b) on arrays."""
     x = empty((len(g), *window.size, w.shape[2]), g.dtype)
-    g, filters, b = np.ascontiguousarray(g), matrix(w), bias(b, w.shape[2], g.dtype)
+    g, b = np.ascontiguousarray(g), bias(b, w.shape[2], g.dtype)
+    turned = empty((w.shape[3], math.prod(w.shape[:3])), w.dtype)      # (O, KH·KW·C)
+    np.copyto(turned.reshape(w.shape[3], *w.shape[:3]), np.moveaxis(w, 3, 0))
     if is_matrix(window):
-        product(matrix(g), filters.T, x.reshape(math.prod(g.shape[:3]), len(filters)))
+        product(matrix(g), turned, x.reshape(math.prod(g.shape[:3]), turned.shape[1]))
         dense_kernels.bias_activation(matrix(x), b, ACTIVATIONS[activation])
     else:
-        conv_kernels.backward_x(g, filters, b, ACTIVATIONS[activation], *geometry(window), x)
+        conv_kernels.backward_x(g, turned, b, ACTIVATIONS[activation], *geometry(window), x)
     return x
 
 

@@ -11,13 +11,13 @@ from ..backend import use_backend
 from ..errors import UserError
 from ..mosaic import mosaic, save_grid, strip, write, write_film
 from .catalogue import PICTURES, Picture, pictures_of
-from .curves import curves, panels_of
+from .curves import WORDS, curves, panels_of
 from .film import keep_samples
 from .images import denoised, filters_by_corruption, first_weights
 from .latent import latent_grid
 from .subject import HeldOut, Subject, draws_images, subject_of
 
-__all__ = ["PICTURES", "HeldOut", "Picture", "Subject", "curves", "draw_run",
+__all__ = ["PICTURES", "WORDS", "HeldOut", "Picture", "Subject", "curves", "draw_run",
            "filters_by_corruption", "first_weights", "keep_samples", "mosaic", "overview",
            "panels_of", "pictures_of", "save_grid", "subject_of"]
 

@@ -15,7 +15,7 @@ from . import classes, curves, film, images, latent, points
 class Picture:
     """``name`` of its file, ``heading`` and ``see`` (what to see, one line) of the report.
 
-    ``see`` may differ by the networks' form or the model's kind: a dict with the key "" for all
+    ``see`` may differ by the model's form or kind: a dict with the key "" for all
     others. ``point`` is the number of the lecture's point, or a dict of them by kind, or None.
     """
 
@@ -26,14 +26,15 @@ class Picture:
     point: int | dict | None
     suffix: str = ".png"
 
-    def seen_in(self, kind, form="mlp"):
-        """What to see in the picture of a model of this kind and form.
+    def seen_in(self, kind, *forms):
+        """What to see in the picture of a model of this kind and these forms.
 
-        The form: "mlp", "conv", …; "copy" for an autoencoder whose input is not corrupted.
+        Forms: "mlp", "conv", …; "copy" for an autoencoder whose input is not corrupted, "rotation"
+        for a classifier of turns.
         """
         if isinstance(self.see, str):
             return self.see
-        return self.see.get(form, self.see.get(kind, self.see[""]))
+        return next(self.see[key] for key in (*forms, kind, "") if key in self.see)
 
     def point_for(self, kind):
         """The number of the lecture's point, or None."""
@@ -70,8 +71,8 @@ PICTURES = (
             "Arrows from a point to its reconstruction: they climb the density of the data, since "
             "removing noise means knowing where data are.", 2),
     Picture("samples", "Samples", images.samples,
-            {"vae": "New images: codes drawn from the prior, decoded. It works because training "
-                    "kept the codes where the prior is.",
+            {"vae": "New images: codes drawn from the prior, decoded. What makes it possible is "
+                    "the KL: it kept the codes of images where the prior is.",
              "gan": "New images: noise through the generator. Look for images that repeat (mode "
                     "collapse) and for shapes that the data do not have.",
              "": "Random codes, decoded. Meant to look bad: nothing in training said which codes "
@@ -83,6 +84,8 @@ PICTURES = (
     Picture("embedding", "The embedding", latent.embedding,
             {"vae": "Codes of test items by class, circles of the prior: clusters again, but "
                     "drawn to where the prior is, because the KL asks for it.",
+             "rotation": "Features of upright test items by class. No class was ever told: what "
+                         "there is of them was learned from telling turns.",
              "probe": FEATURES, "classifier": FEATURES, "sdae": FEATURES,
              "": "Codes of test items by class: distinct appearance, distinct codes. Nobody asked "
                  "for the space between the clusters to mean anything."},
@@ -111,8 +114,10 @@ PICTURES = (
              "": "What the first units look for. Noise is what they began with: where it still "
                  "shows, training changed a unit little."}, {"gan": 9, "dae": 2, "": 6}),
     Picture("confusion", "Confusion matrix", classes.confusion,
-            "Rows are true classes, columns the answers: what lies beside the diagonal are the "
-            "classes whose features are alike.", 6),
+            {"rotation": "Rows are true turns, columns the answers: what lies beside the diagonal "
+                         "are images that look upright more than one way.",
+             "": "Rows are true classes, columns the answers: what lies beside the diagonal are "
+                 "the classes whose features are alike."}, 6),
 )
 
 

@@ -77,18 +77,21 @@ def _of_any(model, term):
                          "the training items it has seen: the gap is what it learned by heart."
                          + KEPT * (model.kind == "sdae"))
     if term == "loss":
-        return Panel("loss", f"{title_of(model)}: loss", {"loss": ""}, "mean per item",
+        classifies = model.kind in ("probe", "classifier", "sdae")
+        return Panel("loss", f"{title_of(model)}: loss", {"loss": ""},
+                     "nats per item" if classifies else "mean per item",
                      see="What training descends, on training and on test items: the curves part "
                          "where it begins to learn items by heart." + KEPT * (model.kind == "sdae"),
-                     point=6 if model.kind in ("probe", "classifier", "sdae") else None)
+                     point=6 if classifies else None)
     if term == "active_units":
         return Panel(term, "VAE: active units", {term: ""}, "latents", point=5,
                      limits=(0, None), see="How many latents carry anything: the decoder ignores "
                                            "the others, and their KL goes to zero.")
     if model.kind == "vae" and term == "std":
         return Panel(term, "VAE: learned std of p(x|z)", {term: ""}, "units of the data", point=5,
-                     see="How far a value lies from the decoder's mean, the same for all: at its "
-                         "best the root of the mean squared error.")
+                     limits=(0, None), see="How far a value lies from the decoder’s mean, the same "
+                                           "for all: at its best the root of the mean squared "
+                                           "error.")
     if model.kind == "vae" and term == "kl_weight":
         return Panel(term, "VAE: weight of the KL", {term: ""}, "factor", limits=(0, None), point=5,
                      see="Small at first, so that the latents find a use before they are charged "

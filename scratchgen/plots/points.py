@@ -173,8 +173,8 @@ def plane(model, density):
     title = f"{title_of(model)}: 2,000 samples"
     if density is not None and len(density.weights) <= 50:
         report = mode_report(samples, density)
-        title += (f", {report.captured} of {report.modes} modes,\n"
-                  f"{report.high_quality:.0%} within 3 std of one")
+        title += (f", {report.captured} of {report.modes} modes reached,\n"
+                  f"{report.high_quality:.0%} of samples within 3 std of one")
     axes.set_title(title, fontsize=TITLE, loc="left")
     axes.tick_params(labelsize=LABEL)
     return figure
