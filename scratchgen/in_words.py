@@ -102,11 +102,11 @@ def _stack(kind, model):
     epochs = model.get("pretrain_epochs", 0)
     how = (f"Each layer was first trained for {epochs} epoch{'s' * (epochs != 1)} as a denoising "
            "autoencoder on the clean codes of the one below; then a logistic layer was put on top "
-           "and everything trained on the labels. The weights that did best on items held out "
-           "were kept."
+           "and everything trained on the labels."
            if before else "For comparison no layer was trained before: everything started from "
            "random weights and saw the labels at once.")
-    return f"The model is a stacked denoising autoencoder with {_layers(sizes)}. {how}"
+    kept = " The weights that did best on items held out were kept." * bool(model.get("validation"))
+    return f"The model is a stacked denoising autoencoder with {_layers(sizes)}. {how}{kept}"
 
 
 def _variational(kind, model):
@@ -181,7 +181,9 @@ def _any(kind, model):
 def _training(resolved, summary):
     train, run = resolved["train"], resolved["run"]
     epochs = summary.get("epochs", train["epochs"])
-    text = (f"It was trained for {epochs} epoch{'s' * (epochs != 1)} with "
+    before = " in all, pre-training included," * bool(
+        resolved["model"].get("pretrain") and resolved["model"].get("pretrain_epochs"))
+    text = (f"It was trained for {epochs} epoch{'s' * (epochs != 1)}{before} with "
             f"{OPTIMISERS.get(train['optimizer'], train['optimizer'])} at a learning rate of "
             f"{train['lr']:g}, {train['batch_size']} items at a time")
     if summary.get("seconds"):

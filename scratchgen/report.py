@@ -177,9 +177,9 @@ def _metrics(told):
         return "<p>No epoch has been finished.</p>"
     parts = [part for part in ("train", "valid", "test")
              if any(part in values for terms in found for values in terms.values())]
-    names = [f"{each.name} · " * (len(told) > 1) + plots.WORDS.get(part, part)
+    names = [f"{escape(each.name)}<br>" * (len(told) > 1) + plots.WORDS.get(part, part)
              for each in told for part in parts]
-    head = "".join(f'<th class="number">{escape(name)}</th>' for name in names)
+    head = "".join(f'<th class="number">{name}</th>' for name in names)
     rows = []
     for term in terms:
         units = {each.units.get(term, "") for each in told} - {""}

@@ -15,6 +15,7 @@ from benchmarks.exact_gans import fitted, on_the_line, quantiles
 from scratchgen import models, nn, optim
 from scratchgen.models.by_hand import sigmoid
 from scratchgen.models.gan_losses import CLEAR, LOSSES, PLAIN, Draws, gradient_penalty, r1_penalty
+from scratchgen.models.gan_networks import untouched
 
 GAN = models.GAN
 IMAGE, POINT = (8, 4, 3), (5,)           # what "conv" takes; every dimension different
@@ -249,6 +250,27 @@ def test_a_penalised_discriminator_has_no_batch_norm():
              for penalty in ("none", "gradient", "r1")}
     assert nn.BatchNorm in kinds["none"]
     assert nn.BatchNorm not in kinds["gradient"] | kinds["r1"]
+
+
+def test_evaluation_of_dcgan_plays_as_in_training():
+    """D by the statistics of its batches, whatever the mode; nothing moves, the mode stays."""
+    model = models.GAN(models.GAN.Config(arch="conv", channels=3, latent=5), (8, 8, 1))
+    x = np.random.default_rng(0).random((12, 8, 8, 1), np.float32)
+    z = model.noise(len(x), sg.Streams(0)["z"])
+    model.eval()
+    model.discriminator.train()
+    with sg.no_grad(), untouched(model):
+        expected = model.discriminator_loss(model.real(x), z, PLAIN)
+    model.eval()
+    before = {n: b.copy() for n, b in model.named_buffers().items()}
+    found = model.evaluate(x, sg.Streams(0))
+    for term in ("loss", "d_real", "d_fake"):
+        assert found[term] == pytest.approx(expected[term].item(), rel=1e-6)
+    assert not model.training and not model.discriminator.training
+    assert all(np.array_equal(b, before[n]) for n, b in model.named_buffers().items())
+    with sg.no_grad():                                  # with running statistics it is another D
+        other = model.discriminator_loss(model.real(x), z, PLAIN)
+    assert abs(other["d_real"].item() - found["d_real"]) > 1e-3
 
 
 def test_running_statistics_move_in_their_own_step_only():

@@ -168,8 +168,9 @@ def test_terms_are_told_in_words(pages):
 
 
 def test_several_runs_stand_side_by_side(trained, pages, tmp_path):
-    page = Page(pages["all"].read_text(encoding="utf-8"))
-    assert all(f"{kind} · test" in page.text for kind in SMALL)
+    text = pages["all"].read_text(encoding="utf-8")
+    page = Page(text)
+    assert all(f">{kind}<br>test</th>" in text for kind in SMALL)
     assert page.text.count("scratchgen train") == 3
     # Two denoising autoencoders: their filters in one picture, too.
     assert "Filters as corruption grows" not in page.text
@@ -244,7 +245,11 @@ def test_words_follow_the_configuration():
     assert "importance-weighted bound with 5" in words("vae", objective="iwae", samples=5)
     assert "one-sided label smoothing" in words("gan", smoothing=0.1)
     assert "Wasserstein game" in words("gan", loss="wasserstein", penalty="gradient")
-    assert "no layer was trained before" in words("sdae", pretrain=False)
+    plain, stacked = words("sdae", pretrain=False), words("sdae")
+    assert "no layer was trained before" in plain and "pre-training included" in stacked
+    assert "pre-training included" not in plain + words("vae")
+    assert "held out were kept" in plain and "held out were kept" in stacked
+    assert "held out" not in words("sdae", validation=0.0)
     assert "rotated" in words("classifier", labels="rotation")
     assert "128 features behind two convolutions" in words("classifier", arch="conv")
     assert "with one hidden layer of 7 units was trained" in words("probe", hidden=7, features="a")

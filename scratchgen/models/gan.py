@@ -39,7 +39,7 @@ from .gan_losses import (
 from .gan_networks import (
     conv_discriminator,
     conv_generator,
-    evaluating,
+    in_mode,
     perceptron,
     untouched,
 )
@@ -271,17 +271,18 @@ class GAN(Model):
         """The losses and D's mean answers per image, without training.
 
         On plain images and with the plain label 1, whatever D is confused with in training: of the
-        first two games the loss is −V.
+        first two games the loss is −V. D normalises by the batch, real and generated apart, as in
+        training: it has never seen its running statistics at work, which mix the two.
         """
         x, z = self.real(x), self.noise(len(x), streams["z"])
         draws = Draws(mix=self.mix(len(x), streams))
-        with no_grad(), untouched(self):
+        with no_grad(), untouched(self), in_mode(self.discriminator, training=True):
             terms = self.discriminator_loss(x, z, draws, smoothing=0.0)
             return numbers({**terms, **self.generator_loss(z)})
 
     def decode(self, z):
         """Images of noise (N, Z), or points."""
-        with no_grad(), evaluating(self.generator):
+        with no_grad(), in_mode(self.generator, training=False):
             rows = self.generator(Tensor(np.asarray(z, self.dtype))).data
         return self.images(rows if self.of_points else (rows + 1) / 2)
 

@@ -80,11 +80,11 @@ def untouched(network):
 
 
 @contextlib.contextmanager
-def evaluating(network):
-    """Inside, the network is in eval mode."""
-    mode = network.training
-    network.eval()
+def in_mode(network, training):
+    """Inside, the network is in training mode, or in the other; afterwards in the one it was in."""
+    before = network.training
+    network.train(training)
     try:
         yield network
     finally:
-        network.train(mode)
+        network.train(before)

@@ -64,7 +64,7 @@ PICTURES = (
             "well, green lies on black and both answers at one half.", 8),
     Picture("plane", "Samples in the plane", points.plane,
             {"gan": "Dots are samples, circles or contours the data. A mode without dots has been "
-                    "dropped: mode collapse.",
+                    "dropped: mode collapse. Dots between modes are like nothing in the data.",
              "": "Dots are samples, circles or contours the data: what lies between them was never "
                  "in the data."}, {"gan": 10, "": 3}),
     Picture("field", "Where points are moved", points.field,

@@ -18,8 +18,7 @@ PARTS = {"train": "-", "test": "--", "valid": ":"}
 LAYER = "layer_"
 STANDING = ("layer", "best_epoch", "best_valid_error")     # where training is: nothing to see
 NATS, PROBABILITY = "nats per image", "mean probability of “real”"
-ONE_MOMENT = (" Test is the moment at an epoch’s end, training its mean: where the players swing, "
-              "test jumps.")
+ONE_MOMENT = " Training: the mean over an epoch; test: at its end."
 KEPT = " Test: with the weights that did best on the validation items so far, hence the steps."
 # What to see in a GAN's losses and answers: where D gives labels, and where it is a critic.
 GAME = ("Two players, two losses: neither has to fall. A loss of D near zero means that it wins, "
