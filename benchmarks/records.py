@@ -105,9 +105,10 @@ def threads(record):
     return f"{record['threads']} thread{'s' * (record['threads'] > 1)}"
 
 
-def provenance(record):
-    """One line on where and with what the numbers of a record were measured."""
+def provenance(record, commits=None):
+    """One line on where and with what the numbers of a record were measured; ``commits`` if not
+    all of them at one."""
     m = record["machine"]
     versions = ", ".join(f"{n} {m[n]}" for n in ("numpy", "numba", *LIBRARIES) if m.get(n))
     return (f"{m['processor']}, {threads(record)} of {m['cores']} cores, Python "
-            f"{m['python']}, {versions}; commit {m['commit']}, {m['date'][:10]}.")
+            f"{m['python']}, {versions}; {commits or 'commit ' + m['commit']}, {m['date'][:10]}.")

@@ -25,22 +25,20 @@ MEMORY = 0.5                              # of PyTorch's
 COLD = ("vae", "conv-vae")                # workloads whose first step is also timed without caches
 CACHES = {"scratchgen": "NUMBA_CACHE_DIR", "torch-compile": "TORCHINDUCTOR_CACHE_DIR"}
 # workload → what limits it, printed below the table where a target is missed
-PYTHON = "about 0.5 ms of a step are Python (the tape, the model, the launches of kernels)"
+PYTHON = "Python (the tape, the model, the launches of kernels)"
 TURNED = "a product with a transposed factor (dx = dh wᵀ) is a sixth slower in OpenBLAS than others"
 LIMITS = {
     "dae-128": f"{PYTHON}; {TURNED}.",
-    "dae-20": f"{PYTHON}: a quarter here; the rest is half products, half Adam.",
+    "dae-20": f"{PYTHON}; products at their best are half of the step, Adam's bytes a fifth.",
     "dae-1000": f"the floor alone is 0.93 of JAX and 0.85 of PyTorch; {TURNED}.",
-    "vae": f"{PYTHON}, a sixth here; {TURNED}.",
+    "vae": f"{PYTHON}, 0.5 ms of the step; {TURNED}.",
     "gan": f"{PYTHON}, twice, for there are two updates; {TURNED}.",
     "sdae": "tied weights: two gradients of one matrix are added in a pass of their own, and the "
             "step is short, so that Python weighs more.",
-    "conv-vae": "the floor alone is half of PyTorch's time, whose oneDNN comes close to the "
-                "machine's peak where it has AVX-512; the layers with one channel run at a fifth "
-                "of the peak (copies of patches, and activations larger than the arithmetic).",
-    "dcgan": "the floor alone, matrix products at OpenBLAS's best, is 0.9 of PyTorch's time: "
-             "oneDNN convolves without copying patches, at the machine's peak. No target below "
-             "that can be met with products of matrices.",
+    "conv-vae": "the floor alone is more than half of PyTorch's time; the layers with one channel "
+                "run at 17 to 26 % of the peak (copies of patches, small products).",
+    "dcgan": "the floor alone, every product at OpenBLAS's best rate, is 0.8 of PyTorch's time: "
+             "the target lies below what products of matrices can reach.",
     "tiny": "memory: Numba and LLVM take 130 MiB before any work.",
 }
 
@@ -164,7 +162,10 @@ def table(record):
         if misses(row) and name in LIMITS:
             notes.append(f"- {row['title']}: {LIMITS[name]}")
     text = markdown(header, rows, right=range(1, len(header)))
-    return "\n".join([text, "", *notes, *([""] if notes else []), records.provenance(record)])
+    own = record["machine"]["commit"]              # rows may have been measured one by one
+    commits = ", ".join(dict.fromkeys(r.get("commit", own) for r in record["rows"].values()))
+    return "\n".join([text, "", *notes, *([""] if notes else []),
+                      records.provenance(record, f"commits {commits}")])
 
 
 def cell(contestant):

@@ -46,7 +46,10 @@ def run(arguments):
             if neighbour:
                 neighbour.kill()
                 neighbour.wait()
-    record = {"machine": records.machine(), "threads": options.threads, "seconds": found}
+    seconds = {title: {c: {"median": statistics.median(times), "minimum": min(times),
+                           "count": len(times)} for c, times in by.items()}
+               for title, by in found.items()}
+    record = {"machine": records.machine(), "threads": options.threads, "seconds": seconds}
     records.save(path, record)
     print(table(record))
     return 0 if len(sums) == 1 else 1
@@ -101,7 +104,7 @@ def work(setting, threads, repeats):
 
 def table(record):
     """Medians and minima, in milliseconds."""
-    rows = [[title, *(f"{1e3 * statistics.median(by[c]):.2f} ({1e3 * min(by[c]):.2f})"
+    rows = [[title, *(f"{1e3 * by[c]['median']:.2f} ({1e3 * by[c]['minimum']:.2f})"
                       for c in CONDITIONS)] for title, by in record["seconds"].items()]
     sizes = "-".join(map(str, SIZES))
     text = markdown((f"forward through {sizes}, batch {BATCH}", *(f"{c}, ms" for c in CONDITIONS)),

@@ -92,16 +92,14 @@ class Buffers(threading.local):
     def lend(self, shape, dtype):
         """An uninitialised array that nobody else holds, not even by a view."""
         same = self.kept.setdefault((shape, dtype), [])
-        i = idle(same)
-        if i is None:
-            self.keep(same, np.empty(shape, dtype))
-        return same[-1 if i is None else i]
-
-    def keep(self, same, array):
+        if (i := idle(same)) is not None:
+            return same[i]
+        array = np.empty(shape, dtype)
         if self.bytes + array.nbytes > KEPT_AT_MOST:
             self.forget()
         same.append(array)
         self.made, self.bytes = self.made + 1, self.bytes + array.nbytes
+        return array
 
     def forget(self):
         """Let go of all that is not in use."""

@@ -81,6 +81,27 @@ print(before, count())"""
     assert in_a_process(code).split() == ["2", "1"]
 
 
+@pytest.mark.slow
+def test_without_a_blas_to_call_products_are_loops(tmp_path):
+    """Where NumPy's BLAS does not show itself: the same values, by plain loops."""
+    code = """
+import numpy as np
+from scratchgen.kernels import blas
+blas.find = lambda: None
+from scratchgen.kernels import gemm
+rng, kernel = np.random.default_rng(0), gemm.matmul_numba.launcher()
+for m, k, n in ((5, 7, 3), (0, 3, 2), (70, 90, 170)):
+    for ta in (False, True):
+        for tb in (False, True):
+            a, b = rng.normal(size=(m, k)), rng.normal(size=(k, n))
+            c = np.full((m, n), np.nan)
+            kernel(np.ascontiguousarray(a.T if ta else a), np.ascontiguousarray(b.T if tb else b),
+                   c, ta, tb)
+            assert np.allclose(c, a @ b, rtol=1e-12, atol=1e-12), (m, k, n, ta, tb)
+print("equal")"""
+    assert in_a_process(code, NUMBA_CACHE_DIR=str(tmp_path)) == "equal\n"
+
+
 def test_two_python_threads_compute_what_one_does():
     rng = np.random.default_rng(0)
     a, b = (rng.normal(size=(400, 400)).astype(np.float32) for _ in range(2))

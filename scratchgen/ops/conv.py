@@ -76,7 +76,7 @@ class Conv2dWeight(Op):
 
     expects, real = "x (N, H, W, C) and g (N, OH, OW, O)", True
 
-    def formula(x, g, *, window, out=None):
+    def formula(x, g, *, window):
         x = np.pad(x, window.borders)
         rows = (math.prod(g.shape[:3]), g.shape[3])
         w = np.stack([np.swapaxes(np.reshape(x[window.tap(u, v)], (rows[0], x.shape[3])), 0, 1)
@@ -116,7 +116,7 @@ class ConvTranspose2d(Op):
     def backward_x(dy, w, window):
         return call(Conv2d, dy, exchanged(w), None, window=window)
 
-    def backward_w(dy, x, window):
+    def backward_w(dy, x, window, out):            # out has another order of its axes
         return np.swapaxes(call(Conv2dWeight, dy, x, window=window), 2, 3)
 
     def backward_b(dy):
@@ -148,9 +148,8 @@ class ConvolutionLayer(Fused):
         dh, db = empty(dy.shape, dy.dtype), empty_as(out[2], dy.shape[3:], dy.dtype)
         dense_kernels.activation_backward(matrix(dy), matrix(y), ACTIVATIONS[activation],
                                           matrix(dh), db)
-        given = {"window": window, **({} if transposed else {"out": out[1]})}
         return (op.backward_x(dh, w, window) if wanted[0] else None,
-                op.backward_w(dh, x, **given) if wanted[1] else None, db)
+                op.backward_w(dh, x, window, out[1]) if wanted[1] else None, db)
 
 
 # --- public functions ----------------------------------------------------------------------------

@@ -96,8 +96,10 @@ def pair(op, name, value, least):
     return values
 
 
-def call(op, *inputs, **options):
-    """The op on arrays, at once by its kernel; on tensors, recorded. For rules that serve both."""
+def call(op, *inputs, out=None, **options):
+    """The op on arrays, at once by its kernel, in ``out`` if there is one; on tensors, recorded.
+    For rules that serve both."""
     if any(isinstance(x, Tensor) for x in inputs):
         return op.apply(*inputs, **options)
-    return op.forward(*inputs, **options)
+    return op.forward(*inputs, **options) if out is None else op.forward(*inputs, out=out,
+                                                                         **options)
