@@ -15,7 +15,7 @@ import numpy as np
 from scratchgen.kernels.bce import ROWS
 from scratchgen.kernels.dense import ACTIVATIONS, IDENTITY
 
-from scratchgen.backend import reuse_freed_memory
+from scratchgen.memory import reuse_freed_memory
 
 from . import ladder, machine, records, timing
 

@@ -15,7 +15,7 @@ import sys
 import numpy as np
 from scratchgen.kernels.compiler import load_numba
 
-from scratchgen.backend import reuse_freed_memory
+from scratchgen.memory import reuse_freed_memory
 
 from . import records, timing
 from .readme import markdown

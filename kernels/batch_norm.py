@@ -9,7 +9,9 @@ add in float64 throughout.
 import numpy as np
 
 from .compiler import compiled, prange
+from .cuda import blocks_for, empty, launch
 from .dense import activate, activation_backward_numpy, bias_activation_numpy, through
+from .reduce import tiles_for
 
 ROWS = 128
 
@@ -48,6 +50,17 @@ def statistics_numba(x, mean, var):
     merge(means, squares, m, mean, var)
 
 
+def statistics_cuda(x, mean, var):
+    m, c = x.shape
+    wide, across, width, share, shares = tiles_for(m, c, x.itemsize)
+    partial = empty((2, shares if shares > 1 else 0, c), np.float64)
+    launch("batch_norm.statistics", (blocks_for(across, width), shares), 256, x, mean, var, m, c,
+           share, width, partial, constants=(wide,))
+    if shares > 1:
+        launch("batch_norm.merge_statistics", blocks_for(c, 8), 256, partial, mean, var, m, c,
+               share, shares)
+
+
 @compiled
 def merge(means, squares, m, mean, var):
     """Mean and biased variance of all rows from those of the blocks, in float64."""
@@ -74,6 +87,44 @@ def add_blocks(partial, out):
         out[j] = total[j]
 
 
+# --- running(running_mean, running_var, momentum, mean, var, rows): towards the batch's ----------
+
+def running_numpy(running_mean, running_var, momentum, mean, var, rows):
+    """In place, all (C,); the variance without bias, M/(M − 1)."""
+    running_mean += momentum * (mean - running_mean)
+    running_var += momentum * (var * (rows / (rows - 1)) - running_var)
+
+
+@compiled
+def running_numba(running_mean, running_var, momentum, mean, var, rows):
+    part, bias = mean.dtype.type(momentum), mean.dtype.type(rows / (rows - 1))
+    for j in range(mean.size):
+        running_mean[j] += part * (mean[j] - running_mean[j])
+        running_var[j] += part * (var[j] * bias - running_var[j])
+
+
+def running_cuda(running_mean, running_var, momentum, mean, var, rows):
+    launch("batch_norm.running", blocks_for(mean.size, 256), 256, running_mean, running_var,
+           momentum, mean, var, rows, mean.size)
+
+
+# --- inverse(var, eps, inverse): inverse = 1/√(var + ε) ------------------------------------------
+
+def inverse_numpy(var, eps, inverse):
+    np.divide(1, np.sqrt(var + var.dtype.type(eps)), out=inverse)
+
+
+@compiled
+def inverse_numba(var, eps, inverse):
+    one, small = var.dtype.type(1), var.dtype.type(eps)
+    for j in range(var.size):
+        inverse[j] = one / np.sqrt(var[j] + small)
+
+
+def inverse_cuda(var, eps, inverse):
+    launch("batch_norm.inverse", blocks_for(var.size, 256), 256, var, eps, inverse, var.size)
+
+
 # --- normalize(x, mean, inverse, gamma, beta, activation, y): y = a(γ (x − mean)·inverse + β) ----
 
 def normalize_numpy(x, mean, inverse, gamma, beta, activation, y):
@@ -92,6 +143,21 @@ def normalize_numba(x, mean, inverse, gamma, beta, activation, y):
         for j in range(c):
             out[j] = (row[j] - mean[j]) * scale[j]
         activate(out, beta, activation)
+
+
+def normalize_cuda(x, mean, inverse, gamma, beta, activation, y):
+    by_tiles("normalize", x, mean, inverse, gamma, beta, activation, y)
+
+
+def by_tiles(kernel, *args):
+    """Launch a kernel that computes every element of a matrix like the first, no sums."""
+    m, c = args[0].shape
+    wide, across, width, _, _ = tiles_for(m, c, args[0].itemsize)
+    rows = 256 // width * (8 if wide else 4)           # so many a thread
+    if m > 65535 * rows:
+        rows *= blocks_for(m, 65535 * rows)
+    launch(f"batch_norm.{kernel}", (blocks_for(across, width), blocks_for(m, rows)), 256, *args, m,
+           c, rows, width, constants=(wide,))
 
 
 # --- backward_parameters(dy, y, activation, x, mean, inverse, dgamma, dbeta) ---------------------
@@ -122,6 +188,18 @@ def backward_parameters_numba(dy, y, activation, x, mean, inverse, dgamma, dbeta
     add_blocks(sums, dbeta)
 
 
+def backward_parameters_cuda(dy, y, activation, x, mean, inverse, dgamma, dbeta):
+    m, c = x.shape
+    wide, across, width, share, shares = tiles_for(m, c, x.itemsize)
+    partial = empty((2, shares if shares > 1 else 0, c), x.dtype)
+    launch("batch_norm.backward_parameters", (blocks_for(across, width), shares), 256, dy, y,
+           activation, x, mean, inverse, dgamma, dbeta, m, c, share, width, partial,
+           constants=(wide,))
+    if shares > 1:
+        launch("batch_norm.add_shares", (blocks_for(c, 8), 2), 256, partial, dgamma, dbeta, c,
+               shares)
+
+
 # --- backward_x(dy, y, activation, x, mean, inverse, gamma, dgamma, dbeta, dx): see BatchNorm ----
 
 def backward_x_numpy(dy, y, activation, x, mean, inverse, gamma, dgamma, dbeta, dx):
@@ -145,6 +223,10 @@ def backward_x_numba(dy, y, activation, x, mean, inverse, gamma, dgamma, dbeta, 
             row, out = x[i], dx[i]
             for j in range(c):
                 out[j] = scale[j] * (out[j] - shift[j] - (row[j] - mean[j]) * slope[j])
+
+
+def backward_x_cuda(dy, y, activation, x, mean, inverse, gamma, dgamma, dbeta, dx):
+    by_tiles("backward_x", dy, y, activation, x, mean, inverse, gamma, dgamma, dbeta, dx)
 
 
 @compiled

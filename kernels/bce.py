@@ -3,9 +3,11 @@
 import numpy as np
 
 from .compiler import compiled, prange
+from .cuda import blocks_for, launch
 from .vector_math import exp, log1p
 
 ROWS = 4                               # a thread owns the partial sums of this many rows
+WORTH_PACKS = 1 << 18                  # elements from which on the GPU's threads have enough to do
 
 
 # --- total(logits, target, slope, partial): logits, target, slope (N, D) -------------------------
@@ -35,6 +37,19 @@ def total_numba(logits, target, slope, partial):
                 ss[j] = (one if v >= zero else e) / (one + e) - tt[j]
 
 
+def total_cuda(logits, target, slope, partial):
+    n, d = logits.shape
+    wide = takes_packs(logits)
+    threads = partial.size * logits.itemsize // 16 if wide else partial.size
+    launch("bce.total", blocks_for(threads, 128), 128, logits, target, slope, partial, n, d,
+           constants=(wide,))
+
+
+def takes_packs(x):
+    """Whether threads own sixteen bytes of a row: it must divide, and leave them numerous."""
+    return x.shape[1] % (16 // x.itemsize) == 0 and x.size >= WORTH_PACKS
+
+
 # --- elements(logits, target, slope, losses): all (N, D) -----------------------------------------
 
 def elements_numpy(logits, target, slope, losses):
@@ -53,3 +68,8 @@ def elements_numba(logits, target, slope, losses):
             e = exp(-abs(v))
             out[j] = max(v, zero) - v * tt[j] + log1p(e)
             ss[j] = (one if v >= zero else e) / (one + e) - tt[j]
+
+
+def elements_cuda(logits, target, slope, losses):
+    launch("bce.elements", blocks_for(logits.size, 1024), 256, logits, target, slope, losses,
+           logits.size)

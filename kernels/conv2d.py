@@ -8,11 +8,18 @@ to the product, and the bias and the activation follow while y is there too.
 
 ``kernel``, ``stride``, ``padding`` and ``dilation`` are pairs of ints, filters are given as the
 matrix w (KH·KW·C, O), ``activation`` is one of the numbers in ``dense.py``.
+
+On the GPU there are no columns: blocks gather from x what they multiply (``conv2d_tile.cuh``).
 """
+
+import math
+from typing import NamedTuple
 
 import numpy as np
 
+from ..errors import unknown
 from .compiler import compiled, prange
+from .cuda import blocks_for, empty, launch
 from .dense import activate, bias_activation_numpy
 from .gemm import gemm
 
@@ -50,6 +57,15 @@ def forward_numba(x, w, b, activation, kernel, stride, padding, dilation, y):
             activate(out[row], tiled, activation)
 
 
+def forward_cuda(x, w, b, activation, kernel, stride, padding, dilation, y):
+    arguments = x, w, b, activation, kernel, stride, padding, dilation, y
+    sizes = (*x.shape[1:], *y.shape[1:])
+    if convolution() == "naive":
+        launch("conv2d.forward", blocks_for(y.size, 256), 256, *arguments, len(x), *sizes)
+    else:
+        gathered(arguments, False, sizes, len(y) * y.shape[1] * y.shape[2], (1, 1))
+
+
 # --- backward_x(g, w, b, activation, kernel, stride, padding, dilation, x): the transposed map ----
 
 def backward_x_numpy(g, w, b, activation, kernel, stride, padding, dilation, x):
@@ -77,6 +93,17 @@ def backward_x_numba(g, w, b, activation, kernel, stride, padding, dilation, x):
             add_patches(above, row // h - first, row % h, x.shape, g.shape, kernel, stride,
                         padding, dilation, lines[row])
             activate(lines[row], tiled, activation)
+
+
+def backward_x_cuda(g, w, b, activation, kernel, stride, padding, dilation, x):
+    arguments = g, w, b, activation, kernel, stride, padding, dilation, x
+    n, h, width, _ = x.shape
+    if convolution() == "naive":
+        launch("conv2d.backward_x", blocks_for(x.size, 256), 256, *arguments, *x.shape,
+               *g.shape[1:])
+    else:
+        of_a_phase = n * blocks_for(h, stride[0]) * blocks_for(width, stride[1])
+        gathered(arguments, True, (*g.shape[1:], *x.shape[1:]), of_a_phase, stride)
 
 
 # --- backward_w(x, g, kernel, stride, padding, dilation, dw): dw = columns(x)ᵀ g ------------------
@@ -112,6 +139,117 @@ def backward_w_numba(x, g, kernel, stride, padding, dilation, dw):
             for share in range(1, SHARES):
                 total += shares[share, i, j]
             dw[i, j] = total
+
+
+def backward_w_cuda(x, g, kernel, stride, padding, dilation, dw):
+    arguments, sizes = (x, g, kernel, stride, padding, dilation), (*x.shape[1:], *g.shape[1:])
+    if convolution() == "naive":
+        launch("conv2d_backward_w.backward_w", blocks_for(dw.size, 256), 256, *arguments, dw,
+               len(x), *sizes)
+        return
+    even = x.shape[3] % pack(x) == 0 and g.shape[3] % pack(x) == 0
+    tile = quickest([t for t in TILES_OF_W if t.read == even], *dw.shape, 1)
+    blocks, slab = blocks_of(tile, *dw.shape), tile.depth * pack(x)
+    positions = len(g) * g.shape[1] * g.shape[2]
+    slabs = blocks_for(positions, slab)
+    of_a_share = max(LEAST_SLABS, blocks_for(slabs, max(1, 2 * PROCESSORS // max(1, blocks))))
+    shares = max(1, blocks_for(slabs, of_a_share))
+    out = dw if shares == 1 else empty((shares, *dw.shape), dw.dtype)
+    launch("conv2d_backward_w.implicit_gemm", (blocks, shares), 256, *arguments, out, len(x),
+           positions, of_a_share, *sizes, constants=tile[:6])
+    if shares > 1:
+        launch("conv2d_backward_w.add_shares", blocks_for(dw.size, 32), (32, 8), out, dw, shares,
+               dw.size)
+
+
+# --- on the GPU: which kernel, which tile --------------------------------------------------------
+
+CONVOLUTIONS = ("auto", "implicit_gemm", "naive")
+PROCESSORS = 132       # that tiles are chosen for: one number, so that all GPUs make the same bits
+LEAST_SLABS = 4        # of a reduction, that are worth a block of their own
+
+
+class Tile(NamedTuple):
+    """What a block computes (rows, columns), a thread of it (tm, tn), how many packs of sixteen
+    bytes a slab of the reduction is deep, how the source is read (as the .cu file says), and which
+    part of a GPU's rate the tile is thought to reach."""
+
+    rows: int
+    columns: int
+    tm: int
+    tn: int
+    depth: int
+    read: int
+    rate: float
+
+
+NUMBERS, PACKS, ONE_TAP = range(3)
+THIN = 4               # channels of the result, for which there are tiles of four columns
+TILES = [Tile(128, 128, 8, 8, 4, ONE_TAP, 1.0), Tile(128, 64, 8, 8, 4, ONE_TAP, 0.95),
+         Tile(64, 64, 8, 8, 8, ONE_TAP, 0.85), Tile(64, 32, 8, 4, 8, ONE_TAP, 0.65),
+         Tile(32, 32, 8, 4, 8, ONE_TAP, 0.6), Tile(64, 64, 8, 4, 8, PACKS, 0.6),
+         Tile(32, 32, 8, 4, 8, PACKS, 0.5), Tile(64, 64, 8, 4, 4, NUMBERS, 0.4),
+         Tile(32, 32, 8, 4, 8, NUMBERS, 0.3)]
+THIN_TILES = [Tile(128, 4, 4, 4, 8, PACKS, 0.2), Tile(128, 4, 4, 4, 4, NUMBERS, 0.1)]
+TILES_OF_W = [Tile(128, 128, 8, 8, 4, True, 1.0), Tile(64, 64, 8, 8, 8, True, 0.85),
+              Tile(32, 32, 8, 4, 16, True, 0.6), Tile(64, 64, 8, 4, 4, False, 0.5),
+              Tile(32, 32, 8, 4, 8, False, 0.4)]
+
+
+class use_convolution:
+    """Choose the kernel of convolutions on the GPU, from now on or in a ``with`` block: "naive",
+    the definition, or "implicit_gemm", which "auto" always takes. UserError for another name."""
+
+    current = "auto"
+
+    def __init__(self, name):
+        if name not in CONVOLUTIONS:
+            raise unknown("convolution", name, CONVOLUTIONS)
+        self.previous, use_convolution.current = use_convolution.current, name
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *exception):
+        use_convolution.current = self.previous
+
+
+def convolution():
+    """The kernel of convolutions that is in force."""
+    return use_convolution.current
+
+
+def gathered(arguments, transposed, sizes, rows, phases):
+    """The implicit product, forwards or transposed: so many phases, each of so many pixels."""
+    source, result = arguments[0], arguments[-1]
+    channels, columns = sizes[2], sizes[5]
+
+    def fits(tile):
+        if tile.read == ONE_TAP:
+            return channels % (tile.depth * pack(source)) == 0 and columns % pack(source) == 0
+        return tile.read == NUMBERS or channels % pack(source) == 0
+    tile = quickest([t for t in (THIN_TILES if columns <= THIN else TILES) if fits(t)], rows,
+                    columns, PROCESSORS / math.prod(phases))
+    launch("conv2d.implicit_gemm", (blocks_of(tile, rows, columns), *phases), 256, *arguments,
+           transposed, len(result) * sizes[3] * sizes[4], *sizes, constants=tile[:6])
+
+
+def quickest(tiles, rows, columns, processors):
+    """The tile with which the processor that has most to do is done first."""
+    def time(tile):
+        blocks = math.ceil(blocks_of(tile, rows, columns) / processors)
+        return blocks * tile.rows * tile.columns / tile.rate
+    return min(tiles, key=time)
+
+
+def blocks_of(tile, rows, columns):
+    """How many tiles cover a result."""
+    return blocks_for(rows, tile.rows) * blocks_for(columns, tile.columns)
+
+
+def pack(x):
+    """How many numbers sixteen bytes are."""
+    return 16 // x.dtype.itemsize
 
 
 # --- patches into columns, and back --------------------------------------------------------------

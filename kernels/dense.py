@@ -6,7 +6,8 @@ Every activation here has a derivative that its own output y gives, so x @ w + b
 import numpy as np
 
 from .compiler import compiled, prange
-from .gemm import block, gemm, parts
+from .cuda import blocks_for, empty, launch
+from .gemm import block, gemm, parts, product
 from .vector_math import exp, expm1, log1p, tanh
 
 IDENTITY, RELU, LEAKY_RELU, ELU, SIGMOID, TANH, SOFTPLUS = range(7)
@@ -14,6 +15,7 @@ ACTIVATIONS = {None: IDENTITY, "relu": RELU, "leaky_relu": LEAKY_RELU, "elu": EL
                "sigmoid": SIGMOID, "tanh": TANH, "softplus": SOFTPLUS}
 SLOPE = 0.2                                            # of leaky_relu for x < 0
 WIDE, ROWS, SHARE = 256, 8, 4096      # activation_backward: a row, and a thread's share, at least
+ROWS_OF_A_SHARE = 128                                  # of a sum over rows, on the GPU
 
 
 # --- forward(x, w, tw, b, activation, y): y = a(x w + b), x (N, C), b (O,), y (N, O) -------------
@@ -34,6 +36,10 @@ def forward_numba(x, w, tw, b, activation, y):
              y[top:bottom, left:right], False, tw, 0)
         for i in range(top, bottom):                   # while they are in this core's cache
             activate(y[i, left:right], b[left:right], activation)
+
+
+def forward_cuda(x, w, tw, b, activation, y):
+    product(x, w, y, False, tw, b, activation)
 
 
 # --- bias_activation(y, b, activation): y = a(y + b) in place, y (N, O), b (O,) ------------------
@@ -59,6 +65,11 @@ def bias_activation_numpy(y, b, activation):
 def bias_activation_numba(y, b, activation):
     for i in prange(y.shape[0]):                       # each iteration owns a row of y
         activate(y[i], b, activation)
+
+
+def bias_activation_cuda(y, b, activation):
+    n, o = y.shape
+    launch("dense.bias_activation", blocks_for(n * o, 1024), 256, y, b, activation, n, o)
 
 
 @compiled
@@ -142,6 +153,16 @@ def activation_backward_numba(dy, y, activation, dx, db):
                 total[j] += partial[share, r * o + j]
     for j in range(o):
         db[j] = total[j]
+
+
+def activation_backward_cuda(dy, y, activation, dx, db):
+    n, o = y.shape
+    shares = max(1, blocks_for(n, ROWS_OF_A_SHARE))
+    sums = db if shares == 1 else empty((shares, o), db.dtype)
+    launch("dense.activation_backward", (blocks_for(o, 32), shares), (32, 8), dy, y, activation, dx,
+           sums, n, o, ROWS_OF_A_SHARE)
+    if shares > 1:
+        launch("dense.add_shares", blocks_for(o, 256), 256, sums, db, shares, o)
 
 
 @compiled

@@ -5,13 +5,19 @@ threads makes the same bits. With ``ta`` the first factor is given transposed, w
 second.
 """
 
+import functools
+
 import numpy as np
 
 from . import blas
 from .compiler import Overloaded, compiled, load_numba, prange
+from .cuda import blocks_for, device, empty, launch
+from .gemm_chooser import REGISTER_TILES, TENSOR_TILES, allow_tf32, choose, count
 
 TILE = 16                        # parts begin at multiples of this many rows or columns
 SMALL, MEDIUM, LARGE = 1 << 19, 24 << 20, 96 << 20   # multiply-adds worth 2, 4 and 8 parts
+TICKETS = 1 << 16                # the most tiles whose sums several blocks of a GPU share
+IN_FLOAT32, IN_TF32 = 1, 7       # what CuPy calls the two precisions of cuBLAS
 
 
 # --- gemm(a, b, c, ta, tb, beta): c = a b + beta c, on the calling thread; for kernels ------------
@@ -99,6 +105,10 @@ def matmul_numba(a, b, c, ta, tb):
             c += partial[t]
 
 
+def matmul_cuda(a, b, c, ta, tb):
+    product(a, b, c, ta, tb)
+
+
 @compiled
 def parts(work):
     """In how many parts a product of so many multiply-adds is computed."""
@@ -114,3 +124,67 @@ def block(t, count, m, n):
     first = side * t // count // TILE * TILE
     last = side if t == count - 1 else side * (t + 1) // count // TILE * TILE
     return (first, last, 0, n) if m > n else (0, m, first, last)
+
+
+# --- the same on a GPU: c = activation(a b + bias), in one launch --------------------------------
+
+def product(a, b, c, ta, tb, bias=None, activation=0, accumulate=False):
+    """c (M, N) = activation(a b + bias), or activation(c + a b + bias) to ``accumulate``.
+
+    a (M, K), b (K, N) or their transposes, bias (N,) or none; ``activation`` as in dense.py. The
+    rung is the one that ``choose`` says. c must not overlap a or b.
+    """
+    m, n = c.shape
+    k = a.shape[0] if ta else a.shape[1]
+    rung, tile, split, blocks = choose(m, n, k, c.dtype, ta, tb)
+    epilogue = (c if bias is None else bias, activation, bias is not None, accumulate, m, n)
+    if rung == "cublas":
+        by_cublas(a, b, c, ta, tb, epilogue)
+    elif rung == "naive":
+        launch("gemm.naive", blocks, 256, a, b, c, ta, tb, *epilogue, k)
+    elif rung == "tiled":
+        launch("gemm.tiled", (blocks_for(m, 16), blocks_for(n, 16)), (16, 16), a, b, c, ta, tb,
+               *epilogue, k)
+    else:
+        tiles = count(m, n, tile)
+        split = split if tiles <= TICKETS else 1
+        partial = c if split == 1 else empty(tiles * split * tile[0] * tile[1], c.dtype)
+        rest = (*epilogue, k, partial, tickets(device()))
+        if rung == "tensor_core":
+            launch("gemm.tensor_core", (tiles, split), 128, a, b, c, *rest,
+                   constants=(int(ta), int(tb), *TENSOR_TILES[tile]))
+        else:
+            launch("gemm.register_tiled", (tiles, split), 256, a, b, c, ta, tb, *rest,
+                   constants=REGISTER_TILES[tile])
+
+
+@functools.lru_cache(maxsize=8)
+def tickets(gpu):
+    """A count for each tile, of the blocks that are done with it; every launch leaves zeros.
+
+    Made by the first product, so that has to come before a capture: the warm-up does. Products on
+    two streams at once would share the counts, and must not be.
+    """
+    return gpu.xp.zeros(TICKETS, np.uint32)
+
+
+def by_cublas(a, b, c, ta, tb, epilogue):
+    """The last rung: NVIDIA's library, then bias and activation in a launch of their own.
+
+    In full float32, whatever CUPY_TF32 says, unless ``allow_tf32`` is on.
+    """
+    xp, (bias, activation, biased, accumulate, m, n) = device().xp, epilogue
+    precisions = xp._core._routines_linalg
+    before = precisions.get_compute_type(c.dtype)
+    tf32 = allow_tf32.current and c.dtype == np.float32
+    precisions.set_compute_type(c.dtype, IN_TF32 if tf32 else IN_FLOAT32)
+    try:
+        out = empty(c.shape, c.dtype) if accumulate else c
+        xp.matmul(a.T if ta else a, b.T if tb else b, out=out)
+    finally:
+        precisions.set_compute_type(c.dtype, before)
+    if accumulate:
+        c += out
+    if biased or activation:                           # c = activation(c + bias): no sum is left
+        launch("gemm.naive", blocks_for(m * n, 256), 256, a, b, c, False, False, bias, activation,
+               biased, True, m, n, 0)

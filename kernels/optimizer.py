@@ -1,7 +1,8 @@
 """One optimiser step over a whole network: its parameters, gradients and state are flat arrays.
 
 p parameters, g gradients, (m, v) state; all (P,). Every element is independent, so each thread owns
-its share. All numbers come in the arrays' own precision.
+its share. ``numbers`` is an array of the arrays' own precision: what its names are, and in which
+order, stands above each kernel.
 """
 
 import math
@@ -9,12 +10,16 @@ import math
 import numpy as np
 
 from .compiler import compiled, prange
+from .cuda import blocks_for, empty, launch
 
-# --- sgd(p, g, m, lr, momentum, nesterov, decay) -------------------------------------------------
+BLOCK, PARTS = 256, 128               # threads; blocks that add up the squares of a norm
+
+# --- sgd(p, g, m, numbers, nesterov), numbers: lr, momentum, decay -------------------------------
 # g += decay p;  m = momentum m + g;  p −= lr (g + momentum m  if nesterov else  m)
 
-def sgd_numpy(p, g, m, lr, momentum, nesterov, decay):
+def sgd_numpy(p, g, m, numbers, nesterov):
     """Sutskever et al. 2013; ``decay`` is L2 regularisation."""
+    lr, momentum, decay = numbers
     step = g + decay * p
     if momentum:
         m *= momentum
@@ -24,7 +29,8 @@ def sgd_numpy(p, g, m, lr, momentum, nesterov, decay):
 
 
 @compiled(parallel=True)
-def sgd_numba(p, g, m, lr, momentum, nesterov, decay):
+def sgd_numba(p, g, m, numbers, nesterov):
+    lr, momentum, decay = numbers[0], numbers[1], numbers[2]
     for i in prange(p.size):
         step = g[i] + decay * p[i]
         if momentum != 0:
@@ -33,27 +39,40 @@ def sgd_numba(p, g, m, lr, momentum, nesterov, decay):
         p[i] -= lr * step
 
 
-# --- adagrad(p, g, v, lr, eps, decay): v += g²;  p −= lr g/(√v + ε) ------------------------------
+def sgd_cuda(p, g, m, numbers, nesterov):
+    launch("optimizer.sgd", blocks(p), BLOCK, p, g, m, numbers, nesterov, p.size)
 
-def adagrad_numpy(p, g, v, lr, eps, decay):
+
+# --- adagrad(p, g, v, numbers), numbers: lr, eps, decay ------------------------------------------
+# v += g²;  p −= lr g/(√v + ε)
+
+def adagrad_numpy(p, g, v, numbers):
     """Duchi, Hazan & Singer 2011."""
+    lr, eps, decay = numbers
     step = g + decay * p
     v += step * step
     p -= lr * step / (np.sqrt(v) + eps)
 
 
 @compiled(parallel=True)
-def adagrad_numba(p, g, v, lr, eps, decay):
+def adagrad_numba(p, g, v, numbers):
+    lr, eps, decay = numbers[0], numbers[1], numbers[2]
     for i in prange(p.size):
         step = g[i] + decay * p[i]
         v[i] += step * step
         p[i] -= lr * step / (math.sqrt(v[i]) + eps)
 
 
-# --- rmsprop(p, g, v, lr, alpha, rest, eps, decay): v = α v + (1 − α) g²;  p −= lr g/(√v + ε) ----
+def adagrad_cuda(p, g, v, numbers):
+    launch("optimizer.adagrad", blocks(p), BLOCK, p, g, v, numbers, p.size)
 
-def rmsprop_numpy(p, g, v, lr, alpha, rest, eps, decay):
-    """Tieleman & Hinton 2012; ``rest`` is 1 − alpha."""
+
+# --- rmsprop(p, g, v, numbers), numbers: lr, α, 1 − α, eps, decay --------------------------------
+# v = α v + (1 − α) g²;  p −= lr g/(√v + ε)
+
+def rmsprop_numpy(p, g, v, numbers):
+    """Tieleman & Hinton 2012."""
+    lr, alpha, rest, eps, decay = numbers
     step = g + decay * p
     v *= alpha
     v += rest * (step * step)
@@ -61,19 +80,25 @@ def rmsprop_numpy(p, g, v, lr, alpha, rest, eps, decay):
 
 
 @compiled(parallel=True)
-def rmsprop_numba(p, g, v, lr, alpha, rest, eps, decay):
+def rmsprop_numba(p, g, v, numbers):
+    lr, alpha, rest, eps, decay = numbers[0], numbers[1], numbers[2], numbers[3], numbers[4]
     for i in prange(p.size):
         step = g[i] + decay * p[i]
         v[i] = alpha * v[i] + rest * (step * step)
         p[i] -= lr * step / (math.sqrt(v[i]) + eps)
 
 
-# --- adam(p, g, m, v, lr, beta1, rest1, beta2, rest2, root, eps, decay, shrink) ------------------
-# m = β₁ m + (1 − β₁) g;  v = β₂ v + (1 − β₂) g²;  p −= lr' m/(√v/√(1 − β₂ᵗ) + ε)
-# with lr' = lr/(1 − β₁ᵗ) given as lr, √(1 − β₂ᵗ) as root, 1 − β as rest.
+def rmsprop_cuda(p, g, v, numbers):
+    launch("optimizer.rmsprop", blocks(p), BLOCK, p, g, v, numbers, p.size)
 
-def adam_numpy(p, g, m, v, lr, beta1, rest1, beta2, rest2, root, eps, decay, shrink):
+
+# --- adam(p, g, m, v, numbers), numbers: lr', β₁, 1 − β₁, β₂, 1 − β₂, root, eps, decay, shrink ----
+# m = β₁ m + (1 − β₁) g;  v = β₂ v + (1 − β₂) g²;  p −= lr' m/(√v/√(1 − β₂ᵗ) + ε)
+# with lr' = lr/(1 − β₁ᵗ) and root = √(1 − β₂ᵗ).
+
+def adam_numpy(p, g, m, v, numbers):
     """Kingma & Ba 2015. AdamW (Loshchilov & Hutter 2019): p ×= shrink first, decay 0."""
+    lr, beta1, rest1, beta2, rest2, root, eps, decay, shrink = numbers
     p *= shrink
     step = g + decay * p
     m *= beta1
@@ -84,10 +109,49 @@ def adam_numpy(p, g, m, v, lr, beta1, rest1, beta2, rest2, root, eps, decay, shr
 
 
 @compiled(parallel=True)
-def adam_numba(p, g, m, v, lr, beta1, rest1, beta2, rest2, root, eps, decay, shrink):
+def adam_numba(p, g, m, v, numbers):
+    lr, beta1, rest1, beta2, rest2 = numbers[0], numbers[1], numbers[2], numbers[3], numbers[4]
+    root, eps, decay, shrink = numbers[5], numbers[6], numbers[7], numbers[8]
     for i in prange(p.size):
         old = p[i] * shrink
         step = g[i] + decay * old
         m[i] = beta1 * m[i] + rest1 * step
         v[i] = beta2 * v[i] + rest2 * (step * step)
         p[i] = old - lr * m[i] / (math.sqrt(v[i]) / root + eps)
+
+
+def adam_cuda(p, g, m, v, numbers):
+    launch("optimizer.adam", blocks(p), BLOCK, p, g, m, v, numbers, p.size)
+
+
+# --- clip_norm(g, limit, norm): norm = ‖g‖, and g ×= limit/norm if that is below 1 ---------------
+
+def clip_norm_numpy(g, limit, norm):
+    """``limit`` is a Python float, norm (1,) float64; the squares are added up in float64."""
+    length = math.sqrt(np.sum(np.square(g), dtype=np.float64))
+    norm[0] = length
+    if length > limit:
+        g *= g.dtype.type(limit / length)
+
+
+@compiled
+def clip_norm_numba(g, limit, norm):
+    total = 0.0
+    for i in range(g.size):
+        total += np.float64(g[i]) * np.float64(g[i])
+    norm[0] = math.sqrt(total)
+    if norm[0] > limit:
+        scale = g.dtype.type(limit / norm[0])
+        for i in range(g.size):
+            g[i] *= scale
+
+
+def clip_norm_cuda(g, limit, norm):
+    partial = empty((PARTS,), np.float64)
+    launch("optimizer.clip_squares", PARTS, BLOCK, g, partial, g.size)
+    launch("optimizer.clip_norm", max(1, blocks(g)), BLOCK, g, limit, norm, g.size, partial, PARTS)
+
+
+def blocks(p):
+    """A block for each BLOCK packs of sixteen bytes."""
+    return blocks_for(p.size * p.itemsize, 16 * BLOCK)

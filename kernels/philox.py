@@ -13,6 +13,7 @@ import math
 import numpy as np
 
 from .compiler import compiled, prange
+from .cuda import blocks_for, launch
 from .vector_math import where
 
 F = np.float32
@@ -21,6 +22,7 @@ W0, W1 = np.uint32(0x9E3779B9), np.uint32(0xBB67AE85)                    # key i
 LOW, SHIFT = np.uint64(0xFFFFFFFF), np.uint64(32)
 ROUNDS = 10
 SHARE = 1024                                             # blocks that a thread makes in a row
+THREADS = 256                                            # of a block, on the GPU
 UNIT = F(2.0**-24)
 ZERO, ONE, HALF, TWO, FOUR = F(0), F(1), F(0.5), F(2), F(4)
 QUARTER_TURN, LN2, SQRT_HALF = F(math.pi / 2), F(math.log(2)), F(math.sqrt(0.5))
@@ -68,6 +70,12 @@ def bits_numba(seed, stream, counter, out):
         out[4 * first:end] = words[:end - 4 * first]
 
 
+def bits_cuda(seed, stream, counter, out):
+    """``counter`` is an array (1,) in the GPU's memory: see ``capture.py``."""
+    launch("philox.bits", blocks_for(out.size, 4 * THREADS), THREADS, seed, stream, counter, out,
+           out.size)
+
+
 # --- uniform(bits, out): the upper 24 bits, so float32 and float64 hold the same numbers ---------
 
 def uniform_numpy(bits, out):
@@ -79,6 +87,10 @@ def uniform_numpy(bits, out):
 def uniform_numba(bits, out):
     for i in prange(out.size):                         # each iteration owns a number
         out[i] = F(bits[i] >> np.uint32(8)) * UNIT
+
+
+def uniform_cuda(bits, out):
+    launch("philox.uniform", blocks_for(out.size, THREADS), THREADS, bits, out, out.size)
 
 
 # --- normal(bits, out): Box and Muller 1958, two numbers from two words --------------------------
@@ -95,6 +107,41 @@ def normal_numba(bits, out):
         out[2 * i] = a
         if 2 * i + 1 < out.size:
             out[2 * i + 1] = b
+
+
+def normal_cuda(bits, out):
+    launch("philox.normal", blocks_for(out.size, 2 * THREADS), THREADS, bits, out, out.size)
+
+
+# --- draw_uniform, draw_normal (seed, stream, counter, out): bits and law in one pass ------------
+
+MISSING = {"draw_uniform_numba": "bits, then the law: on the CPU two passes cost no more",
+           "draw_normal_numba": "bits, then the law: on the CPU two passes cost no more"}
+
+
+def draw_uniform_numpy(seed, stream, counter, out):
+    uniform_numpy(drawn(seed, stream, counter, out.size), out)
+
+
+def draw_uniform_cuda(seed, stream, counter, out):
+    launch("philox.draw_uniform", blocks_for(out.size, 4 * THREADS), THREADS, seed, stream, counter,
+           out, out.size)
+
+
+def draw_normal_numpy(seed, stream, counter, out):
+    normal_numpy(drawn(seed, stream, counter, out.size), out)
+
+
+def draw_normal_cuda(seed, stream, counter, out):
+    launch("philox.draw_normal", blocks_for(out.size, 4 * THREADS), THREADS, seed, stream, counter,
+           out, out.size)
+
+
+def drawn(seed, stream, counter, n):
+    """Words for n numbers, an even number of them."""
+    words = np.empty(n + n % 2, np.uint32)
+    bits_numpy(seed, stream, counter, words)
+    return words
 
 
 def box_muller(b0, b1):

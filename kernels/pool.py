@@ -10,6 +10,7 @@ import itertools
 import numpy as np
 
 from .compiler import compiled, prange
+from .cuda import blocks_for, launch
 
 
 def taps(kernel, stride, out):
@@ -61,6 +62,19 @@ def max_forward_numba(x, kernel, stride, padding, y, tap):
                     first = False
 
 
+def max_forward_cuda(x, kernel, stride, padding, y, tap):
+    wide, grid = shares_of(y)
+    launch("pool.max_forward", grid, 256, x, kernel, stride, padding, y, tap, *x.shape,
+           *y.shape[1:3], constants=(wide,))
+
+
+def shares_of(result):
+    """(whether a thread owns sixteen bytes of an image's channels, blocks of 256 threads)."""
+    wide = result.shape[3] % (16 // result.itemsize) == 0
+    threads = result.size * result.itemsize // 16 if wide else result.size
+    return wide, blocks_for(threads, 256)
+
+
 # --- max_backward(dy, tap, kernel, stride, padding, dx): dy goes to the pixel that was largest ---
 
 def max_backward_numpy(dy, tap, kernel, stride, padding, dx):
@@ -95,6 +109,12 @@ def max_backward_numba(dy, tap, kernel, stride, padding, dx):
                             line[k] += gradient[k] if which[k] == t else zero
 
 
+def max_backward_cuda(dy, tap, kernel, stride, padding, dx):
+    wide, grid = shares_of(dx)
+    launch("pool.max_backward", grid, 256, dy, tap, kernel, stride, padding, dx, *dx.shape,
+           *dy.shape[1:3], constants=(wide,))
+
+
 # --- average_forward(x, kernel, stride, padding, y): y = Σ / (KH·KW), the border counting as 0 ---
 
 def average_forward_numpy(x, kernel, stride, padding, y):
@@ -126,6 +146,12 @@ def average_forward_numba(x, kernel, stride, padding, y):
                             total[k] += seen[k]
             for k in range(c):
                 total[k] /= count
+
+
+def average_forward_cuda(x, kernel, stride, padding, y):
+    wide, grid = shares_of(y)
+    launch("pool.average_forward", grid, 256, x, kernel, stride, padding, y, *x.shape,
+           *y.shape[1:3], constants=(wide,))
 
 
 # --- average_backward(dy, kernel, stride, padding, dx): its transpose; dy / (KH·KW) to each pixel -
@@ -164,3 +190,9 @@ def average_backward_numba(dy, kernel, stride, padding, dx):
             line = dx[image, row, column]
             for k in range(c):
                 line[k] /= count
+
+
+def average_backward_cuda(dy, kernel, stride, padding, dx):
+    wide, grid = shares_of(dx)
+    launch("pool.average_backward", grid, 256, dy, kernel, stride, padding, dx, *dx.shape,
+           *dy.shape[1:3], constants=(wide,))

@@ -32,6 +32,7 @@ def register_kernels():
 register_kernels()
 
 from .backend import backend, use_backend  # noqa: E402  (after the kernels have been found)
+from .capture import capture  # noqa: E402
 from .engine import enable_grad, no_grad  # noqa: E402
 from .errors import UserError  # noqa: E402
 from .ops import public_functions  # noqa: E402
@@ -60,5 +61,5 @@ def __dir__():
     return sorted({*globals(), *LAZY})
 
 
-__all__ = ["Stream", "Streams", "Tensor", "UserError", "backend", "enable_grad", "grad", "no_grad",
-           "tensor", "use_backend", *public_functions(), *LAZY]
+__all__ = ["Stream", "Streams", "Tensor", "UserError", "backend", "capture", "enable_grad", "grad",
+           "no_grad", "tensor", "use_backend", *public_functions(), *LAZY]

@@ -1,30 +1,23 @@
 """Which kernels run: the choice of backend, and the one place where a kernel is looked up.
 
 ``kernels/dense.py`` holds the versions of each kernel side by side: ``bias_activation_numpy``,
-``bias_activation_numba``, and later ``bias_activation_cuda``. The suffix is the registration:
+``bias_activation_numba`` and ``bias_activation_cuda``. The suffix is the registration:
 ``kernels("dense").bias_activation`` is the version for the backend in force. A version that does
 not exist is an error that lists those that do; nothing falls back silently.
 """
 
-import ctypes
-import functools
 import importlib
-import math
-import sys
-import threading
 
-import numpy as np
-
-from .errors import UserError, unknown
+from .errors import unknown
 
 BACKENDS = ("numpy", "numba", "cuda")
-WORTH_KEEPING, KEPT_AT_MOST = 1 << 14, 1 << 29        # bytes: of an array, of all together
 
 
 class use_backend:
     """Choose the backend: ``use_backend("numpy")`` from now on, or in a ``with`` block only.
 
-    ``"numpy"`` is the reference, ``"numba"`` (the default) compiles kernels for the CPU.
+    ``"numpy"`` is the reference, ``"numba"`` (the default) compiles kernels for the CPU, ``"cuda"``
+    runs CUDA C on an NVIDIA GPU; UserError, with what to do, where there is none.
     """
 
     current = "numba"
@@ -33,8 +26,7 @@ class use_backend:
         if name not in BACKENDS:
             raise unknown("backend", name, BACKENDS)
         if name == "cuda":
-            raise UserError("the backend 'cuda' is not part of this version: "
-                            "choose 'numba' or 'numpy'")
+            gpu()
         self.previous = use_backend.current
         self._switch(name)
 
@@ -54,6 +46,18 @@ class use_backend:
 def backend():
     """The name of the backend in force."""
     return use_backend.current
+
+
+def on_the_cpu():
+    """``with on_the_cpu():`` arrays are NumPy's in here, whatever the backend; for data that are
+    prepared before they are carried over."""
+    return use_backend("numpy" if backend() == "cuda" else backend())
+
+
+def gpu():
+    """The device that the CUDA kernels run on; UserError, with what to do, where there is none."""
+    from .kernels import cuda
+    return cuda.device()
 
 
 class Family:
@@ -79,81 +83,6 @@ class Family:
 def kernels(name):
     """The family of kernels in ``kernels/<name>.py``."""
     return _families.setdefault(name, Family())
-
-
-class Buffers(threading.local):
-    """Arrays for results, lent again as soon as nobody holds them: a step like the last allocates
-    nothing. A fresh large array costs as much as the arithmetic, for the system has to zero it.
-    """
-
-    def __init__(self):
-        self.kept, self.bytes, self.made = {}, 0, 0
-
-    def lend(self, shape, dtype):
-        """An uninitialised array that nobody else holds, not even by a view."""
-        same = self.kept.setdefault((shape, dtype), [])
-        if (i := idle(same)) is not None:
-            return same[i]
-        array = np.empty(shape, dtype)
-        if self.bytes + array.nbytes > KEPT_AT_MOST:
-            self.forget()
-        same.append(array)
-        self.made, self.bytes = self.made + 1, self.bytes + array.nbytes
-        return array
-
-    def forget(self):
-        """Let go of all that is not in use."""
-        for same in self.kept.values():
-            while (i := idle(same)) is not None:
-                self.bytes -= same.pop(i).nbytes
-
-
-def idle(arrays):
-    """The place of an array that nobody but the list holds, or None."""
-    for i in range(len(arrays)):
-        if references(arrays, i) == HELD_BY_THE_LIST:
-            return i
-    return None
-
-
-def references(arrays, i):
-    """How many hold arrays[i], counted in one way: what one that is idle counts differs between
-    Python versions."""
-    return sys.getrefcount(arrays[i])
-
-
-HELD_BY_THE_LIST = references([np.empty(1)], 0)
-
-
-def empty(shape, dtype):
-    """An uninitialised array for a kernel to fill: the one place where results are allocated."""
-    dtype = np.dtype(dtype)
-    if math.prod(shape) * dtype.itemsize < WORTH_KEEPING:
-        return np.empty(shape, dtype)
-    return buffers.lend(shape, dtype)
-
-
-buffers = Buffers()
-
-
-def empty_as(out, shape, dtype):
-    """``out`` if there is one, else a new array: for gradients that have a place already."""
-    return empty(shape, dtype) if out is None else out
-
-
-@functools.cache
-def reuse_freed_memory():
-    """Ask the C library to keep freed arrays for the next ones; called when training begins.
-
-    By default glibc returns a large array's pages to the system and zeroes new ones for the next
-    array: a tenth to a fifth of a training step. Elsewhere than on glibc nothing is changed.
-    """
-    mmap_threshold, trim_threshold, as_much_as_possible = -3, -1, 2**31 - 1
-    try:
-        mallopt = ctypes.CDLL(None).mallopt
-    except (AttributeError, OSError, TypeError):
-        return False
-    return bool(mallopt(mmap_threshold, 2**30) and mallopt(trim_threshold, as_much_as_possible))
 
 
 _families = {}

@@ -19,6 +19,7 @@ import numpy as np
 
 from .engine import no_grad
 from .errors import UserError, unknown
+from .memory import ARRAYS, host
 from .random import Stream
 from .tensor import Tensor, grad, plain, tensor
 
@@ -101,7 +102,7 @@ def gradcheck(f, inputs, order=1, mode="central", directions=None, rtol=1e-6, at
     if not np.array_equal(value(arrays), value(arrays), equal_nan=True):
         raise UserError("gradcheck: two evaluations of f at the same point differ; give its noise "
                         "as an input")
-    found = [np.asarray(plain(g)) for g in gradients(arrays, create_graph=False)]
+    found = [np.asarray(host(plain(g))) for g in gradients(arrays, create_graph=False)]
     line = (lambda v: ComplexLine(value, arrays, v)) if mode == "complex" else (
         lambda v: CentralLine(value, arrays, v))
     rows = []
@@ -117,8 +118,8 @@ def gradcheck(f, inputs, order=1, mode="central", directions=None, rtol=1e-6, at
 
 def checked_inputs(inputs):
     """The inputs as float64 arrays; a clear error for anything else."""
-    inputs = [inputs] if isinstance(inputs, (Tensor, np.ndarray)) else list(inputs)
-    arrays = [np.array(plain(x)) for x in inputs]
+    inputs = [inputs] if isinstance(inputs, (Tensor, *ARRAYS)) else list(inputs)
+    arrays = [np.array(host(plain(x))) for x in inputs]
     for i, array in enumerate(arrays):
         if array.dtype != np.float64:
             raise UserError(f"gradcheck: input {i} is {array.dtype}, in which differences say "
@@ -129,8 +130,8 @@ def checked_inputs(inputs):
 
 def weights(stream, shape):
     """Random weights away from zero, so that none hides an error: ±[½, 1½)."""
-    return (0.5 + stream.uniform(shape, np.float64)) * np.where(
-        stream.uniform(shape, np.float64) < 0.5, -1, 1)
+    u, v = (host(stream.uniform(shape, np.float64)) for _ in range(2))
+    return (0.5 + u) * np.where(v < 0.5, -1, 1)
 
 
 def first_order(f, arrays, stream):
@@ -144,7 +145,7 @@ def first_order(f, arrays, stream):
 
     def value(xs):
         if any(np.iscomplexobj(x) for x in xs):
-            return plain(weighed(plain(f(*xs))))
+            return host(plain(weighed(host(plain(f(*xs))))))
         with no_grad():
             return weighed(f(*map(tensor, xs))).item()
 

@@ -13,9 +13,11 @@ import numpy as np
 from . import ops
 from .engine import no_grad
 from .errors import UserError, unknown
+from .memory import ARRAYS, array_module, host, own, put
 from .random import Stream
-from .tensor import Tensor, tensor
+from .tensor import Tensor, constant, tensor
 
+ALIGNED = 16                            # numbers: 64 bytes of float32, a line of the cache
 default_stream = Stream(0, "nn.init")   # for layers that are given none; it moves on with each
 
 
@@ -125,7 +127,7 @@ class Module:
 
     def named_buffers(self):
         """Dotted name → array that is saved but not trained (running statistics)."""
-        return self._named(lambda v: isinstance(v, np.ndarray))
+        return self._named(lambda v: type(v) in ARRAYS)
 
     def modules(self):
         """This module and all below it."""
@@ -158,9 +160,9 @@ class Module:
                 p.node = node
 
     def state_dict(self):
-        """Dotted name → array: copies of all parameters and buffers."""
+        """Dotted name → NumPy array: copies of all parameters and buffers."""
         arrays = {name: p.data for name, p in self.named_parameters().items()}
-        return {name: a.copy() for name, a in {**arrays, **self.named_buffers()}.items()}
+        return {name: np.array(host(a)) for name, a in {**arrays, **self.named_buffers()}.items()}
 
     def load_state_dict(self, state):
         """Put saved arrays back, in place; names, shapes and dtypes must agree."""
@@ -175,30 +177,32 @@ class Module:
                                 f"network's is {array.dtype}{array.shape}; load it into the "
                                 "network it is of")
         for name, array in mine.items():
-            array[...] = state[name]
+            put(array, state[name])
         for p in self.parameters():
             p.changes[0] += 1
 
     def pack(self):
         """Move all parameters into one contiguous buffer, gradients likewise; returns both (P,).
 
-        The parameters become views: one kernel updates the network, one array saves it.
+        The parameters become views: one kernel updates the network, one array saves it. Each begins
+        at a multiple of ALIGNED numbers, so that its rows can be read in wide accesses; what lies
+        between stays 0.
         """
         parameters = self.parameters()
         if not parameters:
             raise UserError(f"{type(self).__name__} has no parameters to optimise")
         packed = getattr(parameters[0].data, "base", None)
-        sizes = [p.size for p in parameters]
-        if packed is not None and packed.size == sum(sizes) and all(
+        places, total = places_of([p.size for p in parameters])
+        if packed is not None and packed.size == total and all(
                 p.data.base is packed and p.grad_buffer is not None for p in parameters):
             return packed, parameters[0].grad_buffer.base
         if any(p.grad_buffer is not None for p in parameters):
             raise UserError("some of these parameters already belong to another optimiser's "
                             "network; make one optimiser for the whole, or one for each part")
         dtype = parameters[0].dtype
-        data, grads = np.empty(sum(sizes), dtype), np.zeros(sum(sizes), dtype)
-        for p, end in zip(parameters, np.cumsum(sizes), strict=True):
-            here = slice(int(end) - p.size, int(end))
+        data, grads = (array_module().zeros(total, dtype) for _ in range(2))
+        for p, first in zip(parameters, places, strict=True):
+            here = slice(first, first + p.size)
             view = data[here].reshape(p.shape)
             view[...] = p.data
             p.data, p.grad_buffer = view, grads[here].reshape(p.shape)
@@ -214,7 +218,7 @@ class Module:
         mode, trace = self.training, []
         try:
             with no_grad(), self.watching(lambda m, x, y: trace.append((m, x.shape, y.shape))):
-                self.eval()(Tensor(np.zeros(input_shape, dtype)))
+                self.eval()(constant(np.zeros(input_shape), dtype))
         finally:
             self.train(mode)
         names = {id(m): n for n, m in self._named_modules().items()}
@@ -235,6 +239,12 @@ class Module:
             found[prefix + name] = part
             found.update(part._named_modules(f"{prefix}{name}."))
         return found
+
+
+def places_of(sizes):
+    """Where arrays of these sizes begin in one buffer, and its length."""
+    ends = np.cumsum([0, *(-(-n // ALIGNED) * ALIGNED for n in sizes)]).tolist()
+    return ends[:-1], ends[-1]
 
 
 # --- layers with parameters ----------------------------------------------------------------------
@@ -311,7 +321,8 @@ class BatchNorm(Module):
     def __init__(self, channels, momentum=0.1, eps=1e-5, dtype=np.float32):
         self.gamma = tensor(np.ones(channels, dtype), requires_grad=True)
         self.beta = tensor(np.zeros(channels, dtype), requires_grad=True)
-        self.running_mean, self.running_var = np.zeros(channels, dtype), np.ones(channels, dtype)
+        self.running_mean = own(np.zeros(channels, dtype))
+        self.running_var = own(np.ones(channels, dtype))
         self.momentum, self.eps = momentum, eps
 
     def forward(self, x, activation=None):

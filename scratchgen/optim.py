@@ -8,8 +8,10 @@ import math
 
 import numpy as np
 
-from .backend import kernels, reuse_freed_memory
+from .backend import backend, kernels
+from .capture import varying
 from .errors import UserError, unknown
+from .memory import empty, host, put, reuse_freed_memory
 
 optimizer_kernels = kernels("optimizer")
 
@@ -30,7 +32,7 @@ class Optimiser:
         self.weight_decay, self.steps = weight_decay, 0
         self.parameters = network.parameters()
         self.data, self.grads = network.pack()
-        self.state = {name: np.zeros_like(self.data) for name in self.slots}
+        self.state = {name: np.zeros_like(self.data) for name in self.slots}   # where the data are
 
     def zero_grad(self):
         """Forget the gradients: the next backward writes over them."""
@@ -49,24 +51,27 @@ class Optimiser:
     def step(self):
         """One update of all parameters from their gradients."""
         self.gather()
-        lr = self.lr * (self.schedule(self.steps) if self.schedule else 1)
+        self.update(varying(self, "steps", self.numbers, self.data.dtype))
         self.steps += 1
-        self.update(lr)
         for p in self.parameters:
             p.changes[0] += 1
 
-    def numbers(self, *values):
-        """Python numbers in the network's precision."""
-        return [self.data.dtype.type(v) for v in values]
+    def rate(self, steps):
+        """The learning rate of the step after ``steps`` others."""
+        return self.lr * (self.schedule(steps) if self.schedule else 1)
 
-    def update(self, lr):
-        """Call the kernel with the learning rate of this step."""
+    def numbers(self, steps):
+        """What the kernel calls ``numbers``, for the step after ``steps`` others."""
+        raise NotImplementedError
+
+    def update(self, numbers):
+        """Call the kernel."""
         raise NotImplementedError
 
     def state_dict(self):
         """The state arrays, copied, and the step count."""
         return {"step": np.array(self.steps, np.int64),
-                **{name: array.copy() for name, array in self.state.items()}}
+                **{name: np.array(host(array)) for name, array in self.state.items()}}
 
     def load_state_dict(self, state):
         """Continue from a saved state."""
@@ -74,7 +79,7 @@ class Optimiser:
             if name not in state or state[name].shape != array.shape:
                 raise UserError(f"the saved optimiser state does not fit: {name} should be "
                                 f"{array.shape}; resume with the optimiser and network it is of")
-            array[...] = state[name]
+            put(array, state[name])
         self.steps = int(state["step"])
 
 
@@ -87,10 +92,11 @@ class SGD(Optimiser):
         super().__init__(network, lr, **options)
         self.momentum, self.nesterov = momentum, nesterov
 
-    def update(self, lr):
-        lr, momentum, decay = self.numbers(lr, self.momentum, self.weight_decay)
-        optimizer_kernels.sgd(self.data, self.grads, self.state["m"], lr, momentum, self.nesterov,
-                              decay)
+    def numbers(self, steps):
+        return self.rate(steps), self.momentum, self.weight_decay
+
+    def update(self, numbers):
+        optimizer_kernels.sgd(self.data, self.grads, self.state["m"], numbers, self.nesterov)
 
 
 class Adagrad(Optimiser):
@@ -102,9 +108,11 @@ class Adagrad(Optimiser):
         super().__init__(network, lr, **options)
         self.eps = eps
 
-    def update(self, lr):
-        optimizer_kernels.adagrad(self.data, self.grads, self.state["v"],
-                                  *self.numbers(lr, self.eps, self.weight_decay))
+    def numbers(self, steps):
+        return self.rate(steps), self.eps, self.weight_decay
+
+    def update(self, numbers):
+        optimizer_kernels.adagrad(self.data, self.grads, self.state["v"], numbers)
 
 
 class RMSprop(Optimiser):
@@ -116,10 +124,11 @@ class RMSprop(Optimiser):
         super().__init__(network, lr, **options)
         self.alpha, self.eps = alpha, eps
 
-    def update(self, lr):
-        optimizer_kernels.rmsprop(
-            self.data, self.grads, self.state["v"],
-            *self.numbers(lr, self.alpha, 1 - self.alpha, self.eps, self.weight_decay))
+    def numbers(self, steps):
+        return self.rate(steps), self.alpha, 1 - self.alpha, self.eps, self.weight_decay
+
+    def update(self, numbers):
+        optimizer_kernels.rmsprop(self.data, self.grads, self.state["v"], numbers)
 
 
 class Adam(Optimiser):
@@ -132,14 +141,16 @@ class Adam(Optimiser):
         super().__init__(network, lr, **options)
         self.beta1, self.beta2, self.eps = beta1, beta2, eps
 
-    def update(self, lr):
-        bias1, bias2 = 1 - self.beta1**self.steps, 1 - self.beta2**self.steps
+    def numbers(self, steps):
+        lr, t = self.rate(steps), steps + 1
+        bias1, bias2 = 1 - self.beta1**t, 1 - self.beta2**t
         decay, shrink = (0, 1 - lr * self.weight_decay) if self.decoupled else (
             self.weight_decay, 1)
-        optimizer_kernels.adam(
-            self.data, self.grads, self.state["m"], self.state["v"],
-            *self.numbers(lr / bias1, self.beta1, 1 - self.beta1, self.beta2, 1 - self.beta2,
-                          math.sqrt(bias2), self.eps, decay, shrink))
+        return (lr / bias1, self.beta1, 1 - self.beta1, self.beta2, 1 - self.beta2,
+                math.sqrt(bias2), self.eps, decay, shrink)
+
+    def update(self, numbers):
+        optimizer_kernels.adam(self.data, self.grads, self.state["m"], self.state["v"], numbers)
 
 
 class AdamW(Adam):
@@ -200,10 +211,9 @@ def clip_norm(optimiser, limit):
     """Scale all gradients so that their joint norm is at most ``limit``; returns the norm before.
     """
     grads = optimiser.gather()
-    norm = math.sqrt(np.sum(np.square(grads), dtype=np.float64))
-    if norm > limit:
-        grads *= grads.dtype.type(limit / norm)
-    return norm
+    norm = empty((1,), np.float64)
+    optimizer_kernels.clip_norm(grads, float(limit), norm)
+    return norm[0] if backend() == "cuda" else float(norm[0])
 
 
 def clip_value(optimiser, limit):

@@ -12,8 +12,10 @@ import math
 
 import numpy as np
 
-from .backend import empty, kernels
+from .backend import backend, kernels
+from .capture import varying
 from .errors import UserError
+from .memory import empty, host
 
 philox = kernels("philox")
 WORDS_A_BLOCK = 4
@@ -38,27 +40,35 @@ class Stream:
     def bits(self, n):
         """n random 32-bit words, uint32 (n,)."""
         words = empty((n,), np.uint32)
-        philox.bits(np.uint64(self.seed), np.uint64(self.number), np.uint64(self.counter), words)
-        self.counter = (self.counter + -(-n // WORDS_A_BLOCK)) % 2**64
+        philox.bits(*self._next(n), words)
         return words
+
+    def _next(self, n):
+        """Where the next n words begin: (seed, stream, counter); the counter moves on."""
+        counter = varying(self, "counter", lambda counter: counter, np.uint64)
+        self.counter = (self.counter + -(-n // WORDS_A_BLOCK)) % 2**64
+        return np.uint64(self.seed), np.uint64(self.number), counter
 
     def uniform(self, shape, dtype=np.float32):
         """Uniform on [0, 1): multiples of 2⁻²⁴, the same numbers in either precision."""
-        return self._draw(philox.uniform, shape, dtype)
+        return self._draw("uniform", shape, dtype)
 
     def normal(self, shape, dtype=np.float32):
         """N(0, 1), drawn in float32 also for float64: runs in both precisions see one noise."""
-        return self._draw(philox.normal, shape, dtype)
+        return self._draw("normal", shape, dtype)
 
     def permutation(self, n):
-        """A random order of 0 … n−1, int64: the order of n random 64-bit keys."""
-        return np.argsort(self.bits(2 * n).view(np.uint64), kind="stable")
+        """A random order of 0 … n−1, int64 (NumPy): the order of n random 64-bit keys."""
+        return np.argsort(host(self.bits(2 * n)).view(np.uint64), kind="stable")
 
     def _draw(self, law, shape, dtype):
         shape = (shape,) if isinstance(shape, (int, np.integer)) else tuple(shape)
         n = math.prod(shape)
         out = empty((n,), np.float32)
-        law(self.bits(n + n % 2), out)
+        if backend() == "numba":
+            getattr(philox, law)(self.bits(n + n % 2), out)
+        else:
+            getattr(philox, f"draw_{law}")(*self._next(n + n % 2), out)
         return out.reshape(shape).astype(dtype, copy=False)
 
     def __repr__(self):
@@ -85,8 +95,12 @@ class Streams:
     def restore(self, state):
         """Continue from a saved state."""
         self.seed = state["seed"]
-        self._streams = {name: Stream(self.seed, name, counter)
-                         for name, counter in state["counters"].items()}
+        kept, self._streams = self._streams, {}
+        for name, counter in state["counters"].items():
+            stream = Stream(self.seed, name, counter)
+            if name in kept:                           # whoever holds it goes on with it
+                vars(kept[name]).update(vars(stream))
+            self._streams[name] = kept.get(name, stream)
 
 
 def number_of(name):

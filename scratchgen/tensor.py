@@ -1,9 +1,10 @@
 """Tensor: an array that remembers how it was computed.
 
-A tensor wraps a NumPy array (``data``). Formulas are written in NumPy's own words: NumPy hands
-every call on a tensor to us (protocols NEP 13 and NEP 18), we look the function up among the ops,
-compute it on the arrays and record it. So ``np.exp(x) @ w + b`` means the same for arrays and for
-tensors, and one formula serves as documentation, as reference and as differentiable code.
+A tensor wraps an array (``data``), NumPy's or, on a GPU, CuPy's. Formulas are written in NumPy's
+own words: NumPy hands every call on a tensor to us (protocols NEP 13 and NEP 18), we look the
+function up among the ops, compute it on the arrays and record it. So ``np.exp(x) @ w + b`` means
+the same for arrays and for tensors, and one formula serves as documentation, as reference and as
+differentiable code.
 """
 
 import operator
@@ -13,6 +14,7 @@ from numpy.lib.mixins import NDArrayOperatorsMixin
 
 from .engine import Leaf, Mode, run_backward
 from .errors import UserError
+from .memory import ARRAYS, contiguous, host, known_number, own, put
 
 FLOATS = (np.dtype(np.float32), np.dtype(np.float64))
 NUMPY_FUNCTIONS = {}                  # NumPy function -> our function; filled as ops are defined
@@ -25,7 +27,7 @@ PLAIN_UFUNCS = {                      # piecewise constant: computed on the data
 class Tensor(NDArrayOperatorsMixin):
     """An array with a gradient.
 
-    ``data``           the ndarray
+    ``data``           the ndarray, of NumPy or (backend "cuda") of CuPy
     ``grad``           None, or the accumulated gradient: a tensor of the same shape and dtype
     ``requires_grad``  whether gradients flow to or through it
     """
@@ -61,7 +63,9 @@ class Tensor(NDArrayOperatorsMixin):
         self.node = Leaf(self) if wanted else None
 
     def numpy(self):
-        """The array, sharing memory; read-only if gradients flow through it."""
+        """The array, sharing memory; read-only if gradients flow through it. From a GPU: a copy."""
+        if type(self.data) is not np.ndarray:
+            return host(self.data)
         view = self.data.view()
         view.flags.writeable = not self.requires_grad and self.data.flags.writeable
         return view
@@ -91,11 +95,11 @@ class Tensor(NDArrayOperatorsMixin):
         if self.requires_grad:
             raise TypeError("this tensor is part of a graph, and an array would drop its gradient; "
                             "write t.numpy() if that is meant")
-        return np.array(self.data, dtype=dtype, copy=copy)
+        return np.array(host(self.data), dtype=dtype, copy=copy)
 
     def __repr__(self):
         grad = ", requires_grad=True" if self.requires_grad else ""
-        body = np.array2string(self.data, separator=", ", prefix="tensor(")
+        body = np.array2string(host(self.data), separator=", ", prefix="tensor(")
         return f"tensor({body}, dtype={self.dtype}{grad})"
 
     __hash__ = object.__hash__        # the mixin's == is elementwise
@@ -135,10 +139,10 @@ class Tensor(NDArrayOperatorsMixin):
         if self.grad is not None:
             self.grad.changes[0] += 1
         if self.grad_buffer is None:
-            data = np.array(data, order="C")
+            data = own(data).copy(order="C")
         else:
             if data is not self.grad_buffer:          # it may have been computed there
-                np.copyto(self.grad_buffer, data)
+                put(self.grad_buffer, data)
             data = self.grad_buffer
         self.grad = Tensor(data, node)
 
@@ -221,6 +225,11 @@ def plain(x):
     return x.data if isinstance(x, Tensor) else x
 
 
+def constant(x, dtype):
+    """A tensor of an array or numbers, in the memory of the backend in force; not copied."""
+    return Tensor(contiguous(own(x, dtype)))
+
+
 def tensor(data, requires_grad=False, dtype=None):
     """A tensor from numbers, lists or arrays (copied).
 
@@ -228,7 +237,8 @@ def tensor(data, requires_grad=False, dtype=None):
     """
     data = plain(data)
     try:
-        array = np.array(data, dtype=dtype, order="C")
+        array = data.astype(dtype or data.dtype, order="C") if type(data) in ARRAYS else np.array(
+            data, dtype=dtype, order="C")
     except (ValueError, TypeError):
         given = "" if dtype is None else f" and the dtype {dtype!r}"
         raise UserError(f"a tensor cannot be made of this {type(data).__name__}{given}: expected "
@@ -236,10 +246,10 @@ def tensor(data, requires_grad=False, dtype=None):
     if array.dtype.kind not in "fiub" or array.dtype == np.float16:
         raise UserError(f"a tensor holds real numbers, not {array.dtype}; "
                         "give float32 or float64 data")
-    if dtype is None and array.dtype == np.float64 and not isinstance(data, (np.ndarray,
-                                                                             np.generic)):
+    if dtype is None and array.dtype == np.float64 and not isinstance(
+            data, (*ARRAYS, np.generic)):
         array = array.astype(np.float32)
-    result = Tensor(array)
+    result = Tensor(own(array))
     if requires_grad:
         result.requires_grad = True
     return result
@@ -266,7 +276,7 @@ def grad(outputs, inputs, grad_outputs=None, create_graph=False):
                          create_graph, wanted=[x.node for x in inputs])
     results = [Tensor(np.zeros_like(x.data)) if g is None
                else g if isinstance(g, Tensor) and g.requires_grad
-               else Tensor(np.array(plain(g)))         # two inputs may be given the same array
+               else Tensor(plain(g).copy())         # two inputs may be given the same array
                for x, g in zip(inputs, found, strict=True)]
     return results[0] if single else results
 
@@ -277,8 +287,12 @@ def seed_for(output, gradient, create_graph):
         if output.size != 1:
             raise RuntimeError(f"backward from a tensor of shape {output.shape} needs a gradient "
                                "of that shape; give one, or reduce it to one number first")
-        gradient = np.ones_like(output.data)
-    array = gradient.data if isinstance(gradient, Tensor) else np.asarray(gradient, output.dtype)
+        # One known number: kept on the host even on a GPU, so that constant factors cost nothing.
+        gradient = np.ones(output.shape, output.dtype)
+        if output.ndim == 0 and not create_graph:
+            return gradient
+        gradient = known_number(gradient)
+    array = gradient.data if isinstance(gradient, Tensor) else own(gradient, output.dtype)
     if array.shape != output.shape or array.dtype != output.dtype:
         raise RuntimeError(f"the gradient for an output {output.dtype}{output.shape} is "
                            f"{array.dtype}{array.shape}; they must be equal")

@@ -19,8 +19,9 @@ from pathlib import Path
 import numpy as np
 
 from . import config, data, optim, runs
-from .backend import use_backend
+from .backend import on_the_cpu, use_backend
 from .errors import UserError
+from .feed import feed
 from .nn import Module
 from .non_finite import origin
 from .random import Streams
@@ -89,15 +90,18 @@ class _Position:
         if not all(isinstance(total, (int, float)) for total in self.sums.values()):
             raise ValueError("its sums are no numbers")
 
-    def add(self, terms, images):
+    def advance(self, images):
         self.batch += 1
         self.step += 1
         self.images += images
+
+    def add(self, terms, images):
         for name, value in terms.items():
             self.sums[name] = self.sums.get(name, 0.0) + value * images
 
-    def means(self):
-        return {name: total / self.images for name, total in self.sums.items()}
+    def means(self, missing=0):
+        """Means over the epoch so far, less ``missing`` images whose terms are not known yet."""
+        return {name: total / (self.images - missing) for name, total in self.sums.items()}
 
     def next_epoch(self):
         self.epoch += 1
@@ -167,17 +171,21 @@ def evaluate_run(path, overrides=None):
 
     The model's shape must still fit: items of another shape raise ``UserError``.
     """
-    model, resolved = load(path), runs.open_run(path).config()
+    resolved = runs.open_run(path).config()
     resolved = config.resolve(config.merge(resolved, overrides or {}))
-    dataset = _load_data(resolved)
+    with use_backend(resolved["run"]["backend"]):
+        return _evaluated(path, resolved)
+
+
+def _evaluated(path, resolved):
+    model, dataset = load(path), _load_data(resolved)
     shape = tuple(runs.open_run(path).checkpoint().state["image_shape"])
     if tuple(dataset.item_shape) != shape:
         raise UserError(
             f"the items of {dataset.name} have shape {tuple(dataset.item_shape)}, "
             f"the model of {path} was trained on {shape}"
         )
-    with use_backend(resolved["run"]["backend"]):
-        return evaluate(model, dataset, resolved)
+    return evaluate(model, dataset, resolved)
 
 
 def evaluate(model, dataset, resolved):
@@ -194,6 +202,7 @@ def _means(model, measure, part, resolved):
     model.eval()
     for x, labels in _batches(part, resolved):
         totals.add(_floats(measure(x, streams, labels=labels)), len(x))
+        totals.advance(len(x))
     model.train()
     return totals.means()
 
@@ -232,6 +241,8 @@ class _Trainer:
             settings["seed"],
             binarize=resolved["data"]["binarize"],
         )
+        self.feed = feed(self.loader, self.model, self.streams, self.optimisers,
+                         {"gradient": settings["gradient"]})
         self.position = _Position()
         self.epochs = resolved["train"]["epochs"]
 
@@ -308,19 +319,21 @@ class _Trainer:
         return summary
 
     def _run_epoch(self, stop):
-        started = time.monotonic()
-        position, dtype = self.position, self.resolved["run"]["dtype"]
+        started, position = time.monotonic(), self.position
         every = self.resolved["train"]["checkpoint_every"]
-        for x, labels in self.loader.batches(position.epoch, start=position.batch):
-            self._step(x.astype(dtype, copy=False), labels)
+        for images, known in self.feed.run(position.epoch, position.batch, self._tell_model):
+            position.advance(images)
+            self._count(known)
             self._report()
             if position.batch == self.loader.batches_per_epoch:
                 break  # a stop asked for now waits for the epoch's end, a moment away
             asked_to_stop = bool(stop)  # read once: what is raised below has been saved
             if asked_to_stop or (every and position.batch % every == 0):
+                self._count(self.feed.rest())
                 self._save()
             if asked_to_stop:
                 raise Interrupted(self.run.path, stop[0])
+        self._count(self.feed.rest())
         self._tell_model(epochs_more=1)
         self._end_epoch(*self._assess(), started)
 
@@ -329,15 +342,12 @@ class _Trainer:
         self.model.epoch = self.position.epoch + epochs_more
         self.model.step = self.position.step
 
-    def _step(self, x, labels):
-        self._tell_model()
-        terms = self.model.training_step(
-            x, self.streams, self.optimisers, gradient=self.resolved["run"]["gradient"],
-            labels=labels,
-        )
-        terms = _floats(terms)
-        self._refuse_non_finite(terms, "", self._repeat_step)
-        self.position.add(terms, len(x))
+    def _count(self, known):
+        """Add the losses of steps, (terms, images) each, to the epoch's sums."""
+        first = self.position.step - self.feed.waiting - len(known) + 1
+        for step, (terms, images) in enumerate(known, first):
+            self._refuse_non_finite(terms, "", step, functools.partial(self._repeat, step))
+            self.position.add(terms, images)
 
     def _assess(self):
         """(test means, validation means, extra) after an epoch; the model learns of the second.
@@ -350,11 +360,11 @@ class _Trainer:
                 _means, self.model, self.model.validate, self.held_out, self.resolved
             )
             valid = measure()
-            self._refuse_non_finite(valid, "validation ", measure)
+            self._refuse_non_finite(valid, "validation ", self.position.step + 1, measure)
         self.model.end_epoch(valid)
         measure = functools.partial(evaluate, self.model, self.dataset, self.resolved)
         test = measure()
-        self._refuse_non_finite(test, "test ", measure)
+        self._refuse_non_finite(test, "test ", self.position.step + 1, measure)
         return test, valid, self._extra()
 
     def _extra(self):
@@ -403,17 +413,16 @@ class _Trainer:
                 epochs=self.epochs,
                 batch=position.batch,
                 batches=batches,
-                terms=position.means(),
+                terms=position.means(self.feed.waiting_items),
                 test=test,
                 seconds_left=(now - self.started) / done * left if done else None,
             )
         )
 
-    def _refuse_non_finite(self, terms, what, measure_again):
+    def _refuse_non_finite(self, terms, what, step, measure_again):
         """A loss that is no number ends the run; ``measure_again`` computes it once more."""
         for name, value in terms.items():
             if not math.isfinite(value):
-                step = self.position.step + 1
                 raise UserError(
                     f"the {what}{name} became {value} at step {step}, "
                     f"{origin(self.model, measure_again)}: "
@@ -421,13 +430,13 @@ class _Trainer:
                     f"(the last checkpoint in {self.run.path} is from before)"
                 )
 
-    def _repeat_step(self):
-        """The forward passes of the step that has just failed, from the state before it.
+    def _repeat(self, failed):
+        """The forward passes of the step number ``failed`` (from 1), from the state before it.
 
         That state is gone, the optimiser having moved on; but a run is a pure function, so
         training from the last checkpoint, at most an epoch ago, leads there again.
         """
-        failed, dtype = self.position.step, self.resolved["run"]["dtype"]
+        failed, dtype = failed - 1, self.resolved["run"]["dtype"]
         self._restore(self.run.checkpoint())
         options = {"gradient": self.resolved["run"]["gradient"]}
         position = self.position
@@ -442,7 +451,7 @@ class _Trainer:
                 )
             if position.step == failed:
                 return
-            position.add({}, len(x))
+            position.advance(len(x))
 
     def _summary(self):
         history, settings = self.run.metrics(), self.resolved["run"]
@@ -473,9 +482,10 @@ def _floats(terms):
 
 def _load_data(resolved):
     settings = resolved["data"]
-    return data.load(
-        settings["name"], data_dir=settings["dir"] or None, limit=settings["limit"] or None
-    )
+    with on_the_cpu():
+        return data.load(
+            settings["name"], data_dir=settings["dir"] or None, limit=settings["limit"] or None
+        )
 
 
 def _build(resolved, item_shape):

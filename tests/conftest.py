@@ -8,15 +8,33 @@ os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 
 import numpy as np  # noqa: E402
 import pytest  # noqa: E402
+from emulated_gpu.device import EmulatedGpu  # noqa: E402
+from emulated_gpu.emulator import available  # noqa: E402
+from scratchgen.kernels import cuda  # noqa: E402
 
 import scratchgen as sg  # noqa: E402
+
+EMULATED = EmulatedGpu()
 
 
 @pytest.fixture(params=["numpy", "numba"])
 def backend(request):
-    """The test runs once on each backend."""
+    """The test runs once on each backend of the CPU."""
     with sg.use_backend(request.param):
         yield request.param
+
+
+@pytest.fixture
+def gpu(monkeypatch):
+    """The GPU if there is one, else one that is emulated on the CPU."""
+    try:
+        return cuda.found()
+    except sg.UserError:
+        if not available():
+            pytest.skip("no GPU, and none can be emulated here: that needs Linux and g++")
+        monkeypatch.setattr(cuda, "stand_in", EMULATED)
+        with sg.use_backend("cuda"):                   # from here on its arrays are known
+            return EMULATED
 
 
 @pytest.fixture

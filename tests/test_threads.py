@@ -16,7 +16,7 @@ import scratchgen as sg
 from scratchgen.optim import make
 
 ROOT = pathlib.Path(__file__).parents[1]
-buffers = sys.modules["scratchgen.backend"].buffers
+buffers = sys.modules["scratchgen.memory"].buffers
 MODELS = {"dae": (sg.models.DAE, {"hidden": 300}), "vae": (sg.models.VAE, {"hidden": 300}),
           "gan": (sg.models.GAN, {}), "dae conv": (sg.models.DAE, {"arch": "conv"}),
           "vae conv": (sg.models.VAE, {"arch": "conv"}),
@@ -136,19 +136,19 @@ def test_a_step_like_the_last_allocates_no_arrays(name):
 def test_an_array_in_use_is_never_lent_again():
     shape, kept = (64, 128), []
     for _ in range(5):
-        array = sys.modules["scratchgen.backend"].empty(shape, np.float32)
+        array = sys.modules["scratchgen.memory"].empty(shape, np.float32)
         assert not any(np.shares_memory(array, other) for other in kept)
         kept.append(array[3:, ::2].T)              # a view is enough to hold it
     addresses = {view.base.ctypes.data for view in kept}
     del array
     kept.clear()
-    assert sys.modules["scratchgen.backend"].empty(shape, np.float32).ctypes.data in addresses
+    assert sys.modules["scratchgen.memory"].empty(shape, np.float32).ctypes.data in addresses
 
 
 def test_what_nobody_uses_is_let_go_when_much_is_kept(monkeypatch):
-    backend = sys.modules["scratchgen.backend"]
-    monkeypatch.setattr(backend, "KEPT_AT_MOST", 1 << 20)
-    mine = backend.Buffers()
+    memory = sys.modules["scratchgen.memory"]
+    monkeypatch.setattr(memory, "KEPT_AT_MOST", 1 << 20)
+    mine = memory.Buffers()
     used = mine.lend((1000, 100), np.dtype(np.float32))
     for width in range(200, 260):
         mine.lend((1000, width), np.dtype(np.float32))

@@ -98,7 +98,7 @@ def adam_in_the_house(g, p, m, v):
     one call serves them all.
     """
     numbers = (LR / BIAS1, BETA1, 1 - BETA1, BETA2, 1 - BETA2, math.sqrt(BIAS2), EPS, 0, 1)
-    kernels("optimizer").adam(p, g, m, v, *(p.dtype.type(x) for x in numbers))
+    kernels("optimizer").adam(p, g, m, v, np.array(numbers, p.dtype))
     return p, m, v
 
 

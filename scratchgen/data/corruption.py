@@ -13,7 +13,11 @@ from numbers import Real
 
 import numpy as np
 
+from ..backend import kernels
 from ..errors import UserError, unknown
+from ..memory import contiguous, empty, own
+
+noise_kernels = kernels("noise")
 
 
 @dataclass(frozen=True, eq=False)
@@ -21,7 +25,8 @@ class Corrupted:
     """What a denoising autoencoder sees (``noisy``) and what it must say (``clean``).
 
     Two float arrays of the same shape and dtype, both read-only copies: what happens later to the
-    arrays they came from does not reach the pair.
+    arrays they came from does not reach the pair. (On a GPU, where nothing is read-only, they are
+    the arrays themselves.)
     """
 
     clean: np.ndarray
@@ -49,9 +54,7 @@ class Masking:
 
     def __call__(self, x, stream):
         """The Corrupted pair of x, drawn with the numbers of ``stream``."""
-        x = _float_array(x, "x")
-        kept = stream.uniform(x.shape) >= self.fraction      # x is finite: 0 x is 0, and quick
-        return Corrupted(clean=x, noisy=np.multiply(x, kept, dtype=x.dtype))
+        return _corrupted(noise_kernels.masking, x, stream.uniform, self.fraction)
 
 
 @dataclass(frozen=True)
@@ -65,12 +68,7 @@ class SaltAndPepper:
 
     def __call__(self, x, stream):
         """The Corrupted pair of x, drawn with the numbers of ``stream``."""
-        x = _float_array(x, "x")
-        u = stream.uniform(x.shape)
-        # One draw serves twice: given u < fraction, u is uniform on [0, fraction), so the half it
-        # lies in is a fair coin.
-        salt = (u < 0.5 * self.fraction).astype(x.dtype)
-        return Corrupted(clean=x, noisy=np.where(u < self.fraction, salt, x))
+        return _corrupted(noise_kernels.salt_and_pepper, x, stream.uniform, self.fraction)
 
 
 @dataclass(frozen=True)
@@ -92,13 +90,19 @@ class Gaussian:
 
     def __call__(self, x, stream):
         """The Corrupted pair of x, drawn with the numbers of ``stream``."""
-        x = _float_array(x, "x")
-        # Always drawn in float32, so that a float64 check sees the same noise as a float32 run.
-        noise = stream.normal(x.shape).astype(x.dtype, copy=False)
-        return Corrupted(clean=x, noisy=x + x.dtype.type(self.std) * noise)
+        return _corrupted(noise_kernels.gaussian, x, stream.normal, self.std)
 
 
 CORRUPTIONS = {"masking": Masking, "salt-and-pepper": SaltAndPepper, "gaussian": Gaussian}
+
+
+def _corrupted(kernel, x, draw, level):
+    """The Corrupted pair of x; the noise is always drawn in float32, so that a float64 check sees
+    the same noise as a float32 run."""
+    x = contiguous(_float_array(x, "x"))
+    noisy = empty(x.shape, x.dtype)
+    kernel(x.reshape(-1), draw(x.size), level, noisy.reshape(-1))
+    return Corrupted(clean=x, noisy=noisy)
 
 
 def corruption_named(name, level):
@@ -120,7 +124,7 @@ def _is_finite_number(value):
 
 
 def _float_array(x, name):
-    x = np.asarray(x)
+    x = own(x)
     if x.dtype not in (np.float32, np.float64):
         raise UserError(
             f"{name} is an array of dtype {x.dtype}: expected float32 or float64 images in "
@@ -131,6 +135,8 @@ def _float_array(x, name):
 
 def _read_only_copy(array):
     """A view of a frozen copy: unlike an array that owns its data, it cannot be unfrozen."""
+    if type(array) is not np.ndarray:
+        return array
     copy = array.copy()
     copy.flags.writeable = False
     return copy.view()

@@ -8,6 +8,7 @@ from numbers import Integral
 
 import numpy as np
 
+from ..backend import on_the_cpu
 from ..errors import UserError, unknown
 from ..random import WORDS_A_BLOCK, Stream
 from .images import check_pair
@@ -46,7 +47,8 @@ def binarize(x, how, stream=None):
     if stream is None:
         raise UserError(f"binarisation {how!r} draws random numbers: give it a stream")
     # u lies in [0, 1), so a pixel of 0 never becomes 1 and a pixel of 1 always does.
-    return (_uniform_by_image(stream, x.shape) < x).astype(x.dtype)
+    with on_the_cpu():
+        return (_uniform_by_image(stream, x.shape) < x).astype(x.dtype)
 
 
 def _uniform_by_image(stream, shape):
@@ -102,12 +104,18 @@ class Loader:
         whole, rest = divmod(len(self.images), self.batch_size)
         return whole if self.drop_last or rest == 0 else whole + 1
 
+    def sizes(self):
+        """The number of images in each batch of an epoch."""
+        n, size = len(self.images), self.batch_size
+        return [min(size, n - size * i) for i in range(self.batches_per_epoch)]
+
     def order(self, epoch):
         """The indices of the images in the order of epoch ``epoch``, int64 (N,)."""
         epoch = _whole("epoch", epoch, at_least=0)
         if not self.shuffle:
             return np.arange(len(self.images))
-        return Stream(self.seed, f"shuffle/{epoch}").permutation(len(self.images))
+        with on_the_cpu():
+            return Stream(self.seed, f"shuffle/{epoch}").permutation(len(self.images))
 
     def batches(self, epoch, start=0):
         """Yields (x, labels): float32 (B, H, W, C) in [0, 1] and (B,), from batch ``start`` on.

@@ -3,14 +3,16 @@
 import numpy as np
 
 from ..errors import UserError
+from ..memory import is_host, own
 
 
 def checked(labels, classes):
     """The labels as int64 (N,), or UserError if they are not numbers of ``classes`` classes."""
     if labels is None:
         raise UserError("a classifier was given no labels: call it with labels=…")
-    labels = np.asarray(labels).astype(np.int64)
-    if len(labels) and not 0 <= labels.min() <= labels.max() < classes:
+    labels = labels.astype(np.int64, copy=False) if hasattr(labels, "astype") else np.asarray(
+        labels, np.int64)
+    if is_host(labels) and len(labels) and not 0 <= labels.min() <= labels.max() < classes:
         raise UserError(f"the labels go from {labels.min()} to {labels.max()}, and the model has "
                         f"{classes} classes: expected 0 to {classes - 1}; choose another number "
                         f"with --set model.classes={max(labels.max() + 1, 2)}")
@@ -31,9 +33,9 @@ def explicit_cross_entropy(logits, labels):
 
 def accuracy(logits, labels):
     """The share of items whose largest logit is the label's."""
-    return float(np.mean(logits.argmax(axis=1) == labels))
+    return np.mean(logits.argmax(axis=1) == own(labels))
 
 
 def error_rate(logits, labels):
     """The share of items whose largest logit is not the label's."""
-    return float(np.mean(logits.argmax(axis=1) != labels))
+    return np.mean(logits.argmax(axis=1) != own(labels))

@@ -19,8 +19,9 @@ import numpy as np
 from .. import data, nn, ops
 from ..engine import no_grad
 from ..errors import UserError
+from ..memory import host, is_host
 from ..random import Stream
-from ..tensor import Tensor
+from ..tensor import Tensor, constant
 from . import by_hand
 from .by_hand import sigmoid
 from .coders import conv_decoder, conv_encoder, dense_layers
@@ -87,12 +88,15 @@ class DAE(Model):
 
     def draw(self, x, streams):
         """The pair (clean, noisy) for a batch of images."""
-        x = self.flat(x)
+        if is_host(x):
+            self.refuse(x)
+        return (self.corrupt(self.flat(x), streams["corruption"]),)
+
+    def refuse(self, x):
         if self.config.output == "sigmoid" and not (x.min() >= 0 and x.max() <= 1):
             raise UserError(f"a sigmoid reconstructs values in [0, 1], and the data go from "
                             f'{x.min():.3g} to {x.max():.3g}: expected output = "linear" and '
                             'loss = "mse", for example with --preset points')
-        return (self.corrupt(x, streams["corruption"]),)
 
     def code(self, x):
         return self.encoder(x)
@@ -161,7 +165,7 @@ class DAE(Model):
     def decode(self, z):
         """Images of codes (N, Z); images of a linear output are cut to [0, 1], points are not."""
         with no_grad():
-            h = self.logits(Tensor(np.asarray(z, self.dtype))).data
+            h = host(self.logits(constant(z, self.dtype)).data)
         if self.config.output == "sigmoid":
             return self.images(sigmoid(h))
         return self.images(h if len(self.image_shape) == 1 else np.clip(h, 0, 1))
@@ -181,4 +185,5 @@ class DAE(Model):
         if self.activation in ("sigmoid", "tanh"):
             u = stream.uniform(shape, self.dtype)
             return self.decode(2 * u - 1 if self.activation == "tanh" else u)
-        return self.decode(by_hand.activate(self.activation, stream.normal(shape, self.dtype)))
+        return self.decode(by_hand.activate(self.activation,
+                                            host(stream.normal(shape, self.dtype))))

@@ -23,7 +23,7 @@ from .. import nn
 from ..engine import no_grad
 from ..errors import UserError
 from ..random import Stream
-from ..tensor import Tensor
+from ..tensor import Tensor, constant
 from .by_hand import backward, forward
 from .gan_losses import (
     CLEAR,
@@ -141,6 +141,10 @@ class GAN(Model):
         c = self.config
         left = 1 - self.epoch / c.noise_epochs if c.noise_epochs else 1
         return c.noise * max(0.0, left)
+
+    def phase(self, optimisers):
+        """Whether it will be G's turn, and how D is confused."""
+        return optimisers["discriminator"].steps % self.config.d_steps, self.instance_noise()
 
     def confusion(self, n, streams):
         """Instance noise and dropout for n rows on their way into D."""
@@ -283,7 +287,7 @@ class GAN(Model):
     def decode(self, z):
         """Images of noise (N, Z), or points."""
         with no_grad(), in_mode(self.generator, training=False):
-            rows = self.generator(Tensor(np.asarray(z, self.dtype))).data
+            rows = self.generator(constant(z, self.dtype)).data
         return self.images(rows if self.of_points else (rows + 1) / 2)
 
     def sample(self, n, seed=0):

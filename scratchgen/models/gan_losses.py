@@ -21,6 +21,7 @@ import numpy as np
 
 from .. import ops
 from ..engine import enable_grad
+from ..memory import filled
 from ..tensor import Tensor, grad
 from .by_hand import sigmoid
 from .model import bernoulli_nats
@@ -38,7 +39,8 @@ class CrossEntropy(NamedTuple):
     sign: int = 1
 
     def tape(self, logits):
-        loss = ops.bce_with_logits(logits, np.full_like(logits.data, self.target), "mean")
+        target = filled(logits.shape, self.target, logits.dtype)
+        loss = ops.bce_with_logits(logits, target, "mean")
         return loss if self.sign > 0 else -loss
 
     def by_hand(self, logits):
@@ -54,7 +56,7 @@ class HalfSquare(NamedTuple):
     target: float
 
     def tape(self, logits):
-        return 0.5 * ops.mse(logits, np.full_like(logits.data, self.target), "mean")
+        return 0.5 * ops.mse(logits, filled(logits.shape, self.target, logits.dtype), "mean")
 
     def by_hand(self, logits):
         """(loss, dl): dl = l − t."""
@@ -85,7 +87,7 @@ class Game(NamedTuple):
 
     def answers(self, logits):
         """What D says: the probability that an image is real; for the other games l itself."""
-        return sigmoid(logits) if isinstance(self.real, CrossEntropy) else logits
+        return ops.sigmoid(logits).data if isinstance(self.real, CrossEntropy) else logits
 
 
 def game_named(loss, smoothing=0.0):

@@ -5,7 +5,8 @@ import numpy as np
 from .. import nn
 from ..engine import no_grad
 from ..errors import UserError
-from ..tensor import Tensor
+from ..memory import host
+from ..tensor import Tensor, constant, plain
 from .by_hand import sigmoid
 
 
@@ -26,6 +27,7 @@ class Model(nn.Module):
     optimiser_defaults = {}               # of the [train] table
     epoch = step = 0
     held_out = 0.0                        # share of the training items that is for validation
+    replayable = True                     # whether a GPU can record a step (``capture.py``)
     probes = False                        # whether it reads the features of another run's model
 
     def __init__(self, config, image_shape, seed=0, dtype=np.float32):
@@ -59,16 +61,24 @@ class Model(nn.Module):
         """More to log after an epoch than means of terms, from a few test items; JSON-able."""
         return {}
 
+    def refuse(self, x):
+        """UserError for items that this model cannot be trained on; called with NumPy's arrays."""
+
+    def phase(self, optimisers):
+        """All that a training step's course depends on besides its arrays: a step that is replayed
+        (``capture.py``) is recorded anew when this changes."""
+        return ()
+
     def flat(self, x):
-        """Images (N, H, W, C) as rows (N, D) in the model's precision."""
+        """Images (N, H, W, C) as rows (N, D) in the model's precision, where its weights lie."""
         if x.shape[1:] != self.image_shape and x.shape[1:] != (self.pixels,):
             raise UserError(f"images of shape {x.shape[1:]}, but this model was made for "
                             f"{self.image_shape}; give images of that shape")
-        return np.ascontiguousarray(x.reshape(len(x), -1), self.dtype)
+        return constant(x.reshape(len(x), -1), self.dtype).data
 
     def images(self, rows):
-        """Rows (N, D) as images (N, H, W, C), float32."""
-        return rows.reshape(len(rows), *self.image_shape).astype(np.float32, copy=False)
+        """Rows (N, D) as images (N, H, W, C), float32 (NumPy)."""
+        return host(rows).reshape(len(rows), *self.image_shape).astype(np.float32, copy=False)
 
     def inputs(self, x, streams, labels):
         """What ``loss`` and ``explicit_gradients`` take; most models have no use for labels."""
@@ -100,13 +110,13 @@ class Model(nn.Module):
     def encode(self, x):
         """Codes (N, Z) of images."""
         with no_grad():
-            return self.code(Tensor(self.flat(x))).data
+            return host(self.code(Tensor(self.flat(x))).data)
 
     def decode(self, z):
         """Images of codes (N, Z)."""
         with no_grad():
-            logits = self.logits(Tensor(np.asarray(z, self.dtype)))
-            return self.images(sigmoid(logits.data))
+            logits = self.logits(constant(z, self.dtype))
+            return self.images(sigmoid(host(logits.data)))
 
     def reconstruct(self, x):
         """Decoded codes of images."""
@@ -114,8 +124,14 @@ class Model(nn.Module):
 
 
 def numbers(terms):
-    """Loss terms as floats."""
-    return {name: float(value) for name, value in terms.items()}
+    """Loss terms as floats; a GPU's stay there, or every step would have to wait for it."""
+    return {name: term if is_on_gpu(term) else float(term) for name, term in (
+        (name, plain(value)) for name, value in terms.items())}
+
+
+def is_on_gpu(term):
+    """Whether a term is an array of the GPU's."""
+    return hasattr(term, "dtype") and not isinstance(term, (np.ndarray, np.generic))
 
 
 def take(network, gradients):

@@ -15,8 +15,9 @@ import numpy as np
 from .. import nn, ops
 from ..engine import no_grad
 from ..errors import UserError
+from ..memory import host
 from ..random import Stream
-from ..tensor import Tensor
+from ..tensor import Tensor, constant
 from . import by_hand
 from .classification import accuracy, checked, explicit_cross_entropy
 from .coders import conv_encoder, dense_layers
@@ -63,7 +64,7 @@ class Representation(Model):
     def predict(self, x):
         """The most probable class of each image, int64 (N,)."""
         with no_grad():
-            return self.semantics(Tensor(self.encode(x))).data.argmax(axis=1)
+            return host(self.semantics(constant(self.encode(x), self.dtype)).data).argmax(axis=1)
 
     def sample(self, n, seed=0):
         raise UserError(f"a {self.kind} gives answers and has no sampler: sample a dae, vae or gan")
@@ -106,21 +107,27 @@ class Classifier(Representation):
                               **options))
         self.semantics = classifier(c.code, c.hidden, self.answers(), **options)
 
+    @property
+    def replayable(self):
+        """Images are rotated on the host."""
+        return self.config.labels != "rotation"
+
     def answers(self):
         return QUARTER_TURNS if self.config.labels == "rotation" else self.config.classes
 
     def inputs(self, x, streams, labels):
         """Rows and labels; for labels by rotation both are made here, from the images alone."""
         if self.config.labels == "rotation":
-            x = x.reshape(len(x), *self.image_shape)
-            labels = np.floor(QUARTER_TURNS * streams["rotation"].uniform(len(x))).astype(np.int64)
+            x = host(x).reshape(len(x), *self.image_shape)
+            labels = np.floor(QUARTER_TURNS * host(streams["rotation"].uniform(len(x)))).astype(
+                np.int64)
             x = rotated(x, labels)
         return self.flat(x), checked(labels, self.answers())
 
     def encode(self, x):
         """The features f_θ(x), (N, F)."""
         with no_grad():
-            return self.features(Tensor(self.flat(x))).data
+            return host(self.features(Tensor(self.flat(x))).data)
 
 
 class Probe(Representation):
@@ -133,6 +140,7 @@ class Probe(Representation):
 
     kind = "probe"
     probes = True
+    replayable = False                    # the features pass through the host
     optimiser_defaults = {"epochs": 20, "batch_size": 100, "lr": 1e-2, "optimizer": "adam"}
     presets = {"default": {}, "hidden": {"train": {"lr": 1e-3}, "model": {"hidden": 200}}}
 
@@ -177,7 +185,11 @@ class Probe(Representation):
 
     def inputs(self, x, streams, labels):
         """Features and labels."""
-        return self.encode(x), checked(labels, self.config.classes)
+        return self.flat_features(x), checked(labels, self.config.classes)
+
+    def flat_features(self, x):
+        """``encode``, where the weights lie."""
+        return constant(self.encode(x), self.dtype).data
 
     def encode(self, x):
         """The frozen features (N, F), standardised."""
@@ -198,7 +210,7 @@ def features_of(model, x):
         value = Tensor(model.real(x))
         for layer in model.discriminator.layers[:-1]:
             value = layer(value)
-        return value.data.reshape(len(x), -1)
+        return host(value.data).reshape(len(x), -1)
 
 
 def rotated(x, turns):

@@ -21,6 +21,7 @@ import numpy as np
 from .. import data, nn, ops
 from ..engine import no_grad
 from ..errors import UserError
+from ..memory import host
 from ..random import Stream
 from ..tensor import Tensor
 from . import by_hand
@@ -134,14 +135,22 @@ class SDAE(Model):
     def codes(self, x, depth):
         """The clean codes of pre-trained layer ``depth`` as rows; depth 0: the images."""
         x = self.flat(x)
-        for dae in self.stack[:depth]:
-            x = dae.encode(x)
+        with no_grad():
+            for dae in self.stack[:depth]:
+                x = dae.code(Tensor(x)).data
         return x
+
+    def phase(self, optimisers):
+        return self.layer()
+
+    def refuse(self, x):
+        if self.stack:
+            self.stack[0].refuse(x)
 
     def end_epoch(self, validation):
         if self.epoch == self.pretraining:
             for dense, dae in zip(self.classifier.layers, self.stack, strict=False):
-                dense.load_state_dict({"w": dae.encoder.w.data, "b": dae.encoder.b.data})
+                dense.load_state_dict(dae.encoder.state_dict())
         if self.epoch <= self.pretraining or not validation:
             return
         (best, _, patience), epoch = self.record, self.epoch - self.pretraining
@@ -149,7 +158,8 @@ class SDAE(Model):
             patience = max(patience, 2 * epoch)
         if validation["error"] < best:
             self.record[:2] = validation["error"], self.epoch
-            self.kept[...] = np.concatenate([p.data.ravel() for p in self.classifier.parameters()])
+            weights = self.classifier.state_dict().values()
+            self.kept[...] = np.concatenate([array.ravel() for array in weights])
         self.record[2] = patience
 
     def finished(self):
@@ -231,12 +241,12 @@ class SDAE(Model):
             code = Tensor(self.flat(x))
             for layer in self.classifier.layers[:-1]:
                 code = layer(code)
-            return code.data
+            return host(code.data)
 
     def predict(self, x):
         """The most probable class of each image, int64 (N,)."""
         with no_grad(), self.kept_weights():
-            return self.classifier(Tensor(self.flat(x))).data.argmax(axis=1)
+            return host(self.classifier(Tensor(self.flat(x))).data).argmax(axis=1)
 
     def reconstruct(self, x):
         """Images up through the pre-trained encoders and down through their decoders."""

@@ -22,8 +22,9 @@ import numpy as np
 from .. import nn, ops
 from ..engine import no_grad
 from ..errors import UserError
+from ..memory import host
 from ..random import Stream
-from ..tensor import Tensor
+from ..tensor import Tensor, constant
 from . import derivation, vae_by_hand, vae_networks
 from .by_hand import activate, sigmoid, slope
 from .likelihood import DECODERS, likelihood_named
@@ -120,6 +121,9 @@ class VAE(Model):
         c = self.config
         return c.beta * min(1, self.epoch / c.warmup) if c.warmup else c.beta
 
+    def phase(self, optimisers):
+        return self.kl_weight()
+
     def loss(self, x, eps):
         """{loss, reconstruction, kl} in nats per image, at this epoch's weight of the KL."""
         return self.terms(x, eps, self.kl_weight(), self.config.free_bits)
@@ -133,7 +137,7 @@ class VAE(Model):
         samples = len(eps) // len(x)
         mean, logvar = self.q(Tensor(x))
         z = ops.reparametrize(repeat(mean, samples), repeat(logvar, samples), eps)
-        kl = ops.sum(ops.gaussian_kl(mean, logvar)) / len(x)
+        kl = ops.mean(ops.gaussian_kl(mean, logvar))
         if self.config.objective == "iwae":
             log_p = self.likelihood.log_p(repeat(x, samples), self.output(z))
             return {"loss": -self.iwae(log_p, z, repeat(logvar, samples), eps, weight, samples),
@@ -235,7 +239,7 @@ class VAE(Model):
             v = repeat(logvar, samples)
             z = ops.reparametrize(repeat(mean, samples), v, eps)
             log_p = self.likelihood.log_p(repeat(x, samples), self.output(z))
-            log_w = self.log_weights(log_p, z, v, eps).data.astype(np.float64)
+            log_w = host(self.log_weights(log_p, z, v, eps).data).astype(np.float64)
             total = np.logaddexp(total, np.logaddexp.reduce(log_w.reshape(samples, -1), axis=0))
         return total
 
@@ -266,7 +270,7 @@ class VAE(Model):
         """q(z|x) of images: arrays (mean, logvar), each (N, Z)."""
         with no_grad():
             mean, logvar = self.q(Tensor(self.flat(x)))
-        return mean.data, logvar.data
+        return host(mean.data), host(logvar.data)
 
     def code(self, x):
         return self.q(x)[0]
@@ -274,7 +278,7 @@ class VAE(Model):
     def decode(self, z):
         """E[x|z] of codes (N, Z); images are clipped to [0, 1], points are not."""
         with no_grad():
-            output = self.output(Tensor(np.ascontiguousarray(z, self.dtype))).data
+            output = host(self.output(constant(z, self.dtype)).data)
         mean = self.likelihood.mean(output)
         return self.images(np.clip(mean, 0, 1) if len(self.image_shape) == 3 else mean)
 

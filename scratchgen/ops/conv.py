@@ -15,8 +15,9 @@ import math
 
 import numpy as np
 
-from ..backend import empty, empty_as, kernels
+from ..backend import kernels
 from ..kernels.dense import ACTIVATIONS
+from ..memory import contiguous, empty, empty_as, zeros
 from ..tensor import Tensor
 from .dense import apply_activation, check_activation, product
 from .op import Fused, Op, only_arrays
@@ -85,7 +86,7 @@ class Conv2dWeight(Op):
 
     def forward(x, g, *, window, out=None):
         w = empty_as(out, (*window.kernel, x.shape[3], g.shape[3]), x.dtype)
-        x, g = np.ascontiguousarray(x), np.ascontiguousarray(g)
+        x, g = contiguous(x), contiguous(g)
         if is_matrix(window):
             rows = x.reshape(math.prod(g.shape[:3]), math.prod(w.shape[:3]))
             product(rows.T, matrix(g), matrix(w))
@@ -236,7 +237,7 @@ def check_shapes(op, x, w, b):
 
 def matrix(x):
     """(…, C) as rows of C numbers."""
-    return np.ascontiguousarray(x).reshape(math.prod(x.shape[:-1]), x.shape[-1])
+    return contiguous(x).reshape(math.prod(x.shape[:-1]), x.shape[-1])
 
 
 def is_matrix(window):
@@ -266,7 +267,7 @@ def exchanged(w):
 def slide(x, w, b, window, activation):
     """a(conv2d(x, w) + b) on arrays."""
     y = empty((len(x), *window.out, w.shape[3]), x.dtype)
-    x, filters, b = np.ascontiguousarray(x), matrix(w), bias(b, w.shape[3], x.dtype)
+    x, filters, b = contiguous(x), matrix(w), bias(b, w.shape[3], x.dtype)
     if is_matrix(window):
         dense_kernels.forward(x.reshape(math.prod(y.shape[:3]), len(filters)), filters, False, b,
                               ACTIVATIONS[activation], matrix(y))
@@ -278,7 +279,7 @@ def slide(x, w, b, window, activation):
 def spread(g, w, b, window, activation):
     """a(conv2d_input(g, w) + b) on arrays."""
     x = empty((len(g), *window.size, w.shape[2]), g.dtype)
-    g, b = np.ascontiguousarray(g), bias(b, w.shape[2], g.dtype)
+    g, b = contiguous(g), bias(b, w.shape[2], g.dtype)
     turned = empty((w.shape[3], math.prod(w.shape[:3])), w.dtype)      # (O, KH·KW·C)
     np.copyto(turned.reshape(w.shape[3], *w.shape[:3]), np.moveaxis(w, 3, 0))
     if is_matrix(window):
@@ -291,4 +292,4 @@ def spread(g, w, b, window, activation):
 
 def bias(b, n, dtype):
     """The bias (n,), zeros if there is none."""
-    return np.zeros(n, dtype) if b is None else np.ascontiguousarray(b)
+    return zeros(n, dtype) if b is None else contiguous(b)

@@ -2,9 +2,10 @@
 
 import numpy as np
 
-from ..backend import empty, empty_as, kernels
+from ..backend import kernels
 from ..errors import unknown
 from ..kernels.dense import ACTIVATIONS, IDENTITY, SLOPE
+from ..memory import ARRAYS, contiguous, empty, empty_as, zeros
 from .elementwise import elu, leaky_relu
 from .op import OPS, Fused, Op, implements, only_arrays
 
@@ -46,9 +47,9 @@ class Dense(Fused):
 
     def forward(x, w, b, *, activation):
         y = empty((x.shape[0], w.shape[1]), x.dtype)
-        bias = np.zeros(w.shape[1], x.dtype) if b is None else np.ascontiguousarray(b)
+        bias = zeros(w.shape[1], x.dtype) if b is None else contiguous(b)
         w, tw = factor(w)
-        dense_kernels.forward(np.ascontiguousarray(x), w, tw, bias, ACTIVATIONS[activation], y)
+        dense_kernels.forward(contiguous(x), w, tw, bias, ACTIVATIONS[activation], y)
         return y
 
     def backward(wanted, dy, x, w, y, activation, out):
@@ -56,7 +57,7 @@ class Dense(Fused):
         dh, db = dy, None
         if want_b or activation is not None:
             db = empty_as(out[2], dy.shape[1:], dy.dtype)
-            dh = np.ascontiguousarray(dy)
+            dh = contiguous(dy)
             dy, dh = dh, dh if activation is None else empty(dy.shape, dy.dtype)
             dense_kernels.activation_backward(dy, y, ACTIVATIONS[activation], dh, db)
         dx = product(dh, w.T, out[0]) if want_x else None
@@ -79,7 +80,7 @@ def factor(a):
     """A matrix as the kernels take it: (its rows, or its columns, in memory order; which)."""
     if a.flags.c_contiguous:
         return a, False
-    return (a.T, True) if a.flags.f_contiguous else (np.ascontiguousarray(a), False)
+    return (a.T, True) if a.flags.f_contiguous else (contiguous(a), False)
 
 
 @implements(np.matmul)
@@ -118,7 +119,7 @@ def apply_activation(h, activation):
     """An activation by name, on arrays or tensors."""
     if ACTIVATIONS[activation] == IDENTITY:
         return h
-    if isinstance(h, np.ndarray):
+    if type(h) in ARRAYS:
         return OPS[activation].formula(h, **{"leaky_relu": {"slope": SLOPE},
                                              "elu": {"alpha": 1.0}}.get(activation, {}))
     return {"leaky_relu": leaky_relu, "elu": elu}.get(activation, OPS[activation].apply)(h)

@@ -1,13 +1,13 @@
 """Elementwise ops. Each rule is dL/dx from dy = dL/dy, element by element.
 
-An op that is a single NumPy ufunc is that ufunc on every CPU backend: it is one pass already.
+A ``Ufunc`` is a single function of NumPy on every CPU backend: one pass already.
 """
 
 from numbers import Real
 
 import numpy as np
 
-from .op import Elementwise, Op, implements
+from .op import Elementwise, Op, Ufunc, implements
 
 BROADCASTING = ("shapes that broadcast: axis by axis from the last, equal lengths or one of them 1")
 
@@ -24,7 +24,7 @@ class Identity(Op):
 
 # --- arithmetic ----------------------------------------------------------------------------------
 
-class Add(Op, numpy=np.add):
+class Add(Ufunc, numpy=np.add):
     """y = a + b"""
 
     expects = BROADCASTING
@@ -39,7 +39,7 @@ class Add(Op, numpy=np.add):
         return dy
 
 
-class Subtract(Op, numpy=np.subtract):
+class Subtract(Ufunc, numpy=np.subtract):
     """y = a − b"""
 
     expects = BROADCASTING
@@ -54,7 +54,7 @@ class Subtract(Op, numpy=np.subtract):
         return -dy
 
 
-class Multiply(Op, numpy=np.multiply):
+class Multiply(Ufunc, numpy=np.multiply):
     """y = a b"""
 
     expects = BROADCASTING
@@ -69,7 +69,7 @@ class Multiply(Op, numpy=np.multiply):
         return dy * a
 
 
-class Divide(Op, numpy=np.divide):
+class Divide(Ufunc, numpy=np.divide):
     """y = a / b"""
 
     expects = BROADCASTING
@@ -84,7 +84,7 @@ class Divide(Op, numpy=np.divide):
         return -dy * y / b
 
 
-class Negative(Op, numpy=np.negative):
+class Negative(Ufunc, numpy=np.negative):
     """y = −x"""
 
     def formula(x):
@@ -109,7 +109,7 @@ class Pow(Op, numpy=np.power):
         return dy * y * np.log(np.where(np.greater(a, 0), a, y.dtype.type(1)))
 
 
-class Square(Op, numpy=np.square):
+class Square(Ufunc, numpy=np.square):
     """y = x²"""
 
     def formula(x):
@@ -119,7 +119,7 @@ class Square(Op, numpy=np.square):
         return 2 * dy * x
 
 
-class Exp(Op, numpy=np.exp):
+class Exp(Ufunc, numpy=np.exp):
     """y = eˣ"""
 
     def formula(x):
@@ -129,7 +129,7 @@ class Exp(Op, numpy=np.exp):
         return dy * y
 
 
-class Log(Op, numpy=np.log):
+class Log(Ufunc, numpy=np.log):
     """y = ln x"""
 
     def formula(x):
@@ -139,7 +139,7 @@ class Log(Op, numpy=np.log):
         return dy / x
 
 
-class Log1p(Op, numpy=np.log1p):
+class Log1p(Ufunc, numpy=np.log1p):
     """y = ln(1 + x)"""
 
     def formula(x):
@@ -149,7 +149,7 @@ class Log1p(Op, numpy=np.log1p):
         return dy / (1 + x)
 
 
-class Expm1(Op, numpy=np.expm1):
+class Expm1(Ufunc, numpy=np.expm1):
     """y = eˣ − 1"""
 
     def formula(x):
@@ -159,7 +159,7 @@ class Expm1(Op, numpy=np.expm1):
         return dy * (y + 1)
 
 
-class Sqrt(Op, numpy=np.sqrt):
+class Sqrt(Ufunc, numpy=np.sqrt):
     """y = √x"""
 
     def formula(x):
@@ -171,7 +171,7 @@ class Sqrt(Op, numpy=np.sqrt):
 
 # --- with a kink: the convention there is stated -------------------------------------------------
 
-class Abs(Op, numpy=np.absolute):
+class Abs(Ufunc, numpy=np.absolute):
     """y = |x|; the derivative at 0 is taken as 0"""
 
     def formula(x):
@@ -181,7 +181,7 @@ class Abs(Op, numpy=np.absolute):
         return dy * np.sign(x)
 
 
-class Maximum(Op, numpy=np.maximum):
+class Maximum(Ufunc, numpy=np.maximum):
     """y = max(a, b); where a = b the whole gradient goes to a, as in max and max pooling"""
 
     expects = BROADCASTING
@@ -196,7 +196,7 @@ class Maximum(Op, numpy=np.maximum):
         return dy * np.less(a, b)
 
 
-class Minimum(Op, numpy=np.minimum):
+class Minimum(Ufunc, numpy=np.minimum):
     """y = min(a, b); where a = b the whole gradient goes to a"""
 
     expects = BROADCASTING
@@ -211,7 +211,7 @@ class Minimum(Op, numpy=np.minimum):
         return dy * np.greater(a, b)
 
 
-class Clip(Op):
+class Clip(Ufunc):
     """y = x inside [low, high], else the nearer bound; the gradient passes inside and on a bound"""
 
     def formula(x, *, low, high):
@@ -221,7 +221,7 @@ class Clip(Op):
         return dy * (np.greater_equal(x, low) & np.less_equal(x, high))
 
 
-class Where(Op, numpy=np.where):
+class Where(Ufunc, numpy=np.where):
     """y = a where the condition holds, else b"""
 
     expects = BROADCASTING

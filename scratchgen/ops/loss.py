@@ -8,13 +8,17 @@ import math
 
 import numpy as np
 
-from ..backend import empty, kernels
+from ..backend import backend, kernels
 from ..errors import unknown
 from ..kernels.bce import ROWS
+from ..memory import array_module, contiguous, empty, own
 from ..tensor import plain
+from .elementwise import Multiply
 from .op import Fused, only_arrays
+from .reduce import Sum
 
-bce_kernels = kernels("bce")
+bce_kernels, likelihood_kernels = kernels("bce"), kernels("likelihood")
+reduce_kernels = kernels("reduce")
 REDUCTIONS = ("sum", "mean", "none")
 LOG_2PI = math.log(2 * math.pi)
 
@@ -32,7 +36,7 @@ class BceWithLogits(Fused):
 
     def forward(logits, target, *, reduction):
         rows = as_rows(logits)
-        target = as_rows(np.asarray(target, rows.dtype))
+        target = as_rows(own(target, rows.dtype))
         slope = empty(rows.shape, rows.dtype)
         if reduction == "none":
             losses = empty(rows.shape, rows.dtype)
@@ -40,16 +44,11 @@ class BceWithLogits(Fused):
             return losses.reshape(logits.shape), slope
         partial = empty((-(-rows.shape[0] // ROWS), rows.shape[1]), rows.dtype)
         bce_kernels.total(rows, target, slope, partial)
-        total = partial.sum(axis=0).sum(dtype=np.float64)
-        return (total if reduction == "sum" else total / rows.size).astype(rows.dtype), slope
+        return total_of(partial, 1 if reduction == "sum" else rows.size), slope
 
     def backward(wanted, dy, logits, slope, reduction):
         scale = dy / logits.size if reduction == "mean" else dy
-        slope = slope.reshape(logits.shape)
-        dlogits = None
-        if wanted[0]:
-            dlogits = slope if scale.ndim == 0 and scale == 1 else np.multiply(
-                slope, scale, out=empty(slope.shape, slope.dtype))
+        dlogits = scaled(scale, slope.reshape(logits.shape)) if wanted[0] else None
         return dlogits, -logits * scale if wanted[1] else None
 
 
@@ -57,43 +56,49 @@ class Mse(Fused):
     """(x − t)²;  dx = 2 (x − t), dt = −dx"""
 
     expects, real = "x and target of one shape", True
+    extras = ("difference",)
 
     def formula(x, target, *, reduction):
         return reduce(np.square(x - target), reduction)
 
     def forward(x, target, *, reduction):
-        difference = x - target
+        rows = as_rows(x)
+        difference = empty(rows.shape, rows.dtype)
+        partial = empty((-(-rows.shape[0] // ROWS), rows.shape[1]), rows.dtype)
+        likelihood_kernels.squared_error(rows, as_rows(own(target, rows.dtype)), difference,
+                                         partial)
+        difference = difference.reshape(x.shape)
         if reduction == "none":
-            return difference * difference
-        total = np.vdot(difference, difference)
-        return total if reduction == "sum" else total / x.size
+            return difference * difference, difference
+        return total_of(partial, 1 if reduction == "sum" else x.size), difference
 
-    def backward(wanted, dy, x, target, reduction):
-        scale = 2 * dy / x.size if reduction == "mean" else 2 * dy
-        dx = scale * (x - target)
-        return dx, -dx
+    def backward(wanted, dy, x, difference, reduction):
+        dx = scaled(2 * dy / x.size if reduction == "mean" else 2 * dy, difference)
+        return dx, -dx if wanted[1] else None
 
 
 class CrossEntropy(Fused):
     """−ln softmax(l)[label] = logsumexp(l) − l[label];  dl = softmax(l) − onehot(label)"""
 
     expects, real = "logits (N, K) and integer labels (N,)", True
+    extras = ("slope",)
 
     def formula(logits, labels, *, reduction):
         logits = logits - np.max(np.real(plain(logits)), axis=1, keepdims=True)
-        chosen = logits[np.arange(len(labels)), labels]
+        chosen = logits[array_module().arange(len(labels)), labels]
         return reduce(np.log(np.sum(np.exp(logits), axis=1)) - chosen, reduction)
 
     def forward(logits, labels, *, reduction):
-        return CrossEntropy.formula(logits, labels, reduction=reduction)
+        losses, slope = (empty(s, logits.dtype) for s in (logits.shape[:1], logits.shape))
+        likelihood_kernels.cross_entropy(contiguous(logits), contiguous(own(labels, np.int64)),
+                                         losses, slope)
+        if reduction == "none":
+            return losses, slope
+        return total_of(losses, 1 if reduction == "sum" else len(losses)), slope
 
-    def backward(wanted, dy, logits, labels, reduction):
-        n = len(labels)
-        e = np.exp(logits - np.max(logits, axis=1, keepdims=True))
-        difference = e / np.sum(e, axis=1, keepdims=True)
-        difference[np.arange(n), labels] -= 1
-        scale = dy / n if reduction == "mean" else dy
-        return (scale[:, None] if scale.ndim else scale) * difference, None
+    def backward(wanted, dy, logits, slope, reduction):
+        scale = dy / len(logits) if reduction == "mean" else dy
+        return scaled(scale[:, None] if scale.ndim else scale, slope), None
 
 
 class GaussianLogLikelihood(Fused):
@@ -108,13 +113,18 @@ class GaussianLogLikelihood(Fused):
         return -0.5 * np.sum(per_example(terms), axis=1)
 
     def forward(x, mean, logvar):
-        return GaussianLogLikelihood.formula(x, mean, logvar)
+        x, *parameters = matching(x, mean, logvar)
+        log_p = empty(x.shape[:1], x.dtype)
+        likelihood_kernels.gaussian_log_likelihood(x, *parameters, log_p)
+        return log_p
 
     def backward(wanted, dy, x, mean, logvar):
-        dy = dy.reshape(-1, *[1] * (np.ndim(x - mean) - 1))
-        difference = x - mean
-        r = difference * np.exp(-logvar)
-        return -dy * r, dy * r, dy * 0.5 * (r * difference - 1)
+        shape, (x, *parameters) = x.shape, matching(x, mean, logvar)
+        dmean, dlogvar = empty(x.shape, x.dtype), empty(x.shape, x.dtype)
+        likelihood_kernels.gaussian_log_likelihood_backward(contiguous(dy), x, *parameters, dmean,
+                                                            dlogvar)
+        dmean = dmean.reshape(shape)
+        return -dmean if wanted[0] else None, dmean, dlogvar.reshape(shape)
 
 
 class BernoulliLogLikelihood(Fused):
@@ -129,7 +139,7 @@ class BernoulliLogLikelihood(Fused):
 
     def forward(x, logits):
         losses, slope = BceWithLogits.forward(logits, x, reduction="none")
-        return -as_rows(losses).sum(axis=1), slope
+        return -Sum.forward(as_rows(losses), axis=1, keepdims=False), slope
 
     def backward(wanted, dy, logits, slope):
         dy = dy.reshape(-1, *[1] * (logits.ndim - 1))
@@ -149,11 +159,15 @@ class GaussianKl(Fused):
         return 0.5 * np.sum(np.square(mean) + np.exp(logvar) - logvar - 1, axis=1)
 
     def forward(mean, logvar):
-        return GaussianKl.formula(mean, logvar)
+        kl = empty(mean.shape[:1], mean.dtype)
+        likelihood_kernels.gaussian_kl(contiguous(mean), contiguous(logvar), kl)
+        return kl
 
     def backward(wanted, dy, mean, logvar):
-        dy = dy[:, None]
-        return dy * mean, dy * (0.5 * np.expm1(logvar))
+        dmean, dlogvar = empty(mean.shape, mean.dtype), empty(mean.shape, mean.dtype)
+        likelihood_kernels.gaussian_kl_backward(contiguous(dy), contiguous(mean),
+                                                contiguous(logvar), dmean, dlogvar)
+        return dmean, dlogvar
 
 
 class GaussianKlBetween(Fused):
@@ -201,11 +215,12 @@ def cross_entropy(logits, labels, reduction="sum"):
     """−ln softmax(``logits``)[label]: logits (N, K), labels (N,) integers below K; nats."""
     check_reduction(reduction)
     only_arrays("cross_entropy", logits=logits)
-    labels = np.asarray(plain(labels))
+    labels = plain(labels) if hasattr(plain(labels), "dtype") else np.asarray(labels)
     if logits.ndim != 2 or labels.shape != logits.shape[:1] or labels.dtype.kind not in "iu":
         raise ValueError(f"cross_entropy: logits {logits.shape}, labels {labels.dtype}"
                          f"{labels.shape}; expected (N, K) and integers (N,)")
-    if labels.size and not 0 <= labels.min() <= labels.max() < logits.shape[1]:
+    seen = type(labels) is np.ndarray and labels.size             # those on a GPU are not read
+    if seen and not 0 <= labels.min() <= labels.max() < logits.shape[1]:
         raise ValueError(f"cross_entropy: labels from {labels.min()} to {labels.max()}; expected "
                          f"0 to {logits.shape[1] - 1}")
     return CrossEntropy.apply(logits, labels, reduction=reduction)
@@ -264,6 +279,35 @@ def gaussian_kl_between(mean, logvar, mean2, logvar2, called="gaussian_kl_betwee
 
 # --- helpers -------------------------------------------------------------------------------------
 
+def total_of(partial, count=1):
+    """Σ partial / count, a number in their precision, added up in float64."""
+    if backend() != "cuda":
+        total = partial.sum(axis=0).sum(dtype=np.float64)
+        return (total if count == 1 else total / count).astype(partial.dtype)
+    total = empty((1,), partial.dtype)
+    reduce_kernels.sum_all(partial, 1 / count, total)
+    return total.reshape(())
+
+
+def scaled(factor, slope):
+    """factor · slope; factor is one number, or broadcasts."""
+    if factor.ndim == 0 and type(factor) is not type(slope):      # the host knows it
+        return slope if factor == 1 else Multiply.forward(factor, slope)
+    if factor.ndim == 0:
+        out = empty(slope.shape, slope.dtype)
+        likelihood_kernels.scale_rows(factor.reshape(1), as_rows(slope), as_rows(out))
+        return out
+    return factor * slope
+
+
+def matching(x, mean, logvar):
+    """x and mean as rows (N, D), and logvar as one number (1,) or as rows."""
+    same = [as_rows(np.broadcast_to(a, x.shape)) for a in (x, mean)]
+    one = np.size(logvar) == 1
+    return *same, (contiguous(logvar).reshape(1) if one else as_rows(np.broadcast_to(logvar,
+                                                                                     x.shape)))
+
+
 def reduce(losses, reduction):
     """The sum, the mean over all elements, or the losses as they are."""
     if reduction == "none":
@@ -278,7 +322,7 @@ def per_example(x):
 
 def as_rows(x):
     """A contiguous array (N, D) for a kernel."""
-    return np.ascontiguousarray(x).reshape(x.shape[0] if x.ndim else 1, math.prod(x.shape[1:]))
+    return contiguous(x).reshape(x.shape[0] if x.ndim else 1, math.prod(x.shape[1:]))
 
 
 def check_reduction(reduction):

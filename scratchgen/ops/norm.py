@@ -4,8 +4,9 @@ import math
 
 import numpy as np
 
-from ..backend import empty, empty_as, kernels
+from ..backend import kernels
 from ..kernels.dense import ACTIVATIONS
+from ..memory import contiguous, empty, empty_as
 from .conv import matrix
 from .dense import apply_activation, check_activation
 from .op import Elementwise, Fused, only_arrays
@@ -43,8 +44,8 @@ class BatchNorm(Fused):
         if running is not None:
             update(*running, mean, var, len(rows))
         inverse = 1 / np.sqrt(var + x.dtype.type(eps))
-        norm_kernels.normalize(rows, mean, inverse, np.ascontiguousarray(gamma),
-                               np.ascontiguousarray(beta), ACTIVATIONS[activation], matrix(y))
+        norm_kernels.normalize(rows, mean, inverse, contiguous(gamma),
+                               contiguous(beta), ACTIVATIONS[activation], matrix(y))
         return y, mean, inverse
 
     def backward(wanted, dy, x, gamma, y, mean, inverse, activation, out):
@@ -54,7 +55,7 @@ class BatchNorm(Fused):
         dx = None
         if wanted[0]:
             dx = empty(x.shape, x.dtype)
-            norm_kernels.backward_x(*through, rows, mean, inverse, np.ascontiguousarray(gamma),
+            norm_kernels.backward_x(*through, rows, mean, inverse, contiguous(gamma),
                                     dgamma, dbeta, matrix(dx))
         return dx, dgamma, dbeta
 

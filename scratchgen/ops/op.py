@@ -29,6 +29,7 @@ Broadcasting, accumulation, dtype and shape checks are the engine's; no op menti
 """
 
 import contextlib
+import functools
 import inspect
 import re
 from numbers import Real
@@ -37,6 +38,7 @@ import numpy as np
 
 from ..backend import backend
 from ..engine import Mode, Node, check_unchanged, run_backward
+from ..memory import ARRAYS, array_module, own
 from ..tensor import FLOATS, NUMPY_FUNCTIONS, Tensor
 
 OPS = {}                              # public name -> op; filled as the classes are defined
@@ -76,10 +78,8 @@ class Op:
             if type(x) is Tensor:
                 arrays.append(x.data)
                 parents.append(x.node)
-            else:                                      # a NumPy scalar is as weak as Python's
-                if type(x) not in PLAIN:
-                    x = as_input(cls, x)
-                arrays.append(x.item() if isinstance(x, np.generic) else x)
+            else:
+                arrays.append(x if type(x) in PLAIN else as_input(cls, x))
                 parents.append(None)
             dtype = getattr(arrays[-1], "dtype", precision)
             if dtype is not precision:
@@ -93,14 +93,14 @@ class Op:
             raise wrong_dtype(cls, getattr(arrays[0], "dtype", "numbers"))
         result = cls.computed(arrays, options)
         y, extras = (result[0], result[1:]) if cls.extras else (result, ())
-        if type(y) is not np.ndarray:
+        if type(y) not in ARRAYS:
             y = np.asarray(y)
         if y.dtype != precision and precision is not None and y.dtype.kind == "f":
             raise mixed_precision(cls, arrays)         # an integer array made it wider
         result = Tensor(y)
         for x, array in zip(inputs, arrays, strict=True):
             if type(x) is Tensor and (y is array or y.base is not None
-                                      and np.may_share_memory(y, array)):
+                                      and shares(y, array)):
                 result.changes = x.changes             # a view: whoever changes one changes both
         if Mode.recording:
             wanted = tuple(parent is not None for parent in parents)
@@ -121,7 +121,7 @@ class Op:
     @classmethod
     def record(cls, inputs, arrays, parents, wanted, options, extras, y):
         """The node, with the values that the wanted rules name."""
-        shapes = [a.shape if type(a) is np.ndarray else np.shape(a) for a in arrays]
+        shapes = [a.shape if type(a) in ARRAYS else np.shape(a) for a in arrays]
         values, guards = {}, {}
         for name in cls.needed(wanted):
             if name in cls.position:
@@ -186,10 +186,20 @@ class Elementwise(Op, abstract=True):
     On the compiled backends the formula itself is the kernel: one pass over memory, no temporaries.
     """
 
-    def __init_subclass__(cls, numpy=None):
-        super().__init_subclass__(numpy=numpy)
-        cls.forward = elementwise_kernel(cls.forward)
-        cls.rules = [rule and (elementwise_kernel(rule[0]), rule[1]) for rule in cls.rules]
+    compiled_for = ("numba", "cuda")
+
+    def __init_subclass__(cls, numpy=None, abstract=False):
+        super().__init_subclass__(numpy=numpy, abstract=abstract)
+        if not abstract:
+            compiled = functools.partial(elementwise_kernel, backends=cls.compiled_for)
+            cls.forward = compiled(cls.forward)
+            cls.rules = [rule and (compiled(rule[0]), rule[1]) for rule in cls.rules]
+
+
+class Ufunc(Elementwise, abstract=True):
+    """An elementwise op that is one NumPy ufunc: on the CPU a single pass already."""
+
+    compiled_for = ("cuda",)
 
 
 class Fused(Op, abstract=True):
@@ -225,28 +235,45 @@ class Fused(Op, abstract=True):
         return [next(found) if need else None for need in needs]
 
 
-def elementwise_kernel(function):
-    """The function: compiled into one pass on the compiled backend, as it stands elsewhere."""
-    compiled = None
+def elementwise_kernel(function, backends):
+    """The function: compiled into one pass on these backends, as it stands elsewhere."""
+    compiled = {}
 
     def evaluate(*args, **options):
-        nonlocal compiled
-        if backend() == "numpy" or any(type(a) is Tensor for a in args):
+        where = backend()
+        if where not in backends or any(type(a) is Tensor for a in args):
             with np.errstate(over="ignore"):          # e⁻ˣ may: the formulas divide by it
                 return function(*args, **options)
-        dtype = next((a.dtype for a in args if isinstance(a, np.ndarray) and a.dtype in FLOATS),
-                     None)
+        dtype = next((a.dtype for a in args if type(a) in ARRAYS and a.dtype in FLOATS), None)
         if dtype is None:                              # integers, numbers: as NumPy has it
             return function(*args, **options)
+        if where == "cuda" and all(type(a) not in ARRAYS or type(a) is np.ndarray for a in args):
+            return function(*args, **options)          # numbers that the host knows
         args = (*args, *options.values())
-        if compiled is None:
-            from ..kernels.vector_math import compile_formula
-            compiled = compile_formula(function)
+        if where not in compiled:
+            compiled[where] = compile_for(where, function)
+        if where == "cuda":
+            return compiled[where](*args)
         with np.errstate(over="ignore"):
-            return compiled[dtype](*args)
+            return compiled[where][dtype](*args)
 
     evaluate.__wrapped__, evaluate.__doc__ = function, function.__doc__
     return evaluate
+
+
+def compile_for(where, function):
+    """An elementwise function as ufuncs by Numba, or as a CUDA kernel."""
+    if where == "cuda":
+        from ..kernels.elementwise import Formula
+        return Formula(function)
+    from ..kernels.vector_math import compile_formula
+    return compile_formula(function)
+
+
+def shares(y, array):
+    """Whether two arrays may lie in the same memory."""
+    return type(y) is type(array) and (
+        np if type(y) is np.ndarray else array_module()).may_share_memory(y, array)
 
 
 def implements(numpy_function):
@@ -262,17 +289,22 @@ def named(rule):
     return rule and (rule, tuple(inspect.signature(rule).parameters))
 
 
-PLAIN = {np.ndarray, float, int, bool}
+PLAIN = (float, int, bool)
 FAULTS = (ValueError, IndexError, TypeError, AttributeError, OverflowError)
 
 
 def as_input(op, x):
-    """A list of numbers as an array; TypeError for what is neither tensor, array nor number."""
-    if isinstance(x, (np.ndarray, np.generic, Real)) or x is None and op.optional:
+    """An array where the backend's arrays lie, a list as an array, a scalar of NumPy as a number,
+    which is as weak as Python's; TypeError for what is neither tensor, array nor number."""
+    if type(x) is np.ndarray:
+        return own(x)
+    if isinstance(x, np.generic):
+        return x.item()
+    if isinstance(x, (*ARRAYS, np.generic, Real)) or x is None and op.optional:
         return x
     with contextlib.suppress(ValueError):              # of a ragged list
         if isinstance(x, (list, tuple)) and not any(isinstance(v, Tensor) for v in x):
-            return np.asarray(x)
+            return own(np.asarray(x))
     raise TypeError(f"{op.name} of a {type(x).__name__}: expected {op.expects}, as a tensor, an "
                     "array or a number; make a tensor of it: sg.tensor(data)")
 
@@ -280,7 +312,7 @@ def as_input(op, x):
 def only_arrays(op, **inputs):
     """TypeError unless each input, given by its name, is a tensor or an array of real numbers."""
     for name, x in inputs.items():
-        if isinstance(x, (Tensor, np.ndarray)):
+        if isinstance(x, (Tensor, *ARRAYS)):
             if x.dtype not in FLOATS and x.dtype.kind not in "iub":
                 raise TypeError(f"{op}: {name} is of dtype {x.dtype}; expected real numbers, "
                                 "float32 or float64: x.astype(np.float32)")
@@ -315,7 +347,6 @@ def snake_case(name):
 
 def mixed_precision(op, arrays):
     """One floating precision a call: a mix would silently be computed in the wider one."""
-    found = sorted({str(a.dtype) for a in arrays if isinstance(a, np.ndarray)
-                    and a.dtype.kind in "fiu"})
+    found = sorted({str(a.dtype) for a in arrays if type(a) in ARRAYS and a.dtype.kind in "fiu"})
     return TypeError(f"{op.name} of {' and '.join(found)}: all must have one precision; convert "
                      "with x.astype(np.float32) or np.float64")

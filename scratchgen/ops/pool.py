@@ -5,7 +5,8 @@ import math
 
 import numpy as np
 
-from ..backend import empty, kernels
+from ..backend import kernels
+from ..memory import contiguous, empty, own
 from .dense import matmul
 from .op import Fused, Op, only_arrays
 from .shape import reshape, scattered
@@ -30,7 +31,7 @@ class MaxPool2d(Fused):
         return functools.reduce(np.maximum, [x[window.tap(u, v)] for u, v in window.taps])
 
     def forward(x, *, window):
-        x = np.ascontiguousarray(x)
+        x = contiguous(x)
         shape = (len(x), *window.out, x.shape[3])
         y, tap = empty(shape, x.dtype), empty(shape, np.int32)
         pool_kernels.max_forward(x, window.kernel, window.stride, window.padding, y, tap)
@@ -38,7 +39,7 @@ class MaxPool2d(Fused):
 
     def backward(wanted, dy, tap, shapes, window):
         dx = empty(shapes[0], dy.dtype)
-        pool_kernels.max_backward(np.ascontiguousarray(dy), tap, window.kernel, window.stride,
+        pool_kernels.max_backward(contiguous(dy), tap, window.kernel, window.stride,
                                   window.padding, dx)
         return [dx]
 
@@ -54,7 +55,7 @@ class AvgPool2d(Op):
 
     def forward(x, *, window):
         y = empty((len(x), *window.out, x.shape[3]), x.dtype)
-        pool_kernels.average_forward(np.ascontiguousarray(x), window.kernel, window.stride,
+        pool_kernels.average_forward(contiguous(x), window.kernel, window.stride,
                                      window.padding, y)
         return y
 
@@ -74,7 +75,7 @@ class AvgPool2dInput(Op):
 
     def forward(g, *, window):
         x = empty((len(g), *window.size, g.shape[3]), g.dtype)
-        pool_kernels.average_backward(np.ascontiguousarray(g), window.kernel, window.stride,
+        pool_kernels.average_backward(contiguous(g), window.kernel, window.stride,
                                       window.padding, x)
         return x
 
@@ -142,8 +143,8 @@ def upsample2d(x, scale, mode="nearest"):
     if mode == "nearest":
         return Upsample2d.apply(x, scale=scale)
     (n, h, w, c), (sh, sw) = x.shape, scale
-    tall = matmul(interpolation(h, sh, x.dtype), reshape(x, (n, h, w * c)))
-    wide = matmul(interpolation(w, sw, x.dtype), reshape(tall, (n * h * sh, w, c)))
+    tall = matmul(own(interpolation(h, sh, x.dtype)), reshape(x, (n, h, w * c)))
+    wide = matmul(own(interpolation(w, sw, x.dtype)), reshape(tall, (n * h * sh, w, c)))
     return reshape(wide, (n, h * sh, w * sw, c))
 
 

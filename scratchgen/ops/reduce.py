@@ -5,9 +5,12 @@ import math
 
 import numpy as np
 
+from ..backend import backend, kernels
+from ..memory import array_module, contiguous, empty
 from ..tensor import plain
 from .op import Op, implements
 
+reduce_kernels = kernels("reduce")
 AXES = "an axis that x has (or a tuple of them, or None) and at least one element along it"
 
 
@@ -18,6 +21,9 @@ class Sum(Op):
 
     def formula(x, *, axis, keepdims):
         return np.sum(x, axis=axis, keepdims=keepdims)
+
+    def forward(x, *, axis, keepdims):
+        return reduced("sum", Sum.formula, x, axis, keepdims)
 
     def backward_x(dy, x_shape, axis, keepdims):
         return np.broadcast_to(with_axes(dy, x_shape, axis, keepdims), x_shape)
@@ -30,6 +36,9 @@ class Mean(Op):
 
     def formula(x, *, axis, keepdims):
         return np.mean(x, axis=axis, keepdims=keepdims)
+
+    def forward(x, *, axis, keepdims):
+        return reduced("mean", Mean.formula, x, axis, keepdims)
 
     def backward_x(dy, x_shape, axis, keepdims):
         return np.broadcast_to(with_axes(dy, x_shape, axis, keepdims) / count(x_shape, axis),
@@ -44,6 +53,9 @@ class Max(Op):
     def formula(x, *, axis, keepdims):
         return np.max(x, axis=axis, keepdims=keepdims)
 
+    def forward(x, *, axis, keepdims):
+        return reduced("max", Max.formula, x, axis, keepdims)
+
     def backward_x(dy, x, x_shape, axis, keepdims):
         return with_axes(dy, x_shape, axis, keepdims) * first_largest(plain(x), axis)
 
@@ -55,6 +67,9 @@ class Min(Op):
 
     def formula(x, *, axis, keepdims):
         return np.min(x, axis=axis, keepdims=keepdims)
+
+    def forward(x, *, axis, keepdims):
+        return reduced("min", Min.formula, x, axis, keepdims)
 
     def backward_x(dy, x, x_shape, axis, keepdims):
         return with_axes(dy, x_shape, axis, keepdims) * first_largest(-plain(x), axis)
@@ -71,6 +86,9 @@ class Logsumexp(Op):
         y = np.log(np.sum(np.exp(x - m), axis=axis, keepdims=True)) + m
         return y if keepdims else np.squeeze(y, axis)
 
+    def forward(x, *, axis, keepdims):
+        return reduced("logsumexp", Logsumexp.formula, x, axis, keepdims)
+
     def backward_x(dy, x, y, x_shape, axis, keepdims):
         return (with_axes(dy, x_shape, axis, keepdims)
                 * np.exp(x - with_axes(y, x_shape, axis, keepdims)))
@@ -85,6 +103,9 @@ class Softmax(Op):
         e = np.exp(x - np.max(np.real(plain(x)), axis=axis, keepdims=True))
         return e / np.sum(e, axis=axis, keepdims=True)
 
+    def forward(x, *, axis):
+        return along_rows("softmax", Softmax.formula, x, axis)
+
     def backward_x(dy, y, axis):
         return y * (dy - np.sum(dy * y, axis=axis, keepdims=True))
 
@@ -97,6 +118,9 @@ class LogSoftmax(Op):
     def formula(x, *, axis):
         x = x - np.max(np.real(plain(x)), axis=axis, keepdims=True)
         return x - np.log(np.sum(np.exp(x), axis=axis, keepdims=True))
+
+    def forward(x, *, axis):
+        return along_rows("log_softmax", LogSoftmax.formula, x, axis)
 
     def backward_x(dy, y, axis):
         return dy - np.exp(y) * np.sum(dy, axis=axis, keepdims=True)
@@ -143,6 +167,52 @@ def log_softmax(x, axis=-1):
     return LogSoftmax.apply(x, axis=axis)
 
 
+# --- on a GPU: the same by kernels ---------------------------------------------------------------
+
+def reduced(kernel, formula, x, axis, keepdims):
+    """The formula's value; on a GPU by a kernel over the middle one of three axes (A, R, B)."""
+    if backend() != "cuda" or x.dtype.kind != "f":
+        return formula(x, axis=axis, keepdims=keepdims)
+    axes = axes_of(x.shape, axis)
+    if axis is not None and any(not -x.ndim <= a < x.ndim for a in (
+            axis if isinstance(axis, tuple) else (axis,))):
+        raise ValueError(f"axis {axis} of an array with {x.ndim} axes")
+    kept = [a for a in range(x.ndim) if a not in axes]
+    together = not axes or axes == tuple(range(axes[0], axes[-1] + 1))
+    if kernel == "logsumexp":
+        together = bool(axes) and axes == tuple(range(axes[0], x.ndim))
+    if not together:
+        x = np.transpose(x, [*kept, *axes])
+        shape, first = x.shape, len(kept)
+    else:
+        shape, first = x.shape, axes[0] if axes else x.ndim
+    last = first + len(axes)
+    a, r, b = (math.prod(part) for part in (shape[:first], shape[first:last], shape[last:]))
+    if r == 0 and kernel != "sum":
+        raise ValueError("zero-size array to a reduction which has no identity")
+    y = empty((a, b), x.dtype)
+    if kernel == "logsumexp":
+        reduce_kernels.logsumexp(contiguous(x).reshape(a, r), y.reshape(a))
+    else:
+        getattr(reduce_kernels, kernel)(contiguous(x).reshape(a, r, b), y)
+    rest = (*shape[:first], *shape[last:])
+    if not keepdims:
+        return y.reshape(rest)
+    full = iter(rest)
+    return y.reshape([1 if i in axes else next(full) for i in range(x.ndim)])
+
+
+def along_rows(kernel, formula, x, axis):
+    """The formula's value; on a GPU by a kernel along the last axis."""
+    if backend() != "cuda" or x.dtype.kind != "f" or not -x.ndim <= axis < x.ndim:
+        return formula(x, axis=axis)
+    rows = contiguous(np.moveaxis(x, axis, -1))
+    y = empty(rows.shape, x.dtype)
+    matrix = (math.prod(rows.shape[:-1]), rows.shape[-1])
+    getattr(reduce_kernels, kernel)(rows.reshape(matrix), y.reshape(matrix))
+    return np.moveaxis(y, -1, axis)
+
+
 # --- helpers of the rules ------------------------------------------------------------------------
 
 def axes_of(shape, axis):
@@ -170,6 +240,6 @@ def first_largest(x, axis):
     kept = [a for a in range(x.ndim) if a not in axes]
     groups = np.transpose(x, [*kept, *axes])
     flat = groups.reshape(*(x.shape[a] for a in kept), count(x.shape, axis))
-    first = np.arange(flat.shape[-1]) == np.argmax(flat, axis=-1)[..., None]
+    first = array_module().arange(flat.shape[-1]) == np.argmax(flat, axis=-1)[..., None]
     back = np.argsort([*kept, *axes])
     return first.reshape(groups.shape).transpose([builtins.int(a) for a in back])

@@ -5,6 +5,8 @@ import operator
 
 import numpy as np
 
+from ..backend import backend
+from ..memory import ARRAYS, array_module, own, zeros
 from ..tensor import Tensor, plain
 from .op import Op, implements, only_arrays
 
@@ -95,25 +97,31 @@ class Index(Op):
     def formula(x, *, index):
         return x[index]
 
+    def forward(x, *, index):
+        return x[beside(index)]
+
     def backward_x(dy, x_shape, index):
         return scattered(dy, x_shape, index)
 
 
 class Scatter(Op):
-    """y = zeros, then y[index] += x: the transpose of ``Index``, and it of this"""
+    """y = zeros, then y[index] += x: the transpose of ``Index``, and it of this
+
+    On a GPU an index of integer arrays is added up by atomics (CuPy's), in any order.
+    """
 
     expects = "an index into the shape that picks out what x can be added to"
 
     def formula(x, *, shape, index):
-        y = np.zeros(shape, x.dtype)
+        y = zeros(shape, x.dtype)
         if is_basic(index):                            # no element is named twice
             y[index] = x
         else:
-            np.add.at(y, index, x)
+            array_module().add.at(y, beside(index), x)
         return y
 
     def backward_x(dy, index):
-        return dy[index]
+        return dy[index] if isinstance(dy, Tensor) else dy[beside(index)]
 
 
 # --- public functions ----------------------------------------------------------------------------
@@ -255,8 +263,17 @@ def scatter(x, shape, index):
 
 def scattered(x, shape, index):
     """``scatter`` for formulas and rules: an array of an array, a tensor of a tensor."""
-    return (Scatter.formula if isinstance(x, np.ndarray) else Scatter.apply)(x, shape=shape,
+    return (Scatter.formula if type(x) in ARRAYS else Scatter.apply)(x, shape=shape,
                                                                             index=index)
+
+
+def beside(index):
+    """An index whose arrays and lists lie where the backend's arrays do."""
+    if backend() != "cuda" or is_basic(index):
+        return index
+    found = [own(np.asarray(part)) if isinstance(part, (list, np.ndarray)) else part
+             for part in (index if isinstance(index, tuple) else (index,))]
+    return tuple(found) if isinstance(index, tuple) else found[0]
 
 
 def is_basic(index):

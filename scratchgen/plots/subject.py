@@ -1,5 +1,6 @@
 """What a picture is drawn from: a trained model, the test set it is shown, what training wrote."""
 
+import importlib.util
 import inspect
 from dataclasses import dataclass, field
 
@@ -53,14 +54,22 @@ def subject_of(path):
 
     run = runs.open_run(path)
     resolved = run.config()
-    with use_backend(resolved["run"]["backend"]):
+    backend = drawing_backend(resolved["run"]["backend"])
+    with use_backend(backend):
         model, dataset = load(path), dataset_of(path)
         loader = data.Loader(*dataset.test, len(dataset.test[0]), resolved["run"]["seed"],
                              shuffle=False, binarize=resolved["data"]["binarize"])
         test = HeldOut(*next(iter(loader.batches(0))))
     subject = Subject(model, test, run.metrics(), getattr(dataset, "density", None),
                       frames_of(run))
-    return subject, resolved["run"]["backend"]
+    return subject, backend
+
+
+def drawing_backend(backend):
+    """Pictures are drawn on the CPU, so that a run of a GPU can be looked at anywhere."""
+    if backend != "cuda":
+        return backend
+    return "numba" if importlib.util.find_spec("numba") else "numpy"
 
 
 def has(model, *abilities):

@@ -1,0 +1,8 @@
+"""The CUDA backend, checked and measured on a GPU in one call of less than nine minutes.
+
+    python -m benchmarks.gpu --out DIR [--quick] [--data-dir FOLDER] [--parts A,B] [--rows A,B]
+
+``conductor.py`` runs the parts, each in a process of its own, and writes ``gpu.json``; what a part
+does is in its file: ``checks.py``, ``across.py``, ``kernel_times.py``, ``mnist.py``, ``steps.py``.
+Nothing here needs Numba, and a library that is missing is a row that says so.
+"""

@@ -1,0 +1,68 @@
+"""A part of the measurement: named items, done one after the other, each kept when it is done.
+
+An item returns a dict; ``ok`` in it says whether a check was passed. One that raises is recorded
+with its error, and the next ones follow. A GPU that an item has made unusable (an access outside
+an array ends the process's context) is noticed: the part then ends with RESTART, and started
+again it goes on behind that item. One that ends the process leaves a mark that was set before.
+"""
+
+import json
+import time
+import traceback
+
+RESTART = 75
+CUT_OFF = "it ended the process, or time was up while it ran"
+
+
+def load(path):
+    """A record, or {} if there is none yet."""
+    return json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
+
+
+def save(path, record):
+    """Written whole or not at all."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_suffix(".part")
+    temporary.write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
+    temporary.replace(path)
+
+
+def run(items, path, deadline, lost=lambda: False, tell=print):
+    """Do the items (name → function) that the record at ``path`` does not have; the exit status.
+    """
+    record = load(path)
+    done = record.setdefault("items", {})
+    for name, item in items.items():
+        if name in done:
+            continue
+        if deadline.over():
+            done[name] = {"skipped": "no time was left"}
+            continue
+        done[name] = {"error": CUT_OFF}
+        save(path, record)
+        started = time.perf_counter()
+        done[name] = attempt(item)
+        done[name]["seconds_taken"] = round(time.perf_counter() - started, 3)
+        save(path, record)
+        if bad(done[name]):
+            tell(f"  {name}: {done[name].get('error', 'not passed')}")
+        if "error" in done[name] and lost():
+            return RESTART
+    save(path, record)
+    return 1 if any(bad(result) for result in done.values()) else 0
+
+
+def attempt(item):
+    """What an item returns, or its error in words with the place."""
+    try:
+        return dict(item())
+    except Exception as error:                         # recorded; the next item follows
+        place = traceback.extract_tb(error.__traceback__)[-1]
+        text = " ".join(str(error).split())[:600]
+        return {"error": f"{type(error).__name__}: {text} ({place.filename.rsplit('/', 1)[-1]}, "
+                         f"line {place.lineno})"}
+
+
+def bad(result):
+    """Whether an item has failed; one that was skipped has not."""
+    return "error" in result or result.get("ok") is False

@@ -1,0 +1,196 @@
+// The gradient of a convolution's filters: dw = columns(x)ᵀ g, (KH·KW·C, O), a sum over all
+// positions of all images. Names are those of conv2d.py.
+#include "conv2d_tile.cuh"
+
+// dw[u, v] = Σ over images and positions of x[i·s + u·d − p, j·s + v·d − p]ᵀ g[i, j].
+// Naive: a thread owns one number of dw.
+template <typename T>
+__global__ void backward_w(const T* x, const T* g, int2 kernel, int2 stride, int2 padding,
+                           int2 dilation, T* dw, int n, int h, int width, int c, int oh, int ow,
+                           int o) {
+    GRID_STRIDE(at, (long long)kernel.x * kernel.y * c * o) {
+        int column = at % o, channel = at / o % c, tap = at / o / c;
+        int down = tap / kernel.y * dilation.x - padding.x;
+        int right = tap % kernel.y * dilation.y - padding.y;
+        T total = 0;
+        for (int image = 0; image < n; image++)
+            for (int i = 0; i < oh; i++)
+                for (int j = 0; j < ow; j++) {
+                    int row = i * stride.x + down, place = j * stride.y + right;
+                    if (row < 0 || row >= h || place < 0 || place >= width) continue;
+                    total += x[(((long long)image * h + row) * width + place) * c + channel]
+                             * g[(((long long)image * oh + i) * ow + j) * o + column];
+                }
+        dw[at] = total;
+    }
+}
+
+// --- the factors of the implicit product ---------------------------------------------------------
+
+// The left factor, transposed: rows are numbers of a patch (tap and channel), k are positions. A
+// thread stays with its tap and channels, a pack of them if EVEN, and goes from position to
+// position.
+template <typename T, typename TILE, int BM, bool EVEN>
+struct Patches {
+    static const int SIZE = EVEN ? TILE::PACK : 1, WIDTH = BM / SIZE, APART = THREADS / WIDTH,
+                     COUNT = TILE::K / APART, OUTSIDE = -(1 << 30);
+    const T* x;
+    Axis down, across;
+    Radix radix;
+    int channels, channel, u, v, images;
+    bool whole, there;
+    Counter place[COUNT];             // j, i, image
+    int column[COUNT];                // of x, or far outside if the row is outside
+    const T* at[COUNT];
+    T held[COUNT * SIZE];
+
+    __device__ Patches(const T* p, const Axis& vertical, const Axis& horizontal, int channels,
+                       int images, int row, int first)
+            : x(p), down(vertical), across(horizontal),
+              radix(radix_of(horizontal.count, vertical.count, TILE::K)), channels(channels),
+              images(images) {
+        int mine = row + threadIdx.x % WIDTH * SIZE, tap = mine / channels;
+        channel = mine % channels;
+        u = tap / across.taps, v = tap % across.taps;
+        there = u < down.taps;
+        whole = aligned(p);
+#pragma unroll
+        for (int q = 0; q < COUNT; q++) {
+            place[q].start(first + threadIdx.x / WIDTH + q * APART, radix);
+            look(q);
+        }
+    }
+
+    __device__ void look(int q) {
+        int row = down.source(place[q].mid, u), line = place[q].high * down.size + row;
+        bool inside = there && place[q].high < images && down.inside(row);
+        column[q] = across.source(place[q].low, v);
+        at[q] = x + ((long long)line * across.size + column[q]) * channels + channel;
+        if (!inside) column[q] = OUTSIDE;
+    }
+
+    __device__ void fetch() {
+#pragma unroll
+        for (int q = 0; q < COUNT; q++) {
+            T* to = held + q * SIZE;
+#pragma unroll
+            for (int s = 0; s < SIZE; s++) to[s] = 0;
+            if (across.inside(column[q])) take<T, SIZE>(at[q], whole, to);
+            if (place[q].advance(radix)) {
+                column[q] += TILE::K * across.stride;
+                at[q] += TILE::K * across.stride * channels;
+            } else {
+                look(q);
+            }
+        }
+    }
+
+    __device__ void put(T* shared) const {
+#pragma unroll
+        for (int q = 0; q < COUNT; q++) {
+            T* to = shared + (threadIdx.x / WIDTH + q * APART) * TILE::ROW_A
+                    + threadIdx.x % WIDTH * SIZE;
+#pragma unroll
+            for (int s = 0; s < SIZE; s++) to[s] = held[q * SIZE + s];
+        }
+    }
+};
+
+// The right factor: rows of g, from row ``first`` on.
+template <typename T, typename TILE, int BN, bool EVEN>
+struct Gradients {
+    static const int SIZE = TILE::PACK, WIDTH = BN / SIZE, APART = THREADS / WIDTH,
+                     COUNT = TILE::K / APART;
+    const T* at;
+    int columns, column, left;        // left: rows of g from ours on
+    bool whole;
+    T held[COUNT * SIZE];
+
+    __device__ Gradients(const T* g, int rows, int columns, int column, int first)
+            : columns(columns), column(column + threadIdx.x % WIDTH * SIZE) {
+        int row = first + threadIdx.x / WIDTH;
+        at = g + (long long)row * columns + this->column;
+        left = this->column < columns ? rows - row : 0;
+        whole = aligned(g);
+    }
+
+    __device__ void fetch() {
+#pragma unroll
+        for (int q = 0; q < COUNT; q++) {
+            const T* from = at + (long long)q * APART * columns;
+#pragma unroll
+            for (int s = 0; s < SIZE; s++) held[q * SIZE + s] = 0;
+            if (q * APART < left) {
+                if (EVEN)
+                    take<T, SIZE>(from, whole, held + q * SIZE);
+                else
+#pragma unroll
+                    for (int s = 0; s < SIZE; s++)
+                        if (column + s < columns) held[q * SIZE + s] = from[s];
+            }
+        }
+        at += (long long)TILE::K * columns;
+        left -= TILE::K;
+    }
+
+    __device__ void put(T* shared) const {
+#pragma unroll
+        for (int q = 0; q < COUNT; q++) {
+            Pack<T> v;
+#pragma unroll
+            for (int s = 0; s < SIZE; s++) v.at[s] = held[q * SIZE + s];
+            *reinterpret_cast<Pack<T>*>(shared + (threadIdx.x / WIDTH + q * APART) * TILE::ROW_B
+                                        + threadIdx.x % WIDTH * SIZE) = v;
+        }
+    }
+};
+
+// --- implicit product ----------------------------------------------------------------------------
+
+// dw, or with several shares (gridDim.y) their partial sums (SHARES, KH·KW·C, O) in out. The sum
+// over positions is long and its result small, so that blocks share it: share s has ``slabs`` slabs
+// of the positions from s·slabs on. blockIdx.x says which tile. EVEN: channels of x and of g are
+// multiples of a pack, and read in packs.
+// constants: (128, 128, 8, 8, 4, true) (64, 64, 8, 8, 8, true) (32, 32, 8, 4, 16, true) (64, 64, 8, 4, 4, false) (32, 32, 8, 4, 8, false)
+template <typename T, int BM, int BN, int TM, int TN, int DEPTH, bool EVEN>
+__global__ void __launch_bounds__(256, RESIDENT<T>) implicit_gemm(
+        const T* x, const T* g, int2 kernel, int2 stride, int2 padding, int2 dilation, T* out,
+        int n, int positions, int slabs, int h, int width, int c, int oh, int ow, int o) {
+    typedef Tile<T, BM, BN, TM, TN, DEPTH> TILE;
+    __shared__ Pack<T> memory[TILE::SHARED];
+    T* shared = reinterpret_cast<T*>(memory);
+    Axis down = sliding(h, oh, kernel.x, stride.x, padding.x, dilation.x);
+    Axis across = sliding(width, ow, kernel.y, stride.y, padding.y, dilation.y);
+    int rows = kernel.x * kernel.y * c, tiles = (o + BN - 1) / BN;
+    int row = blockIdx.x / tiles * BM, column = blockIdx.x % tiles * BN;
+    int first = blockIdx.y * slabs;
+    slabs = max(0, min(slabs, (positions + TILE::K - 1) / TILE::K - first));
+    Patches<T, TILE, BM, EVEN> left(x, down, across, c, n, row, first * TILE::K);
+    Gradients<T, TILE, BN, EVEN> right(g, positions, o, column, first * TILE::K);
+    T sums[TM][TN] = {};
+    multiply<TILE>(left, right, slabs, shared, sums);
+
+    T* share = out + (long long)blockIdx.y * rows * o;
+    deliver<TILE>(sums, shared, [&](int r, int k, Pack<T> v) {
+        if (row + r < rows)
+            store(share + (long long)(row + r) * o + column + k, 0, o - column - k, v);
+    });
+}
+
+// out_i = Σ over the shares. A block of 32 × 8 threads owns 32 numbers; a row of threads adds every
+// eighth share, then the first row adds the eight: always in this order.
+template <typename T>
+__global__ void add_shares(const T* partial, T* out, int shares, long long n) {
+    __shared__ T sums[8][WARP];
+    long long i = blockIdx.x * (long long)WARP + threadIdx.x;
+    T total = 0;
+    if (i < n)
+#pragma unroll 4
+        for (int s = threadIdx.y; s < shares; s += 8) total += partial[s * n + i];
+    sums[threadIdx.y][threadIdx.x] = total;
+    __syncthreads();
+    if (threadIdx.y == 0 && i < n) {
+        for (int k = 1; k < 8; k++) total += sums[k][threadIdx.x];
+        out[i] = total;
+    }
+}

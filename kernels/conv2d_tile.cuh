@@ -1,0 +1,215 @@
+// Implicit products: tiles of matrices that are nowhere in memory, gathered from images on their
+// way into shared memory. The columns of a convolution would be KH·KW/stride² times as large as x;
+// here each block reads from x what it multiplies, and the caches see to what is read twice.
+//
+// A block of 256 threads owns a tile of the result, BM rows × BN columns; a thread holds TM × TN of
+// its sums in registers: TM·TN multiply-adds for TM + TN numbers from shared memory. A small tile
+// has fewer sums than threads could hold: warps then form SLICES, each with its part of every slab
+// of the reduction, and the slices are added, in their order, at the end. While a slab is
+// multiplied, the next is on its way to registers, then to the other half of shared memory: one
+// barrier a slab. Offsets within an image and within the filters are ints: each is of less than
+// 2^31 numbers.
+#pragma once
+#include "common.cuh"
+
+const int THREADS = 256;
+
+// Blocks that shall fit on one processor: what a thread may have in registers follows from it.
+template <typename T> const int RESIDENT = 2;
+template <> const int RESIDENT<double> = 1;
+
+template <typename T, int BM, int BN, int TM, int TN, int DEPTH>
+struct Tile {
+    static const int PACK = Pack<T>::SIZE, K = DEPTH * PACK;       // K: the height of a slab
+    static const int LANES_N = BN / TN < 8 ? BN / TN : 8, LANES_M = WARP / LANES_N;
+    static const int WARPS_N = BN / (TN * LANES_N), WARPS_M = BM / (TM * LANES_M);
+    static const int SLICES = THREADS / WARP / (WARPS_M * WARPS_N), K_OF_SLICE = K / SLICES;
+    // Padding keeps banks apart when packs along k are turned: eight lanes in a row of threads
+    // write to 8 × 4 different ones.
+    static const int ROW_A = BM + PACK, ROW_B = BN + PACK, SLAB = K * (ROW_A + ROW_B);
+    static const int LEAVING = SLICES * (BM / TM) * PACK * BN;     // of the sums, at a time
+    static const int SHARED = (2 * SLAB > LEAVING ? 2 * SLAB : LEAVING) / PACK;
+
+    // A thread's place: its slice, its warp's and its lane's place in the tile.
+    __device__ static int slice() {
+        return SLICES > 1 ? threadIdx.x / WARP / (WARPS_M * WARPS_N) : 0;
+    }
+    __device__ static int warp_m() {
+        int i = threadIdx.x / WARP / WARPS_N;
+        return SLICES > 1 ? i % WARPS_M : i;
+    }
+    __device__ static int warp_n() { return threadIdx.x / WARP % WARPS_N; }
+    __device__ static int lane_m() { return threadIdx.x % WARP / LANES_N; }
+    __device__ static int lane_n() { return threadIdx.x % LANES_N; }
+};
+
+// SIZE numbers at p, in one access if ``whole``: p is aligned then.
+template <typename T, int SIZE>
+__device__ void take(const T* p, bool whole, T* held) {
+    if (SIZE > 1 && whole) {
+        Pack<T> v = *reinterpret_cast<const Pack<T>*>(p);
+#pragma unroll
+        for (int k = 0; k < SIZE; k++) held[k] = v.at[k];
+    } else {
+#pragma unroll
+        for (int k = 0; k < SIZE; k++) held[k] = p[k];
+    }
+}
+
+template <typename T>
+__device__ bool aligned(const T* p) { return reinterpret_cast<unsigned long long>(p) % 16 == 0; }
+
+// --- counting ------------------------------------------------------------------------------------
+
+// The radices of a counter of three digits, and the digits of what is added to it each time.
+struct Radix {
+    int low, mid, step, add_low, add_mid, add_high;
+};
+
+__device__ Radix radix_of(int low, int mid, int step) {
+    low = max(low, 1), mid = max(mid, 1);             // digits of an empty sum
+    return {low, mid, step, step % low, step / low % mid, step / low / mid};
+}
+
+struct Counter {
+    int low, mid, high;
+    __device__ void start(int i, const Radix& r) {
+        low = i % r.low, mid = i / r.low % r.mid, high = i / r.low / r.mid;
+    }
+    // Adds the step; whether only the lowest digit has changed, as it mostly does.
+    __device__ bool advance(const Radix& r) {
+        if (low + r.step < r.low) {
+            low += r.step;
+            return true;
+        }
+        low += r.add_low, mid += r.add_mid, high += r.add_high;
+        if (low >= r.low) low -= r.low, mid++;
+        if (mid >= r.mid) mid -= r.mid, high++;
+        return false;
+    }
+    // The same where the step divides what the lowest digit counts to.
+    __device__ bool next(int step, int of_low, int of_mid) {
+        low += step;
+        if (low < of_low) return true;
+        low = 0;
+        if (++mid == of_mid) mid = 0, high++;
+        return false;
+    }
+};
+
+// --- geometry ------------------------------------------------------------------------------------
+
+// One axis of a gather. Position i < count of the result, which lies at start + i·apart, sees the
+// source at i·stride + offset + t·step, t < taps, through tap first + t·every of the filters.
+struct Axis {
+    int size, count, start, apart, stride, offset, taps, step, first, every;
+    __device__ int source(int i, int t) const { return i * stride + offset + t * step; }
+    __device__ bool inside(int place) const { return (unsigned)place < (unsigned)size; }
+};
+
+// A convolution's: every position sees every tap.
+__device__ Axis sliding(int size, int out, int kernel, int stride, int padding, int dilation) {
+    return {size, out, 0, 1, stride, -padding, kernel, dilation, 0, 1};
+}
+
+// Its transpose's, from g (size) to x (out). x at h gets g at i if h = i·stride + u·dilation −
+// padding, so the taps u of all h of one phase, h ≡ phase modulo stride, are the same: those that
+// make h + padding − u·dilation a multiple of stride. They are ``every`` apart, or there are none.
+__device__ Axis spreading(int size, int out, int kernel, int stride, int padding, int dilation,
+                          int phase) {
+    int every = 1, first = 0;
+    while (every * dilation % stride) every++;
+    while (first < every && (phase + padding - first * dilation) % stride) first++;
+    int taps = first < min(every, kernel) ? (kernel - first + every - 1) / every : 0;
+    return {size, (out - phase + stride - 1) / stride, phase, stride, 1,
+            (phase + padding - first * dilation) / stride, taps, -every * dilation / stride, first,
+            every};
+}
+
+// --- a tile of the result ------------------------------------------------------------------------
+
+// sums += a b over ``slabs`` slabs. A factor's fetch() reads its next slab into registers, put()
+// writes it to shared memory.
+template <typename TILE, typename T, int TM, int TN, typename A, typename B>
+__device__ void multiply(A& a, B& b, int slabs, T* shared, T (&sums)[TM][TN]) {
+    const int pack = TILE::PACK;
+    int first = TILE::slice() * TILE::K_OF_SLICE;
+    int my_a = first * TILE::ROW_A + TILE::warp_m() * (TM * TILE::LANES_M) + TILE::lane_m() * pack;
+    int my_b = (TILE::K * TILE::ROW_A + first * TILE::ROW_B)
+               + TILE::warp_n() * (TN * TILE::LANES_N) + TILE::lane_n() * pack;
+    if (slabs > 0) {
+        a.fetch();
+        b.fetch();
+        a.put(shared);
+        b.put(shared + TILE::K * TILE::ROW_A);
+    }
+    __syncthreads();
+    int now = 0;
+    for (int s = 1; s <= slabs; s++) {
+        if (s < slabs) {
+            a.fetch();
+            b.fetch();
+        }
+#pragma unroll
+        for (int k = 0; k < TILE::K_OF_SLICE; k++) {
+            Pack<T> left[TM / pack], right[TN / pack];
+#pragma unroll
+            for (int i = 0; i < TM / pack; i++)
+                left[i] = *reinterpret_cast<const Pack<T>*>(
+                    shared + now + my_a + k * TILE::ROW_A + i * pack * TILE::LANES_M);
+#pragma unroll
+            for (int j = 0; j < TN / pack; j++)
+                right[j] = *reinterpret_cast<const Pack<T>*>(
+                    shared + now + my_b + k * TILE::ROW_B + j * pack * TILE::LANES_N);
+#pragma unroll
+            for (int i = 0; i < TM; i++)
+#pragma unroll
+                for (int j = 0; j < TN; j++)
+                    sums[i][j] += left[i / pack].at[i % pack] * right[j / pack].at[j % pack];
+        }
+        now = TILE::SLAB - now;
+        if (s < slabs) {
+            a.put(shared + now);
+            b.put(shared + now + TILE::K * TILE::ROW_A);
+        }
+        __syncthreads();
+    }
+}
+
+// The sums leave through shared memory, a pack of each thread's rows at a time: put(row, column,
+// sums) is called once for each pack along the tile's rows, by threads side by side for packs side
+// by side; a thread's column is always the same.
+template <typename TILE, typename T, int TM, int TN, typename Put>
+__device__ void deliver(T (&sums)[TM][TN], T* shared, Put put) {
+    const int pack = TILE::PACK, high = TILE::LANES_M * TILE::WARPS_M * pack;
+    const int width = TILE::LANES_N * TILE::WARPS_N * TN, wide = width / pack;
+    int first = TILE::slice() * high + (TILE::warp_m() * TILE::LANES_M + TILE::lane_m()) * pack;
+    T* mine = shared + first * width + TILE::warp_n() * (TN * TILE::LANES_N)
+              + TILE::lane_n() * pack;
+#pragma unroll
+    for (int i = 0; i < TM; i += pack) {
+#pragma unroll
+        for (int r = 0; r < pack; r++)
+#pragma unroll
+            for (int j = 0; j < TN; j += pack) {
+                Pack<T> v;
+#pragma unroll
+                for (int k = 0; k < pack; k++) v.at[k] = sums[i + r][j + k];
+                *reinterpret_cast<Pack<T>*>(mine + r * width + j * TILE::LANES_N) = v;
+            }
+        __syncthreads();
+#pragma unroll 1
+        for (int e = threadIdx.x; e < high * wide; e += THREADS) {
+            Pack<T> total = reinterpret_cast<Pack<T>*>(shared)[e];
+#pragma unroll
+            for (int s = 1; s < TILE::SLICES; s++) {
+                Pack<T> more = reinterpret_cast<Pack<T>*>(shared)[s * high * wide + e];
+                for (int k = 0; k < pack; k++) total.at[k] += more.at[k];
+            }
+            int row = e / wide, m = row / pack;
+            put(m / TILE::LANES_M * (TM * TILE::LANES_M) + i * TILE::LANES_M
+                + m % TILE::LANES_M * pack + row % pack, e % wide * pack, total);
+        }
+        __syncthreads();
+    }
+}

@@ -1,0 +1,184 @@
+"""How CUDA C becomes a kernel: read from a ``.cu`` file, compiled by NVRTC, launched by CuPy.
+
+``launch("dense.bias_activation", grid, block, y, b, …)`` is the one way to the GPU. It reads the
+kernel's parameters from ``dense.cu``, takes T (float or double) from the arrays, and checks what a
+kernel cannot: dtype, device and contiguity of every array, the range of every number. Nothing here
+imports CuPy until a kernel is really launched, and nothing at all imports Numba.
+"""
+
+import contextlib
+import functools
+import pathlib
+import re
+from typing import NamedTuple
+
+import numpy as np
+
+FOLDER = pathlib.Path(__file__).parent
+FLOATS = {np.dtype(np.float32): "float", np.dtype(np.float64): "double"}
+SCALARS = {"float": np.float32, "double": np.float64, "int": np.int32, "unsigned": np.uint32,
+           "long long": np.int64, "unsigned long long": np.uint64, "bool": np.bool_,
+           "unsigned char": np.uint8}
+PAIR = "int2"                                          # a pair of ints, passed by value
+LARGEST_GRID = (2**31 - 1, 65535, 65535)
+KERNEL = re.compile(
+    r"(?P<constants>(?:^// constants:.*\n)*)"
+    r"(?:^template <(?P<template>[^>]*)>\s+)?"
+    r"^__global__ void (?:__launch_bounds__\([^)]*\)\s+)?(?P<name>\w+)\((?P<parameters>[^)]*)\)",
+    re.MULTILINE)
+
+
+# --- what a .cu file says ------------------------------------------------------------------------
+
+class Kernel(NamedTuple):
+    """A ``__global__`` function: its text, name, parameters (C type, name), and its template.
+
+    ``constants``: the values of the template's parameters behind T that are meant to be compiled,
+    from a comment above it: ``// constants: (true, 8) (false, 8)``.
+    """
+
+    code: str
+    name: str
+    parameters: tuple
+    of_type: bool                     # whether the template begins with a type, T
+    constants: tuple
+
+    def expression(self, dtype, constants=()):
+        """What C++ calls one instance: ``tiled<float, true, 8>``."""
+        words = [FLOATS[np.dtype(dtype)]] * self.of_type + [
+            str(c).lower() if isinstance(c, bool) else str(c) for c in constants]
+        return f"{self.name}<{', '.join(words)}>" if words else self.name
+
+    def instances(self):
+        """Every expression that is meant to be compiled."""
+        return [self.expression(dtype, constants)
+                for dtype in (FLOATS if self.of_type else list(FLOATS)[:1])
+                for constants in self.constants or ((),)]
+
+
+def source(name):
+    """The text of the file ``name`` with its includes in place."""
+    return with_includes((FOLDER / name).read_text(encoding="utf-8"), name)
+
+
+def with_includes(text, name, seen=None):
+    """A text with the files that it includes in place, each once; ``#line`` says where lines are.
+    """
+    seen = set() if seen is None else seen
+    lines = [f'#line 1 "{name}"']
+    for number, line in enumerate(text.splitlines(), 1):
+        included = re.match(r'#include "([\w.]+)"', line)
+        if included and included[1] not in seen:
+            seen.add(included[1])
+            inner = (FOLDER / included[1]).read_text(encoding="utf-8")
+            lines += [with_includes(inner, included[1], seen), f'#line {number + 1} "{name}"']
+        else:
+            lines.append("" if included or line == "#pragma once" else line)
+    return "\n".join(lines) + "\n"
+
+
+def parse(code):
+    """Name → Kernel of all ``__global__`` functions in a text."""
+    found = {}
+    for match in KERNEL.finditer(code):
+        parameters = [re.sub(r"\s+", " ", p.replace("__restrict__", "")).strip()
+                      for p in match["parameters"].split(",")]
+        pairs = tuple(re.fullmatch(r"(.*?[ *])(\w+)", p).groups() for p in parameters)
+        constants = tuple(tuple(word.strip() for word in group.split(","))
+                          for group in re.findall(r"\(([^)]*)\)", match["constants"] or ""))
+        found[match["name"]] = Kernel(
+            code, match["name"], tuple((kind.strip().replace(" *", "*"), name)
+                                       for kind, name in pairs),
+            (match["template"] or "").startswith("typename"), constants)
+    return found
+
+
+@functools.cache
+def kernels_of(family):
+    """Name → Kernel of ``<family>.cu``."""
+    return parse(source(f"{family}.cu"))
+
+
+# --- the launch path -----------------------------------------------------------------------------
+
+def launch(name, grid, block, *args, constants=()):
+    """Run the kernel ``"family.kernel"`` on ``grid`` blocks of ``block`` threads (ints or tuples).
+
+    ``args`` are device arrays, numbers, and pairs of ints, in the order of the .cu file;
+    ``constants`` the template's parameters behind T. An empty grid is no launch. TypeError and
+    ValueError name the argument that does not fit.
+    """
+    family, _, kernel = name.partition(".")
+    launch_kernel(kernels_of(family)[kernel], grid, block, args, constants)
+
+
+def launch_kernel(kernel, grid, block, args, constants=()):
+    """``launch`` for a Kernel that is at hand."""
+    grid, block = (t if isinstance(t, tuple) else (t,) for t in (grid, block))
+    if 0 in grid:
+        return
+    if len(args) != len(kernel.parameters):
+        raise TypeError(f"kernel {kernel.name} takes {len(kernel.parameters)} arguments "
+                        f"({', '.join(n for _, n in kernel.parameters)}), not {len(args)}")
+    if any(n > most for n, most in zip(grid, LARGEST_GRID, strict=False)):
+        raise ValueError(f"kernel {kernel.name}: a grid of {grid} blocks, and a GPU takes at most "
+                         f"{LARGEST_GRID}; use smaller batches or images")
+    dtype = next((a.dtype for a, (kind, _) in zip(args, kernel.parameters, strict=True)
+                  if kind in ("T*", "const T*")), np.dtype(np.float32))
+    if dtype not in FLOATS:
+        raise TypeError(f"kernel {kernel.name}: an array of {dtype}; expected float32 or float64")
+    device().launch(kernel, kernel.expression(dtype, constants), grid, block, tuple(
+        argument(kernel, a, kind, name, dtype)
+        for a, (kind, name) in zip(args, kernel.parameters, strict=True)))
+
+
+def argument(kernel, a, kind, name, dtype):
+    """One argument as the kernel takes it; whatever does not fit is an error that names it."""
+    if kind.endswith("*"):
+        wanted = kind.removeprefix("const ").removesuffix("*").strip()
+        wanted = dtype if wanted == "T" else np.dtype(SCALARS[wanted])
+        if not isinstance(a, device().xp.ndarray):
+            raise TypeError(f"kernel {kernel.name}: {name} is a {type(a).__name__}; expected an "
+                            "array in the GPU's memory")
+        if a.dtype != wanted:
+            raise TypeError(f"kernel {kernel.name}: {name} is of {a.dtype}; expected {wanted}")
+        if not a.flags.c_contiguous:
+            raise ValueError(f"kernel {kernel.name}: {name} {a.shape} is a view with gaps or in "
+                             "another order, which a kernel would misread; pass a contiguous copy")
+        return a
+    if kind == PAIR:
+        return np.array(a, np.int32)
+    scalar = dtype.type if kind == "T" else SCALARS[kind]
+    with contextlib.suppress(OverflowError):
+        number = scalar(a)
+        if number.dtype.kind not in "iu" or number == a:
+            return number
+    raise ValueError(f"kernel {kernel.name}: {name} = {a} does not fit in {kind}")
+
+
+def empty(shape, dtype):
+    """An uninitialised array on the device, for what a kernel needs between two launches."""
+    return device().xp.empty(shape, dtype)
+
+
+def blocks_for(n, block, at_most=None):
+    """How many blocks of ``block`` threads give each of n items a thread, or ``at_most``."""
+    count = -(-n // block)
+    return count if at_most is None else min(count, at_most)
+
+
+# --- the device ----------------------------------------------------------------------------------
+
+def device():
+    """What launches go to: the GPU, or what a test has put in its place."""
+    return stand_in or found()
+
+
+@functools.cache
+def found():
+    """The GPU; UserError, with what to do, where there is none."""
+    from .gpu import Gpu
+    return Gpu()
+
+
+stand_in = None

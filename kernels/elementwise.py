@@ -1,0 +1,160 @@
+"""Formulas as CUDA C: the formula of an elementwise op, traced once, becomes a kernel of one pass.
+
+A formula is called with terms that write down what happens to them: ``1.0 / (1.0 + np.exp(-x))``
+becomes ``(T(1.0) / (T(1.0) + exp((-x))))``, and this is put into the loop below. On the CPU Numba
+compiles the formula itself (``vector_math.py``); this is its counterpart, and it has no other
+versions: the formula is the reference.
+"""
+
+import functools
+import inspect
+
+import numpy as np
+from numpy.lib.mixins import NDArrayOperatorsMixin
+
+from . import cuda
+
+BLOCK, MOST_BLOCKS = 256, 1 << 16
+INFIX = {np.add: "+", np.subtract: "-", np.multiply: "*", np.divide: "/", np.less: "<",
+         np.less_equal: "<=", np.greater: ">", np.greater_equal: ">=", np.equal: "==",
+         np.not_equal: "!=", np.bitwise_and: "&", np.logical_and: "&&", np.logical_or: "||"}
+FUNCTIONS = {np.exp: "exp", np.log: "log", np.log1p: "log1p", np.expm1: "expm1", np.tanh: "tanh",
+             np.sqrt: "sqrt", np.absolute: "fabs", np.floor: "floor", np.maximum: "maximum",
+             np.minimum: "minimum", np.sign: "sign", np.negative: "-", np.power: "pow",
+             np.square: "square"}
+# How an input is read for element i of n, in rows of c: its own number, the row's or the column's,
+# or the same for all, from memory or by value.
+READ = {"full": "{name}_pack.at[k]", "row": "{name}[at % c]", "column": "{name}[at / c]",
+        "one": "{name}[0]", "value": "{name}_value"}
+KERNEL = """#include "common.cuh"
+
+// out = {text}
+template <typename T>
+__global__ void {name}({parameters}, T* out, long long n, long long c) {{
+    GRID_STRIDE(i, packs<T>(n)) {{
+        Pack<T> out_pack;
+{loads}        for (int k = 0; k < Pack<T>::SIZE; k++) {{
+            long long at = min(i * Pack<T>::SIZE + k, n - 1);
+{reads}            out_pack.at[k] = {text};
+        }}
+        store(out, i, n, out_pack);
+    }}
+}}
+"""
+
+
+class Term(NDArrayOperatorsMixin):
+    """A number in a formula: the C that computes it."""
+
+    def __init__(self, text):
+        self.text = text
+
+    def __array_ufunc__(self, ufunc, method, *inputs, **options):
+        texts = [written(x) for x in inputs]
+        if method == "__call__" and not options and ufunc in INFIX:
+            return Term(f"({texts[0]} {INFIX[ufunc]} {texts[1]})")
+        if method == "__call__" and not options and ufunc in FUNCTIONS:
+            return Term(f"{FUNCTIONS[ufunc]}({', '.join(texts)})")
+        return NotImplemented
+
+    def __array_function__(self, function, types, args, options):
+        if function is np.where and not options:
+            condition, a, b = (written(x) for x in args)
+            return Term(f"({condition} ? {a} : {b})")
+        if function is np.clip and not options:
+            x, low, high = (written(x) for x in args)
+            return Term(f"minimum(maximum({x}, {low}), {high})")
+        return NotImplemented
+
+
+def written(x):
+    """A term, or a number of the formula, in C."""
+    return x.text if isinstance(x, Term) else f"T({float(x)!r})"
+
+
+class Formula:
+    """An elementwise function, ready for device arrays: compiled once for each kind of inputs."""
+
+    def __init__(self, function):
+        self.function = function
+        self.names = list(inspect.signature(function).parameters)
+        self.name = function.__qualname__.replace(".", "_").lower()
+        self.known = {}
+
+    def __call__(self, *inputs):
+        """The result, of the inputs' common shape and of the first array's dtype."""
+        xp = cuda.device().xp
+        arrays = [x for x in inputs if isinstance(x, xp.ndarray)]
+        dtype = next(a.dtype for a in arrays if a.dtype.kind == "f")
+        shape = np.broadcast_shapes(*(a.shape for a in arrays))
+        passed, kinds, width = [], [], 1
+        for x in inputs:
+            x, kind, c = how_to_read(x, shape, dtype, width, xp)
+            width = max(width, c)
+            passed.append(x)
+            kinds.append(kind)
+        same = inputs[self.names.index(self.traced)] if self.traced in self.names else None
+        if getattr(same, "shape", None) == shape:
+            return same                                # the rule passes an input on
+        y = cuda.empty(shape, dtype)
+        blocks = cuda.blocks_for(y.size * y.itemsize, 16 * BLOCK, MOST_BLOCKS)
+        cuda.launch_kernel(self.kernel(tuple(kinds)), blocks, BLOCK, (*passed, y, y.size, width))
+        return y
+
+    @functools.cached_property
+    def traced(self):
+        """The formula in C."""
+        signature = inspect.signature(self.function)
+        plain = [p.name for p in signature.parameters.values() if p.kind is not p.KEYWORD_ONLY]
+        options = {n: Term(n) for n in self.names if n not in plain}
+        return written(self.function(*(Term(n) for n in plain), **options))
+
+    def kernel(self, kinds):
+        """The kernel for inputs that are read in these ways."""
+        if kinds not in self.known:
+            code = cuda.with_includes(self.source(kinds), f"{self.name}.cu")
+            self.known[kinds] = cuda.parse(code)[self.name]
+        return self.known[kinds]
+
+    def source(self, kinds):
+        """Its CUDA C."""
+        known = list(zip(self.names, kinds, strict=True))
+        parameters = ", ".join(f"T {n}_value" if kind == "value" else f"const T* {n}"
+                               for n, kind in known)
+        loads = "".join(f"        Pack<T> {n}_pack = load({n}, i, n);\n" for n, kind in known
+                        if kind == "full")
+        text = self.traced
+        # Within the loop a name means the number, which hides the array of that name.
+        reads = "".join(f"            const T {n}_k = {READ[kind].format(name=n)};\n"
+                        for n, kind in known)
+        for n, _ in known:
+            text = rename(text, n, f"{n}_k")
+        return KERNEL.format(text=text, name=self.name, parameters=parameters, loads=loads,
+                             reads=reads)
+
+
+def rename(text, name, other):
+    """``text`` with one whole word replaced."""
+    return cuda.re.sub(rf"\b{name}\b", other, text)
+
+
+def how_to_read(x, shape, dtype, width, xp):
+    """(what to pass, the way to read it, the row length it implies) for an input."""
+    if not isinstance(x, xp.ndarray):                  # a number, perhaps in an array of its own
+        return float(x), "value", 1
+    x = x.astype(dtype, copy=False)
+    if x.shape == shape and (x.size == 1 or any(x.strides)):
+        return xp.ascontiguousarray(x), "full", 1
+    if x.size > 1 and not any(x.strides):
+        x = x[(0,) * x.ndim]                           # one number, broadcast
+    if x.size == 1:
+        return xp.ascontiguousarray(x), "one", 1
+    trimmed = x.shape[next((i for i, n in enumerate(x.shape) if n != 1), x.ndim):]
+    if trimmed == shape[len(shape) - len(trimmed):] and width in (1, x.size):
+        return xp.ascontiguousarray(x), "row", x.size
+    padded = (1,) * (len(shape) - x.ndim) + x.shape
+    lead = len(shape) - next((i for i, n in enumerate(padded[::-1]) if n != 1), 0)
+    rest = int(np.prod(shape[lead:], dtype=np.int64))
+    if padded[:lead] == shape[:lead] and width in (1, rest) and rest > 1:
+        return xp.ascontiguousarray(x), "column", rest
+    return xp.ascontiguousarray(xp.broadcast_to(x, shape)), "full", 1

@@ -1,0 +1,237 @@
+// The matrix product, a ladder: naive, tiled, register_tiled (and split over blocks), tensor_core.
+//
+// c = activation(a b + bias), or activation(c + a b + bias) if ``accumulate``; a (m, k), b (k, n),
+// given transposed if ``ta``, ``tb``; bias (n,) counts if ``biased``. Sums are in an order that the
+// sizes alone decide, so that two runs give the same bits.
+#include "tiles.cuh"
+#include "mma.cuh"
+
+// c_ij = Σ_k a_ik b_kj. A thread owns one number of c; threads side by side read b side by side.
+template <typename T>
+__global__ void naive(const T* a, const T* b, T* c, bool ta, bool tb, const T* bias, int activation,
+                      bool biased, bool accumulate, int m, int n, int k) {
+    long long at = blockIdx.x * (long long)blockDim.x + threadIdx.x;
+    if (at >= (long long)m * n) return;
+    int row = at / n, column = at % n;
+    long long a_step = ta ? m : 1, b_step = tb ? 1 : n;
+    const T* x = a + (ta ? row : (long long)row * k);
+    const T* y = b + (tb ? (long long)column * k : column);
+    T total = 0;
+    for (int i = 0; i < k; i++) total += x[i * a_step] * y[i * b_step];
+    Output<T> out = {c, biased ? bias : nullptr, activation, accumulate, m, n};
+    c[at] = out.finished(total, row, column);
+}
+
+// The same; a block of 16 × 16 threads owns 16 × 16 numbers of c and goes along k in steps of 16:
+// each number of a and b is read from memory once a block instead of sixteen times.
+template <typename T>
+__global__ void tiled(const T* a, const T* b, T* c, bool ta, bool tb, const T* bias, int activation,
+                      bool biased, bool accumulate, int m, int n, int k) {
+    const int side = 16;
+    __shared__ T rows[side][side + 1], columns[side][side + 1];     // (row, k) and (column, k)
+    int x = threadIdx.x, y = threadIdx.y, row = blockIdx.x * side, column = blockIdx.y * side;
+    T total = 0;
+    for (int first = 0; first < k; first += side) {
+        int i = row + (ta ? x : y), j = column + (tb ? y : x);      // x runs along memory
+        int ki = first + (ta ? y : x), kj = first + (tb ? x : y);
+        rows[ta ? x : y][ta ? y : x] = i < m && ki < k
+            ? a[ta ? (long long)ki * m + i : (long long)i * k + ki] : T(0);
+        columns[tb ? y : x][tb ? x : y] = j < n && kj < k
+            ? b[tb ? (long long)j * k + kj : (long long)kj * n + j] : T(0);
+        __syncthreads();
+        for (int s = 0; s < side; s++) total += rows[y][s] * columns[x][s];
+        __syncthreads();
+    }
+    Output<T> out = {c, biased ? bias : nullptr, activation, accumulate, m, n};
+    if (row + y < m && column + x < n)
+        c[(long long)(row + y) * n + column + x] = out.finished(total, row + y, column + x);
+}
+
+// sums += a b over ``length`` k. While a step is multiplied, the next is on its way from memory to
+// registers, and then goes to the other half of shared memory: one barrier a step. What full steps
+// leave over comes first, so that the loop has nothing to ask about the end.
+template <bool BY_PACKS, typename T, int OWN, int COUNT, typename A, typename B>
+__device__ __forceinline__ void sweep(A& from_a, B& from_b, T* shared, const T* my_a, const T* my_b,
+                                      int length, T (&sums)[8][OWN]) {
+    const int step = A::DEEP, half = step * (A::LENGTH + B::LENGTH);
+    int odd = length > 0 ? (length - 1) % step + 1 : 0, now = 0;
+    from_a.read(odd);
+    from_b.read(odd);
+    from_a.write(shared);
+    from_b.write(shared + step * A::LENGTH);
+    __syncthreads();
+    for (int left = (length - odd) / step; left > 0; left--) {
+        from_a.template read<BY_PACKS>();
+        from_b.template read<BY_PACKS>();
+        multiply<T, OWN, COUNT, A::LENGTH, B::LENGTH>(my_a + now, my_b + now, sums);
+        now = half - now;
+        from_a.write(shared + now);
+        from_b.write(shared + now + step * A::LENGTH);
+        __syncthreads();
+    }
+    multiply<T, OWN, COUNT, A::LENGTH, B::LENGTH>(my_a + now, my_b + now, sums);
+}
+
+// The sums of 8 × OWN registers leave through shared memory, a pack of each thread's rows at once:
+// slices are added there, and threads side by side then write side by side. ``mine`` is where a
+// thread's first number goes.
+template <int SLICES, int HIGH, typename C, typename T, int OWN>
+__device__ __forceinline__ void leave(const C& tile, T* shared, T* mine, T (&sums)[8][OWN]) {
+    const int size = Pack<T>::SIZE;
+#pragma unroll 1
+    for (int p = 0; p < 8 / size; p++) {
+        __syncthreads();
+#pragma unroll
+        for (int i = 0; i < 8; i++)
+            if (i / size == p)
+#pragma unroll
+                for (int j = 0; j < OWN; j += size)
+                    *reinterpret_cast<Pack<T>*>(mine + i % size * C::LENGTH + j * 8) =
+                        *reinterpret_cast<Pack<T>*>(&sums[i][j]);
+        __syncthreads();
+        tile.template drain<SLICES, HIGH, 32>(shared, p * HIGH);
+    }
+    __syncthreads();
+    tile.add_partials(reinterpret_cast<unsigned*>(shared));
+}
+
+// The same; a block of 256 threads owns ROWS × COLUMNS numbers of c (blockIdx.x says which) and
+// share blockIdx.y of the sum, a thread 8 × OWN sums in registers: 8 OWN multiply-adds for 8 + OWN
+// numbers from shared memory. A small tile has fewer sums than threads could hold: the warps then
+// form slices, each with a part of every step, of FLOATS k (half as many doubles).
+// constants: (128, 128, 16, 8) (64, 64, 16, 4) (32, 32, 32, 4)
+template <typename T, int ROWS, int COLUMNS, int FLOATS, int OWN>
+__global__ void __launch_bounds__(256, Pack<T>::SIZE / 2) register_tiled(
+        const T* a, const T* b, T* c, bool ta, bool tb, const T* bias, int activation, bool biased,
+        bool accumulate, int m, int n, int k, T* partial, unsigned* tickets) {
+    const int step = FLOATS * 4 / sizeof(T);
+    typedef Factor<T, ROWS, step, 256> A;
+    typedef Factor<T, COLUMNS, step, 256> B;
+    typedef Tile<T, ROWS, COLUMNS, 256> C;
+    const int size = Pack<T>::SIZE, high = 4 * size, across = COLUMNS / (8 * OWN),
+              warps = ROWS / 32 * across, slices = 8 / warps, count = step / slices;
+    const int stage = step * (A::LENGTH + B::LENGTH),
+              part = slices * (ROWS / 32 * high) * C::LENGTH;
+    __shared__ Pack<T> memory[(2 * stage > part ? 2 * stage : part) / size];
+    T* shared = reinterpret_cast<T*>(memory);
+
+    int2 place = tile_place(blockIdx.x, (m + ROWS - 1) / ROWS, (n + COLUMNS - 1) / COLUMNS);
+    int first = share_begin(blockIdx.y, gridDim.y, k, step);
+    int end = share_begin(blockIdx.y + 1, gridDim.y, k, step);
+    A from_a(a, !ta, place.x * ROWS, m, k, first);
+    B from_b(b, tb, place.y * COLUMNS, n, k, first);
+
+    int warp = threadIdx.x / WARP, slice = warp / warps;
+    int down = warp % warps / across, right = warp % warps % across;
+    T* my_a = shared + slice * count * A::LENGTH + down * 32 + lane_row() * size;
+    T* my_b = shared + step * A::LENGTH + slice * count * B::LENGTH + right * 8 * OWN
+              + lane_column() * size;
+    T sums[8][OWN] = {};
+    if (from_a.whole && from_b.whole)
+        sweep<true, T, OWN, count>(from_a, from_b, shared, my_a, my_b, end - first, sums);
+    else
+        sweep<false, T, OWN, count>(from_a, from_b, shared, my_a, my_b, end - first, sums);
+
+    C tile = {{c, biased ? bias : nullptr, activation, accumulate, m, n},
+              place.x * ROWS, place.y * COLUMNS, partial, tickets};
+    T* mine = shared + (slice * (ROWS / 32) + down) * high * C::LENGTH
+              + lane_row() * size * C::LENGTH + right * 8 * OWN + lane_column() * size;
+    leave<slices, high>(tile, shared, mine, sums);
+}
+
+// sums += a b for sixteen k, by one warp: its rows of a begin at ``row``, of b's transpose at
+// ``column``, in the order of the tensor cores' fragments.
+template <typename A, typename B, int DOWN, int ACROSS>
+__device__ void multiply_sixteen(const float* a, const float* b, int row, int column, int t,
+                                 float (&sums)[DOWN][ACROSS][4]) {
+    unsigned x[DOWN][2][4], y[ACROSS][4];
+#pragma unroll
+    for (int i = 0; i < DOWN; i++) {
+        A::fragment(a, row, 16 * i, t, x[i][0]);
+        A::fragment(a, row, 16 * i + 8, t, x[i][1]);
+    }
+#pragma unroll
+    for (int j = 0; j < ACROSS; j++) B::fragment(b, column, 8 * j, t, y[j]);
+#pragma unroll
+    for (int h = 0; h < 4; h += 2)
+#pragma unroll
+        for (int i = 0; i < DOWN; i++)
+#pragma unroll
+            for (int j = 0; j < ACROSS; j++) {
+                unsigned u[4] = {x[i][0][h], x[i][1][h], x[i][0][h + 1], x[i][1][h + 1]};
+                unsigned v[2] = {y[j][h], y[j][h + 1]};
+                mma_m16n8k8_tf32(sums[i][j], u, v, sums[i][j]);
+            }
+}
+
+// As ``leave`` above, for fragments: of each warp's rows 16 at a time.
+template <typename C, int DOWN, int ACROSS>
+__device__ __forceinline__ void leave(const C& tile, float* shared, float* mine,
+                                      float (&sums)[DOWN][ACROSS][4]) {
+#pragma unroll 1
+    for (int p = 0; p < DOWN; p++) {
+        __syncthreads();
+#pragma unroll
+        for (int i = 0; i < DOWN; i++)
+#pragma unroll
+            for (int j = 0; j < ACROSS; j++)
+                if (i == p)
+#pragma unroll
+                    for (int e = 0; e < 4; e++)
+                        mine[e / 2 * 8 * C::LENGTH + j * 8 + e % 2] = sums[i][j][e];
+        __syncthreads();
+        tile.template drain<1, 16, 16 * DOWN>(shared, p * 16);
+    }
+    __syncthreads();
+    tile.add_partials(reinterpret_cast<unsigned*>(shared));
+}
+
+// The same in TF32 on tensor cores: products of numbers rounded to ten bits, sums in float. A block
+// of 2 × 2 warps owns 32 DOWN × 16 ACROSS numbers of c, a warp a quarter: DOWN × ACROSS products of
+// 16 × 8 for each 8 k. Tiles of 16 k are copied two ahead of the one that is multiplied. Within
+// those 16 the k may be taken in any order if both factors do the same: lane 4 g + t takes 4 t to
+// 4 t + 3, which are one access of sixteen bytes where a row's k lie side by side.
+// constants: (0,0,4,8) (0,1,4,8) (1,0,4,8) (1,1,4,8) (0,0,2,4) (0,1,2,4) (1,0,2,4) (1,1,2,4)
+template <bool TA, bool TB, int DOWN, int ACROSS>
+__global__ void __launch_bounds__(128, 2) tensor_core(
+        const float* a, const float* b, float* c, const float* bias, int activation, bool biased,
+        bool accumulate, int m, int n, int k, float* partial, unsigned* tickets) {
+    typedef Copied<32 * DOWN, !TA> A;
+    typedef Copied<16 * ACROSS, TB> B;
+    typedef Tile<float, 32 * DOWN, 16 * ACROSS, 128> C;
+    const int stage = A::SIZE + B::SIZE;
+    __shared__ Pack<float> memory[3 * stage / 4];
+    float* shared = reinterpret_cast<float*>(memory);
+
+    const int rows = 32 * DOWN, columns = 16 * ACROSS;
+    int2 place = tile_place(blockIdx.x, (m + rows - 1) / rows, (n + columns - 1) / columns);
+    int first = share_begin(blockIdx.y, gridDim.y, k, A::DEEP);
+    int end = min(k, share_begin(blockIdx.y + 1, gridDim.y, k, A::DEEP));
+    int steps = (end - first + A::DEEP - 1) / A::DEEP;
+    A from_a(a, place.x * rows, m, k, end);
+    B from_b(b, place.y * columns, n, k, end);
+    int lane = threadIdx.x % WARP, g = lane / 4, t = lane % 4;
+    int down = threadIdx.x / (2 * WARP), right = threadIdx.x / WARP % 2;
+    int row = down * 16 * DOWN + g, column = right * 8 * ACROSS + g;
+
+    float sums[DOWN][ACROSS][4] = {};
+    float *fill = shared, *now = shared + stage, *last = shared + 2 * stage;
+    for (int s = 0; s < steps + 2; s++) {                 // copies step s, multiplies step s − 2
+        if (s >= 2) copy_async_wait<1>();                 // one group for each s, empty at the end
+        __syncthreads();
+        if (s < steps) {
+            from_a.copy(fill, first + s * A::DEEP);
+            from_b.copy(fill + A::SIZE, first + s * A::DEEP);
+        }
+        copy_async_commit();
+        if (s >= 2)
+            multiply_sixteen<A, B>(now, now + A::SIZE, row, column, t, sums);
+        fill = fill == last ? shared : fill + stage;
+        now = now == last ? shared : now + stage;
+    }
+
+    C tile = {{c, biased ? bias : nullptr, activation, accumulate, m, n},
+              place.x * rows, place.y * columns, partial, tickets};
+    float* mine = shared + (down * 16 + g) * C::LENGTH + right * 8 * ACROSS + 2 * t;
+    leave(tile, shared, mine, sums);
+}

@@ -1,0 +1,147 @@
+"""Which rung of the ladder in gemm.cu computes a matrix product on the GPU, by its shape.
+
+    explain(100, 500, 784)             # one line: rung, tile, shares of the sum, blocks
+    use_gemm("tiled")                  # from now on, or in a with block
+    allow_tf32(True)                   # tensor cores; float32 is exact to 24 bits otherwise
+
+A GPU with 132 processors wants some 264 blocks. A large product has them with tiles of 128 × 128,
+which read shared memory least; a smaller one takes smaller tiles; and where even those are too few,
+several blocks share each sum: the rung "split".
+"""
+
+import functools
+from typing import NamedTuple
+
+import numpy as np
+
+from ..errors import UserError, unknown
+from .cuda import device
+
+RUNGS = ("naive", "tiled", "register_tiled", "split", "tensor_core", "cublas")
+# By precision. tiles: rows, columns, and how many blocks there must be for the tile to be taken.
+# Sums are split until there are ``blocks`` blocks, in ``most`` shares, of ``share`` numbers at
+# least. Set by reasoning, not measured: benchmarks may replace the numbers, which are JSON.
+TABLE = {
+    "float32": {"tiles": [[128, 128, 200], [64, 64, 120], [32, 32, 0]],
+                "blocks": 264, "share": 64, "most": 16},
+    "float64": {"tiles": [[64, 64, 120], [32, 32, 0]], "blocks": 132, "share": 64, "most": 16},
+    "tf32": {"tiles": [[128, 128, 120], [64, 64, 0]], "blocks": 264, "share": 64, "most": 16},
+}
+# (rows, columns) of a tile: the template's constants in gemm.cu
+REGISTER_TILES = {(128, 128): (128, 128, 16, 8), (64, 64): (64, 64, 16, 4),
+                  (32, 32): (32, 32, 32, 4)}
+TENSOR_TILES = {(128, 128): (4, 8), (64, 64): (2, 4)}
+TENSOR_CORES = 80                                      # the least compute capability with TF32
+
+
+class Choice(NamedTuple):
+    """A rung, its tile (rows, columns), how many blocks share a sum, and the number of blocks."""
+
+    rung: str
+    tile: tuple
+    split: int
+    blocks: int
+
+
+class Setting:
+    """A value from now on, or inside a ``with`` block only."""
+
+    def __init__(self, value):
+        self.previous, type(self).current = type(self).current, value
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *exception):
+        type(self).current = self.previous
+
+
+class use_gemm(Setting):
+    """Take the rung ``name`` for matrix products on the GPU: "naive", "tiled", "register_tiled",
+    "split", "tensor_core" (TF32), "cublas", or "auto", by shape. ``tile`` (rows, columns) and
+    ``split`` (blocks that share a sum) replace the table's. A captured step keeps what it had.
+    """
+
+    current = ("auto", None, None)
+
+    def __init__(self, name, tile=None, split=None):
+        if name not in (*RUNGS, "auto"):
+            raise unknown("gemm", name, (*RUNGS, "auto"))
+        tiles = TENSOR_TILES if name == "tensor_core" else REGISTER_TILES
+        if tile is not None and tuple(tile) not in tiles:
+            raise unknown("tile", tuple(tile), tiles)
+        if split is not None and not 1 <= split <= 1024:
+            raise UserError(f"gemm: split {split}: expected 1 to 1024 shares of a sum")
+        super().__init__((name, tile and tuple(tile), split))
+
+
+class allow_tf32(Setting):
+    """Whether float32 products may round their factors to TF32 (ten bits of mantissa), on tensor
+    cores; ``use_gemm("cublas")`` obeys too. False at first. float64 is never touched.
+    """
+
+    current = False
+
+    def __init__(self, allowed):
+        super().__init__(bool(allowed))
+
+
+def choose(m, n, k, dtype, ta=False, tb=False):
+    """The Choice for c (m, n) = a b with sums of k numbers, by the table or by ``use_gemm``."""
+    dtype = np.dtype(dtype).name
+    name, tile, split = use_gemm.current
+    if name == "auto":
+        packed = (m if ta else k) % 4 == 0 and (k if tb else n) % 4 == 0
+        if allow_tf32.current and dtype == "float32" and packed and has_tensor_cores():
+            name = "tensor_core"
+    elif name == "tensor_core":
+        if dtype != "float32":
+            raise UserError(f"gemm 'tensor_core' is for float32, and this product is {dtype}: "
+                            "use float32, or gemm 'auto'")
+        if not has_tensor_cores():
+            raise UserError("gemm 'tensor_core' needs a GPU of compute capability "
+                            f"{TENSOR_CORES / 10} or more: use gemm 'auto'")
+    return planned(m, n, k, "tf32" if name == "tensor_core" else dtype, name, tile, split)
+
+
+def has_tensor_cores():
+    return device().capability >= TENSOR_CORES
+
+
+@functools.lru_cache(maxsize=4096)
+def planned(m, n, k, precision, name, tile, split):
+    """The Choice, from numbers alone."""
+    if name == "naive":
+        return Choice(name, (1, 1), 1, -(-m * n // 256))
+    if name == "tiled":
+        return Choice(name, (16, 16), 1, count(m, n, (16, 16)))
+    if name == "cublas":
+        return Choice(name, (0, 0), 1, 0)
+    table = TABLE[precision]
+    smallest = table["tiles"][-1]
+    tile = tile or next(
+        (rows, columns) for rows, columns, least in
+        ([smallest] if name == "split" else table["tiles"])
+        if [rows, columns, least] == smallest or (
+            min(m / rows, n / columns) > 0.5 and count(m, n, (rows, columns)) >= least))
+    blocks = count(m, n, tile)
+    if split is None and name != "register_tiled":
+        split = min(table["blocks"] // max(1, blocks), k // table["share"], table["most"])
+        split = max(split, 2 if name == "split" else 1)
+    if name == "auto":
+        name = "split" if split > 1 else "register_tiled"
+    return Choice(name, tile, split or 1, blocks * (split or 1))
+
+
+def count(m, n, tile):
+    """How many tiles c (m, n) has."""
+    return -(-m // tile[0]) * -(-n // tile[1])
+
+
+def explain(m, n, k, dtype="float32", ta=False, tb=False):
+    """What ``choose`` says, in one line."""
+    rung, (rows, columns), split, blocks = choose(m, n, k, dtype, ta, tb)
+    size = f"({m}, {k}) ({k}, {n}) {np.dtype(dtype).name}: {rung}"
+    if rung == "cublas":
+        return f"{size}{', TF32' if allow_tf32.current and dtype == 'float32' else ''}"
+    return f"{size}, tile {rows} × {columns}, sums in {split}, {blocks} blocks"

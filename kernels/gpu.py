@@ -1,0 +1,173 @@
+"""The GPU through CuPy: arrays, compilation, launches, and steps captured as graphs."""
+
+import contextlib
+import re
+
+import numpy as np
+
+from ..errors import UserError
+from .cuda import FOLDER
+
+OLDEST = 75                                            # compute capability 7.5: Turing, 2018
+OPTIONS = ("--std=c++17",)
+
+
+class Gpu:
+    """The device that ``cuda.launch`` launches on; ``xp`` is CuPy.
+
+    All work goes to one stream of its own: the default one cannot be captured.
+    """
+
+    def __init__(self):
+        cupy = self.xp = import_cupy()
+        properties = cupy.cuda.runtime.getDeviceProperties(cupy.cuda.Device().id)
+        self.name, self.processors = properties["name"].decode(), properties["multiProcessorCount"]
+        self.capability = properties["major"] * 10 + properties["minor"]
+        if self.capability < OLDEST:
+            raise UserError(f"the GPU {self.name} has compute capability "
+                            f"{self.capability / 10:.1f}, and the kernels need {OLDEST / 10:.1f} "
+                            "or more; use --backend numba")
+        self.stream = cupy.cuda.Stream(non_blocking=True)
+        self.stream.use()
+        self.functions, self.uploads = {}, {}
+
+    def launch(self, kernel, expression, grid, block, args):
+        """Run a compiled kernel; it is compiled when it is first called."""
+        function = self.functions.get((kernel.code, expression))
+        if function is None:
+            function = self.functions[kernel.code, expression] = self.compiled(kernel, expression)
+        function(grid, block, args)
+
+    def compiled(self, kernel, expression):
+        """The function, from CuPy's cache on disk if it was compiled before."""
+        templated = "<" in expression
+        code = kernel.code if templated else kernel.code.replace(
+            f"__global__ void {kernel.name}(", f'extern "C" __global__ void {kernel.name}(')
+        try:
+            return self.xp.RawModule(
+                code=code, options=OPTIONS,
+                name_expressions=(expression,) if templated else None).get_function(expression)
+        except self.xp.cuda.compiler.CompileException as error:
+            raise RuntimeError(explain(expression, str(error))) from None
+
+    def free_memory(self):
+        """Bytes that nobody uses."""
+        return self.xp.cuda.runtime.memGetInfo()[0]
+
+    def synchronize(self):
+        """Wait until all work that was asked for is done."""
+        self.stream.synchronize()
+
+    @contextlib.contextmanager
+    def capturing(self):
+        """Inside, work is recorded and not done; yields the Recorded that can then be launched.
+
+        What is allocated inside comes from a pool that nobody else draws from.
+        """
+        recorded = Recorded(self.xp.cuda.MemoryPool())
+        with self.xp.cuda.using_allocator(recorded.pool.malloc):
+            self.stream.begin_capture(self.xp.cuda.runtime.streamCaptureModeRelaxed)
+            try:
+                yield recorded
+            finally:
+                recorded.graph = self.stream.end_capture()
+
+    def copy_in(self, mine, given):
+        """mine[...] = given, an array of the GPU or of the host; the host does not wait."""
+        if isinstance(given, self.xp.ndarray):
+            if given is not mine:
+                self.xp.copyto(mine, given)
+            return
+        key = mine.data.ptr, mine.shape
+        if key not in self.uploads:
+            self.uploads[key] = Upload(self, mine)
+        self.uploads[key].send(np.asarray(given, mine.dtype))
+
+    def copy_out(self, array):
+        """Begin to copy an array to the host; returns a function: the copy if it is there, or None.
+        """
+        event = self.xp.cuda.Event(disable_timing=True)
+        copy = self.pinned(array.shape, array.dtype)
+        array.get(stream=self.stream, out=copy, blocking=False)
+        event.record(self.stream)
+        return lambda: copy if event.done else None
+
+    def pinned(self, shape, dtype):
+        """A NumPy array in memory that the GPU copies from and to by itself."""
+        n = int(np.prod(shape)) * np.dtype(dtype).itemsize
+        memory = self.xp.cuda.alloc_pinned_memory(max(n, 1))
+        return np.frombuffer(memory, dtype, int(np.prod(shape))).reshape(shape)
+
+
+class Recorded:
+    """A captured step: the graph, and the memory it computes in."""
+
+    def __init__(self, pool):
+        self.pool, self.graph = pool, None
+
+    def launch(self):
+        self.graph.launch()
+
+
+class Upload:
+    """Batches on their way from the host to one array, the next while the last is computed with.
+
+    Two pinned buffers and two on the GPU, in turn; a stream of its own carries from one to the
+    other, so that the copy of a batch overlaps with the step on the batch before.
+    """
+
+    def __init__(self, gpu, mine):
+        cuda = gpu.xp.cuda
+        self.gpu, self.mine, self.turn = gpu, mine, 0
+        self.stream = cuda.Stream(non_blocking=True)
+        self.pinned = [gpu.pinned(mine.shape, mine.dtype) for _ in range(2)]
+        self.staged = [gpu.xp.empty_like(mine) for _ in range(2)]
+        self.arrived, self.taken = ([cuda.Event(disable_timing=True) for _ in range(2)]
+                                    for _ in range(2))
+
+    def send(self, given):
+        """mine[...] = given, in the order of the device's own stream."""
+        k, self.turn = self.turn, 1 - self.turn
+        self.arrived[k].synchronize()                  # the copy out of pinned[k], two batches ago
+        self.pinned[k][...] = given
+        self.stream.wait_event(self.taken[k])
+        self.staged[k].set(self.pinned[k], stream=self.stream)
+        self.arrived[k].record(self.stream)
+        self.gpu.stream.wait_event(self.arrived[k])
+        self.gpu.xp.copyto(self.mine, self.staged[k])
+        self.taken[k].record(self.gpu.stream)
+
+
+def explain(expression, log):
+    """NVRTC's message with the source line it means."""
+    lines = [f"the CUDA kernel {expression} does not compile:"]
+    for file, number, message in re.findall(r"(\w+\.cuh?)\((\d+)\): (error.*)", log):
+        path = FOLDER / file
+        text = path.read_text(encoding="utf-8").splitlines() if path.exists() else []
+        line = text[int(number) - 1].strip() if int(number) <= len(text) else ""
+        lines.append(f"{file}, line {number}: {message}\n    {line}")
+    return "\n".join(lines if len(lines) > 1 else [*lines, log])
+
+
+def import_cupy():
+    """CuPy with a GPU behind it; UserError with what to install or do."""
+    try:
+        import cupy
+    except ImportError as error:
+        raise UserError(
+            "the backend 'cuda' needs CuPy, and it cannot be imported "
+            f"({' '.join(str(error).split())[:200]}): install it with pip install "
+            "'scratchgen[cuda13]' ('scratchgen[cuda12]' for a driver older than 580), or use "
+            "--backend numba") from None
+    runtime = cupy.cuda.runtime
+    try:
+        count = runtime.getDeviceCount()
+    except runtime.CUDARuntimeError as error:
+        if "nsufficient" in str(error) and runtime.driverGetVersion() > 0:
+            raise UserError(f"the NVIDIA driver is too old for this CuPy ({error}): update it, or "
+                            "install 'scratchgen[cuda12]'") from None
+        count = 0
+    if count == 0:
+        raise UserError("no NVIDIA GPU with a driver can be found here: check with nvidia-smi, or "
+                        "use --backend numba")
+    return cupy

@@ -1,0 +1,171 @@
+"""Where arrays lie, and where results are put: the host's memory, or a GPU's.
+
+On the backend "cuda" arrays are CuPy's, in the GPU's memory; ``own`` and ``host`` carry them there
+and back. Functions of NumPy work on both kinds, for CuPy takes over what it is given; only where an
+array is made, looked at, or asked for its type do the two differ, and that is done here.
+"""
+
+import ctypes
+import functools
+import math
+import sys
+import threading
+
+import numpy as np
+
+from .backend import backend, gpu
+
+WORTH_KEEPING, KEPT_AT_MOST = 1 << 14, 1 << 29        # bytes: of an array, of all together
+ARRAYS = {np.ndarray}                 # the types of arrays; the GPU's joins when it is first used
+
+
+def array_module():
+    """The module that makes arrays for the backend in force: NumPy, or CuPy."""
+    if backend() != "cuda":
+        return np
+    xp = gpu().xp
+    ARRAYS.add(xp.ndarray)
+    return xp
+
+
+def own(x, dtype=None):
+    """x (an array or numbers) as an array in the memory of the backend in force."""
+    if backend() != "cuda":
+        return np.asarray(host(x), dtype)
+    xp = array_module()
+    return xp.asarray(x if isinstance(x, xp.ndarray) else np.asarray(x), dtype)
+
+
+def host(x):
+    """x as NumPy has it: an array of the GPU is copied from there, anything else stays."""
+    if type(x) in ARRAYS and type(x) is not np.ndarray:
+        return x.get()
+    return x
+
+
+def is_host(x):
+    """Whether x is an array of NumPy's, whose values may be looked at without waiting for a GPU."""
+    return type(x) is np.ndarray
+
+
+def known_number(x):
+    """A gradient made of one number that the host knows, for kernels: an array of the GPU, there.
+
+    Where a gradient is the same number everywhere (at the end of a loss, and behind a sum or a
+    constant factor) no kernel has to compute it, and no copy to carry it over.
+    """
+    if backend() != "cuda":
+        return x
+    if x.size > 1 and any(x.strides):
+        raise AssertionError("a gradient of many numbers lies on the host, and the values on a GPU")
+    return array_module().full(x.shape, x.flat[0] if x.size else 0, x.dtype)
+
+
+def filled(shape, value, dtype):
+    """A constant array of one number, not to be written to: the same array for the same request."""
+    return _filled(backend(), tuple(shape), value, np.dtype(dtype))
+
+
+@functools.lru_cache(maxsize=64)
+def _filled(backend, shape, value, dtype):
+    found = array_module().full(shape, value, dtype)
+    if type(found) is np.ndarray:
+        found.flags.writeable = False
+    return found
+
+
+def put(array, values):
+    """array[...] = values, wherever the two lie."""
+    if type(array) is not np.ndarray and type(values) is np.ndarray and values.size == 1:
+        array.fill(values.item())                      # not carried over, but a kernel's argument
+    else:
+        array[...] = host(values) if type(array) is np.ndarray else own(values)
+
+
+def contiguous(x, dtype=None):
+    """x in C order (and ``dtype``): x itself if it is so already."""
+    return (np if type(x) is np.ndarray else array_module()).ascontiguousarray(x, dtype)
+
+
+# --- memory for results --------------------------------------------------------------------------
+
+class Buffers(threading.local):
+    """Arrays for results, lent again as soon as nobody holds them: a step like the last allocates
+    nothing. A fresh large array costs as much as the arithmetic, for the system has to zero it.
+    """
+
+    def __init__(self):
+        self.kept, self.bytes, self.made = {}, 0, 0
+
+    def lend(self, shape, dtype):
+        """An uninitialised array that nobody else holds, not even by a view."""
+        same = self.kept.setdefault((shape, dtype), [])
+        if (i := idle(same)) is not None:
+            return same[i]
+        array = np.empty(shape, dtype)
+        if self.bytes + array.nbytes > KEPT_AT_MOST:
+            self.forget()
+        same.append(array)
+        self.made, self.bytes = self.made + 1, self.bytes + array.nbytes
+        return array
+
+    def forget(self):
+        """Let go of all that is not in use."""
+        for same in self.kept.values():
+            while (i := idle(same)) is not None:
+                self.bytes -= same.pop(i).nbytes
+
+
+def idle(arrays):
+    """The place of an array that nobody but the list holds, or None."""
+    for i in range(len(arrays)):
+        if references(arrays, i) == HELD_BY_THE_LIST:
+            return i
+    return None
+
+
+def references(arrays, i):
+    """How many hold arrays[i], counted in one way: what one that is idle counts differs between
+    Python versions."""
+    return sys.getrefcount(arrays[i])
+
+
+HELD_BY_THE_LIST = references([np.empty(1)], 0)
+
+
+def empty(shape, dtype):
+    """An uninitialised array for a kernel to fill: the one place where results are allocated."""
+    dtype = np.dtype(dtype)
+    if backend() == "cuda":
+        return array_module().empty(shape, dtype)      # CuPy keeps what is freed for the next
+    if math.prod(shape) * dtype.itemsize < WORTH_KEEPING:
+        return np.empty(shape, dtype)
+    return buffers.lend(shape, dtype)
+
+
+buffers = Buffers()
+
+
+def zeros(shape, dtype):
+    """An array of zeros in the memory of the backend in force."""
+    return array_module().zeros(shape, dtype)
+
+
+def empty_as(out, shape, dtype):
+    """``out`` if there is one, else a new array: for gradients that have a place already."""
+    return empty(shape, dtype) if out is None else out
+
+
+@functools.cache
+def reuse_freed_memory():
+    """Ask the C library to keep freed arrays for the next ones; called when training begins.
+
+    By default glibc returns a large array's pages to the system and zeroes new ones for the next
+    array: a tenth to a fifth of a training step. Elsewhere than on glibc nothing is changed.
+    """
+    mmap_threshold, trim_threshold, as_much_as_possible = -3, -1, 2**31 - 1
+    try:
+        mallopt = ctypes.CDLL(None).mallopt
+    except (AttributeError, OSError, TypeError):
+        return False
+    return bool(mallopt(mmap_threshold, 2**30) and mallopt(trim_threshold, as_much_as_possible))

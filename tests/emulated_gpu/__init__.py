@@ -1,0 +1,1 @@
+"""An emulated GPU for the tests: see emulator.py."""

@@ -1,0 +1,351 @@
+"""An emulated GPU: runs the text of .cu files on the CPU, for tests, and finds their faults.
+
+``Emulator().launch(…)`` compiles a kernel with g++ (shim.h stands for what NVRTC knows by itself),
+keeps the library on disk, and runs it thread by thread (machine.cpp). What a GPU leaves undefined
+raises ``EmulationError``: a barrier that some threads miss, an access outside an array, a shuffle
+with a lane that is not there. Shared memory and fresh arrays hold NaN until written. With
+``reverse=True`` threads and blocks run in the opposite order: results that depend on the order
+then have other bits.
+"""
+
+import collections
+import concurrent.futures
+import contextlib
+import ctypes
+import functools
+import hashlib
+import math
+import os
+import pathlib
+import platform
+import re
+import shutil
+import signal
+import subprocess
+import tempfile
+
+import numpy as np
+
+from .arrays import Array, EmulationError, Stream, make_xp
+
+__all__ = ["Array", "EmulationError", "Emulator", "available"]
+
+FOLDER = pathlib.Path(__file__).parent
+BASIC = ("-std=c++17", "-fPIC", "-shared", "-w", "-pedantic-errors")
+# No fused multiply-adds: the bits are those of the separate operations. The sanitisers call
+# machine.cpp, not g++'s own library, which is left out of the link.
+KERNEL_FLAGS = (*BASIC, "-O1", "-g1", "-gdwarf-4", "-ffp-contract=off", "-fno-strict-aliasing",
+                "-fno-exceptions", "-fno-rtti", "-ftrivial-auto-var-init=pattern",
+                "-fsanitize=bounds-strict,integer-divide-by-zero,alignment",
+                "-fno-sanitize-recover=all", "-nostartfiles", "-nodefaultlibs")
+LIBRARIES = ("-lm", "-lgcc")
+MACHINE_FLAGS = (*BASIC, "-O2", "-U_FORTIFY_SOURCE")   # whose longjmp refuses to change stacks
+MOST_THREADS, MOST_SHARED, ALIGNMENT = 1024, 48 << 10, 64
+
+
+def available():
+    """Whether this machine can emulate: Linux with g++."""
+    return platform.system() == "Linux" and shutil.which("g++") is not None
+
+
+# --- compiling -----------------------------------------------------------------------------------
+
+def cache_folder():
+    """Where libraries are kept; only the user may write there."""
+    root = os.environ.get("XDG_CACHE_HOME")
+    folder = (pathlib.Path(root) / "scratchgen" if root else
+              pathlib.Path(tempfile.gettempdir()) / f"scratchgen-{os.getuid()}") / "emulated"
+    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    return folder
+
+
+def compiled(text, flags, what):
+    """The path of a library, from the cache if it was compiled before; RuntimeError if g++ fails.
+
+    It is renamed into place: two processes may compile the same one at the same time.
+    """
+    key = hashlib.sha256("\0".join(
+        [text, shim(), platform.machine(), *flags, *LIBRARIES]).encode())
+    path = cache_folder() / f"{key.hexdigest()[:32]}.so"
+    if not path.exists():
+        with tempfile.TemporaryDirectory(dir=path.parent) as folder:
+            library = pathlib.Path(folder) / "library.so"
+            done = subprocess.run(
+                ["g++", *flags, f"-I{FOLDER}", "-x", "c++", "-", "-o", library, *LIBRARIES],
+                input=text, text=True, capture_output=True, cwd=folder)
+            if done.returncode:
+                raise RuntimeError(f"the CUDA kernel {what} does not compile:\n{done.stderr}")
+            library.rename(path)
+    return path
+
+
+@functools.cache
+def shim():
+    return (FOLDER / "shim.h").read_text(encoding="utf-8")
+
+
+def kernel_text(code, expression):
+    """What g++ compiles for one kernel. Nothing in the unnamed namespace can be called from
+    elsewhere, so that only what this kernel needs is compiled."""
+    return (f'#include "shim.h"\nnamespace {{\n#line 1 "kernel.cu"\n{code}\n}}\n'
+            f'#line 1 "entry"\nEMULATED_KERNEL({expression})\n')
+
+
+# --- machine.cpp's structures, in its order ------------------------------------------------------
+
+class Launch(ctypes.Structure):
+    _fields_ = [("entry", ctypes.c_void_p), ("arguments", ctypes.c_void_p),
+                ("grid", ctypes.c_uint * 3), ("block", ctypes.c_uint * 3),
+                ("shared", ctypes.c_void_p), ("shared_bytes", ctypes.c_long),
+                ("reversed", ctypes.c_int), ("seconds", ctypes.c_int)]
+
+
+class Report(ctypes.Structure):
+    _fields_ = [("text", ctypes.c_char * 400), ("file", ctypes.c_char * 200),
+                ("line", ctypes.c_int), ("in_thread", ctypes.c_int),
+                ("block", ctypes.c_uint * 3), ("thread", ctypes.c_uint * 3),
+                ("signal", ctypes.c_int), ("writing", ctypes.c_int),
+                ("address", ctypes.c_size_t), ("instruction", ctypes.c_size_t)]
+
+
+class Region(ctypes.Structure):
+    _fields_ = [("bytes", ctypes.c_void_p), ("size", ctypes.c_long), ("written", ctypes.c_int),
+                ("placed", ctypes.c_void_p), ("page", ctypes.c_void_p), ("pages", ctypes.c_long),
+                ("damage", ctypes.c_long), ("damaged", ctypes.c_int)]
+
+
+@functools.cache
+def machine():
+    """The library of machine.cpp, whose symbols the kernels' libraries need.
+
+    PyDLL keeps Python's lock: nobody may change arrays, or launch, while a kernel runs.
+    """
+    text = (FOLDER / "machine.cpp").read_text(encoding="utf-8")
+    library = ctypes.PyDLL(str(compiled(text, MACHINE_FLAGS, "machine.cpp")),
+                           mode=ctypes.RTLD_GLOBAL)
+    library.emulated_place.restype = ctypes.c_void_p
+    library.emulated_remove.argtypes = [ctypes.c_void_p, ctypes.c_long]
+    return library
+
+
+class Kernel:
+    """A compiled kernel: its entry, the sizes of its parameters and its shared memory."""
+
+    def __init__(self, code, expression):
+        machine()
+        self.path = compiled(kernel_text(code, expression), KERNEL_FLAGS, expression)
+        self.library = library = ctypes.PyDLL(str(self.path))
+        library.emulated_shared.restype = ctypes.c_void_p
+        library.emulated_shared_bytes.restype = ctypes.c_long
+        library.emulated_sizes.restype = ctypes.POINTER(ctypes.c_int)
+        self.entry = ctypes.cast(library.emulated_entry, ctypes.c_void_p).value
+        self.shared, self.shared_bytes = library.emulated_shared(), library.emulated_shared_bytes()
+        sizes = library.emulated_sizes()
+        self.sizes = []
+        while sizes[len(self.sizes)] >= 0:
+            self.sizes.append(sizes[len(self.sizes)])
+
+    def line(self, instruction):
+        """" in line 12 of dense.cu" for an address in the library, else nothing."""
+        with open("/proc/self/maps") as maps:
+            starts = [int(row.split("-")[0], 16) for row in maps if row.endswith(f"{self.path}\n")]
+        if not starts or shutil.which("addr2line") is None:
+            return ""
+        done = subprocess.run(["addr2line", "-i", "-e", self.path, hex(instruction - min(starts))],
+                              capture_output=True, text=True)
+        found = re.findall(r"([\w.]+):(\d+)", done.stdout)
+        found = [(file, number) for file, number in found if file not in ("shim.h", "entry")]
+        if not found:
+            return ""
+        calls = [f"line {number} of {file}" for file, number in found]
+        return f" in {calls[0]}" + "".join(f", called from {c}" for c in calls[1:])
+
+
+# --- the launch ----------------------------------------------------------------------------------
+
+class Emulator:
+    """Arrays (``xp``, which stands for CuPy), launches, and steps captured as graphs.
+
+    ``launched`` counts what has run, replays included, by the kernel's name; clear it as you like.
+    A launch that takes more than ``seconds`` of CPU time is taken for an endless loop.
+    """
+
+    def __init__(self, reverse=False, seconds=120):
+        self.reverse, self.seconds = reverse, seconds
+        self.launched = collections.Counter()
+        self.stream = Stream()
+        self.xp = make_xp(self.stream)
+        self.kernels = {}
+
+    def launch(self, code, expression, parameters, grid, block, args):
+        """Run (or, while capturing, record) the kernel ``expression`` of the text ``code``.
+
+        ``parameters``: (C type, name) of each; ``args``: an Array for each pointer, else a number
+        of NumPy, or a small host array for a struct such as int2. EmulationError says what a GPU
+        would do wrong; the arrays are then as they were before.
+        """
+        grid, block = dimensions(grid), dimensions(block)
+        if math.prod(block) > MOST_THREADS:
+            raise EmulationError(f"kernel {expression}: a block of {block} threads, and a GPU "
+                                 f"takes at most {MOST_THREADS}")
+        kernel = self.kernel(code, expression)
+        args = tuple(checked(expression, *each) for each in
+                     zip(parameters, args, kernel.sizes, strict=True))
+        run = functools.partial(self.run, kernel, expression, parameters, grid, block, args)
+        if self.stream.graph is None:
+            run()
+        else:
+            self.stream.graph.add_kernel(re.match(r"\w+", expression)[0], run)
+
+    def kernel(self, code, expression):
+        if (code, expression) not in self.kernels:
+            self.kernels[code, expression] = kernel = Kernel(code, expression)
+            if kernel.shared_bytes >= MOST_SHARED + ALIGNMENT:     # it may end in padding
+                raise EmulationError(f"kernel {expression}: {kernel.shared_bytes} bytes of shared "
+                                     f"memory, and a GPU takes at most {MOST_SHARED}")
+        return self.kernels[code, expression]
+
+    def prepare(self, wanted):
+        """Compile several (code, expression) at once, on all cores."""
+        with concurrent.futures.ThreadPoolExecutor(os.cpu_count()) as pool:
+            list(pool.map(lambda each: compiled(kernel_text(*each), KERNEL_FLAGS, each[1]), wanted))
+
+    def run(self, kernel, expression, parameters, grid, block, args):
+        self.launched[re.match(r"\w+", expression)[0]] += 1
+        names = [name for _, name in parameters]
+        written = [kind.endswith("*") and not kind.startswith("const") for kind, _ in parameters]
+        placement = Placement(args, names, written, in_front=self.reverse)
+        try:
+            values = [placement.pointer(k) if isinstance(a, Array) else np.array(a)
+                      for k, a in enumerate(args)]
+            pointers = (ctypes.c_void_p * len(args))(*[v.ctypes.data for v in values])
+            wanted = Launch(kernel.entry, ctypes.addressof(pointers), tuple(grid), tuple(block),
+                            kernel.shared, kernel.shared_bytes, self.reverse, self.seconds)
+            report = Report()
+            if machine().emulated_run(ctypes.byref(wanted), ctypes.byref(report)):
+                raise EmulationError(self.sentence(kernel, expression, report, placement))
+            placement.collect(expression)
+        finally:
+            placement.remove()
+
+    def sentence(self, kernel, expression, report, placement):
+        """What happened, in which kernel, block, thread and line."""
+        where = f"kernel {expression}, block {tuple(report.block)}"
+        if report.in_thread:
+            where += f", thread {tuple(report.thread)}"
+        if not report.signal:
+            line = f"line {report.line} of {report.file.decode()}"
+            return f"{where}: {report.text.decode()}, in {line}"
+        line = kernel.line(report.instruction)
+        if report.signal in (signal.SIGSEGV, signal.SIGBUS):
+            verb = {0: "reads", 1: "writes"}.get(report.writing, "reads or writes")
+            return f"{where}: {verb} {placement.describe(report.address)}{line}"
+        what = {signal.SIGFPE: "an integer division by zero",
+                signal.SIGILL: "an illegal instruction",
+                signal.SIGVTALRM: f"does not end within {self.seconds} s"}
+        return f"{where}: {what[report.signal]}{line}"
+
+    # --- graphs, as CUDA's streams capture them ---
+
+    def begin_capture(self):
+        """From here on, work is recorded and not done."""
+        self.stream.begin_capture()
+
+    def end_capture(self):
+        """The graph of what was recorded; ``graph.launch()`` does it."""
+        return self.stream.end_capture()
+
+    @contextlib.contextmanager
+    def capturing(self, pool=None):
+        """Inside, work is recorded, not done; yields a list that the graph is put into."""
+        graph = []
+        self.begin_capture()
+        try:
+            yield graph
+        finally:
+            captured = self.end_capture()
+        graph.append(captured)
+
+    def synchronize(self):
+        self.stream.synchronize("synchronize()")
+
+
+def dimensions(given):
+    """Three ints from one to three."""
+    given = tuple(given) if isinstance(given, (tuple, list)) else (given,)
+    if not 1 <= len(given) <= 3 or min(given) < 1:
+        raise EmulationError(f"a grid or block of {given}: expected one to three positive numbers")
+    return tuple(int(n) for n in given) + (1,) * (3 - len(given))
+
+
+def checked(expression, parameter, argument, size):
+    """An argument that fits its parameter; else TypeError, for a GPU would misread it."""
+    kind, name = parameter
+    if kind.endswith("*"):
+        if not isinstance(argument, Array):
+            raise TypeError(f"kernel {expression}: {name} is a {type(argument).__name__}; expected "
+                            "an array of the emulated GPU")
+    elif not isinstance(argument, (np.generic, np.ndarray)) or argument.nbytes != size:
+        raise TypeError(f"kernel {expression}: {name} is {argument!r}; expected a NumPy value of "
+                        f"{size} bytes, a {kind}")
+    return argument if isinstance(argument, Array) else argument.copy()
+
+
+class Placement:
+    """The arrays of a launch between forbidden pages; arrays that overlap are placed together."""
+
+    def __init__(self, args, names, written, in_front):
+        spans = []                                     # first byte, last byte, argument
+        for k, a in enumerate(args):
+            if isinstance(a, Array):
+                spans.append((*np.lib.array_utils.byte_bounds(a.numbers), k))
+        self.kept, self.names, self.where = args, [], {}
+        unions = []
+        for first, last, k in sorted(spans):
+            if unions and first < unions[-1][1]:
+                unions[-1][1] = max(unions[-1][1], last)
+            else:
+                unions.append([first, last, []])
+            unions[-1][2].append(k)
+            self.where[k] = len(unions) - 1, args[k].numbers.ctypes.data - unions[-1][0]
+        self.regions = (Region * len(unions))(*[
+            Region(first, last - first, any(written[k] for k in members))
+            for first, last, members in unions])
+        self.names = [" and ".join(names[k] for k in sorted(members)) for *_, members in unions]
+        self.total = ctypes.c_long()
+        self.base = machine().emulated_place(self.regions, len(unions), in_front,
+                                             ctypes.byref(self.total))
+        if not self.base:
+            raise MemoryError("no memory for the arrays of an emulated kernel")
+
+    def pointer(self, k):
+        region, offset = self.where[k]
+        return np.array(self.regions[region].placed + offset, np.uint64)
+
+    def collect(self, expression):
+        if machine().emulated_collect(self.regions, len(self.regions)):
+            r, name = next((r, n) for r, n in zip(self.regions, self.names, strict=True)
+                           if r.damaged)
+            raise EmulationError(f"kernel {expression}: a thread has written "
+                                 f"{beside(r.damage, r.size, name)}")
+
+    def remove(self):
+        machine().emulated_remove(self.base, self.total)
+
+    def describe(self, address):
+        """Where an address lies, seen from the nearest array."""
+        if not self.names or not self.base <= address < self.base + self.total.value:
+            return f"at {address:#x}, which is in no array"
+
+        def distance(k):
+            r = self.regions[k]
+            return max(r.placed - address, address - r.placed - r.size)
+        nearest = min(range(len(self.names)), key=distance)
+        r = self.regions[nearest]
+        return beside(address - r.placed, r.size, self.names[nearest])
+
+
+def beside(offset, size, name):
+    """``offset`` bytes from the start of an array in words, for a place outside it."""
+    return (f"{-offset} bytes in front of {name}" if offset < 0 else
+            f"{offset - size} bytes behind the end of {name} ({size} bytes)")

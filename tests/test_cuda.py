@@ -1,0 +1,360 @@
+"""The CUDA backend: ops, models, captured steps and runs, against the NumPy backend.
+
+Where there is a GPU these run on it, elsewhere its kernels run emulated (``emulated_gpu``), with
+arrays that are as strict as CuPy's.
+"""
+
+import re
+import sys
+
+import numpy as np
+import pytest
+from scratchgen.kernels import cuda
+from scratchgen.kernels.gpu import Gpu, explain, import_cupy
+from test_ops import ROWS, differentiable, function
+
+import scratchgen as sg
+from scratchgen.memory import host, own
+from scratchgen.ops.op import OPS
+
+# --- ops: value, gradient, second derivative -----------------------------------------------------
+
+
+def derivatives(name, inputs, options, of, order):
+    """Value, gradients, and (order 2) the gradients of a directional derivative; NumPy arrays."""
+    tensors = [sg.tensor(inputs[i], requires_grad=True) for i in of]
+    y = function(name, inputs, options, of)(*tensors)
+    weights = np.cos(np.arange(y.size).reshape(y.shape)).astype(y.dtype) + y.dtype.type(1.5)
+    found = sg.grad(y, tensors, grad_outputs=own(weights), create_graph=order > 1)
+    results = [y, *found]
+    if order > 1:
+        along = sum((g * own(np.sin(1 + np.arange(g.size)).reshape(g.shape).astype(y.dtype))).sum()
+                    for g in found)
+        if along.requires_grad:
+            results += sg.grad(along, tensors)
+    return [host(r.data) for r in results]
+
+
+@pytest.mark.parametrize("name, inputs, options", ROWS)
+def test_ops_are_those_of_numpy(name, inputs, options, gpu):
+    of = differentiable(name, inputs)
+    for dtype, tolerance in ((np.float64, 1e-11), (np.float32, 64 * 2.0**-24)):
+        given = [x.astype(dtype) if isinstance(x, np.ndarray) and x.dtype.kind == "f" else x
+                 for x in inputs]
+        order = 2 if dtype is np.float64 else 1
+        with sg.use_backend("numpy"):
+            expected = derivatives(name, given, options, of, order)
+        with sg.use_backend("cuda"):
+            found = derivatives(name, given, options, of, order)
+        assert len(found) == len(expected)
+        for a, b in zip(found, expected, strict=True):
+            assert a.shape == b.shape and a.dtype == b.dtype == dtype
+            scale = max(np.abs(b).max(initial=0), 1e-3)
+            assert np.abs(a - b).max(initial=0) <= tolerance * scale
+
+
+@pytest.mark.parametrize("name", ["dense", "conv2d", "softmax", "sum", "add", "bce_with_logits"])
+def test_views_in_any_order_are_read_right(name, gpu):
+    """Kernels know contiguous arrays alone: what is transposed or has gaps is copied first."""
+    _, inputs, options = next(row.values for row in ROWS if row.values[0] == name)
+    expected = OPS[name].formula(*inputs, **options)
+    with sg.use_backend("cuda"):
+        for change in (lambda x: np.array(x, order="F"), lambda x: np.repeat(x, 3, -1)):
+            given = [own(change(x)) for x in inputs]
+            given = [x if x.shape == i.shape else x[..., ::3]
+                     for x, i in zip(given, inputs, strict=True)]
+            y = OPS[name].apply(*given, **options)
+            np.testing.assert_allclose(host(y.data), expected, rtol=1e-11, atol=1e-13)
+
+
+def test_arrays_of_the_host_are_carried_over_and_back(gpu):
+    with sg.use_backend("cuda"):
+        x = sg.tensor([[1.0, 2.0]], requires_grad=True)
+        y = sg.exp(x) * np.float32([[3, 4]])
+        y.sum().backward()
+        assert isinstance(x.data, gpu.xp.ndarray) and isinstance(y.numpy(), np.ndarray)
+        assert float(sg.sum(y)) == pytest.approx(3 * np.e + 4 * np.e**2, rel=1e-6)
+        assert x.grad.numpy() == pytest.approx(y.numpy())
+        assert "tensor([[1., 2.]]" in repr(x)
+    with sg.use_backend("numpy"):                      # what was computed there can be read here
+        assert y.numpy().shape == (1, 2)
+
+
+# --- models: training, plain and captured --------------------------------------------------------
+
+FORMS = {
+    "dae": ("dae", {"hidden": 14}), "tied dae": ("dae", {"hidden": 14, "tied": True}),
+    "conv dae": ("dae", {"arch": "conv", "hidden": 6, "activation": "relu"}),
+    "noisy dae": ("dae", {"hidden": 9, "corruption": "gaussian", "loss": "mse"}),
+    "peppered dae": ("dae", {"hidden": 9, "corruption": "salt-and-pepper", "layers": [11]}),
+    "vae": ("vae", {"hidden": 15, "latent": 3}),
+    "conv vae": ("vae", {"arch": "conv", "channels": [3, 5], "latent": 2, "activation": "relu"}),
+    "gaussian vae": ("vae", {"hidden": 9, "latent": 2, "decoder": "learned-variance"}),
+    "linear vae": ("vae", {"arch": "linear", "latent": 2, "decoder": "gaussian"}),
+    "free vae": ("vae", {"hidden": 9, "latent": 2, "free_bits": 0.1, "beta": 0.5}),
+    "iwae": ("vae", {"hidden": 9, "latent": 2, "objective": "iwae", "samples": 3}),
+    "gan": ("gan", {"latent": 5, "generator": [9, 11], "discriminator": [12, 7]}),
+    "least squares": ("gan", {"latent": 5, "generator": [9], "discriminator": [7],
+                              "loss": "least-squares", "noise": 0.3, "input_dropout": 0.2}),
+    "dcgan": ("gan", {"arch": "conv", "latent": 5, "channels": 3, "init": "dcgan"}),
+    "wgan-gp": ("gan", {"latent": 5, "generator": [9], "discriminator": [7],
+                        "loss": "wasserstein", "penalty": "gradient", "d_steps": 2}),
+    "r1": ("gan", {"latent": 5, "generator": [9], "discriminator": [7], "penalty": "r1"}),
+    "classifier": ("classifier", {"layers": [9], "code": 7, "classes": 3}),
+    "conv classifier": ("classifier", {"arch": "conv", "code": 7, "classes": 3}),
+    "sdae": ("sdae", {"layers": [9, 7], "levels": [0.2, 0.3], "classes": 3}),
+}
+KINDS = {"dae": sg.models.DAE, "vae": sg.models.VAE, "gan": sg.models.GAN, "sdae": sg.models.SDAE,
+         "classifier": sg.models.Classifier}
+SHAPE = (8, 4, 1)
+
+
+def train(form, backend, steps, captured=False, dtype=np.float64):
+    """(losses, weights) after some steps on batches of 6, 6, …, 5."""
+    kind, options = FORMS[form]
+    with sg.use_backend(backend):
+        model = KINDS[kind](KINDS[kind].Config(**options), SHAPE, dtype=dtype)
+        streams, losses = sg.Streams(3), []
+        optimisers = {name: sg.optim.make("adam", network, 1e-3, schedule=sg.optim.exponential(0.9))
+                      for name, network in model.networks().items()}
+
+        def step(x, labels):
+            return model.training_step(x, streams, optimisers, labels=labels)
+
+        run = sg.capture(step, lambda: model.phase(optimisers)) if captured else step
+        for i in range(steps):
+            rng = np.random.default_rng(i)
+            n = 5 if i == steps - 1 else 6
+            x, labels = rng.random((n, *SHAPE)).astype(dtype), rng.integers(0, 3, n)
+            terms = run(own(x), own(labels)) if captured else run(x, labels)
+            losses.append({name: float(value) for name, value in terms.items()})
+        counters = streams.state()["counters"], [o.steps for o in optimisers.values()]
+        weights = {n: host(a) for n, a in model.state_dict().items()}
+    return losses, weights, counters
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_training_is_that_of_numpy(form, gpu):
+    losses, weights, counters = train(form, "numpy", 4)
+    found, theirs, counted = train(form, "cuda", 4)
+    assert counted == counters
+    for a, b in zip(found, losses, strict=True):
+        assert a == pytest.approx(b, rel=1e-9, abs=1e-9)
+    for name, w in weights.items():
+        np.testing.assert_allclose(theirs[name], w, rtol=1e-8, atol=1e-9, equal_nan=False,
+                                   err_msg=name)
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_a_captured_step_makes_the_same_bytes(form, gpu):
+    plain, captured = (train(form, "cuda", 7, captured, np.float32) for captured in (False, True))
+    assert captured[0] == plain[0] and captured[2] == plain[2]
+    for name, w in plain[1].items():
+        assert captured[1][name].tobytes() == w.tobytes(), name
+
+
+def test_a_capture_is_renewed_when_its_table_is_used_up_or_clocks_are_set(gpu, monkeypatch):
+    monkeypatch.setattr(sys.modules["scratchgen.capture"], "ROWS", 3)
+    plain, captured = (train("vae", "cuda", 9, captured) for captured in (False, True))
+    assert captured[0] == plain[0]
+    with sg.use_backend("cuda"):
+        stream = sg.Stream(1, "z")
+        draw = sg.capture(lambda: stream.uniform(5))
+        seen = [host(draw()).copy() for _ in range(3)]
+        stream.counter = 0                             # somebody goes back
+        assert (host(draw()) == seen[0]).all() and stream.counter == 2
+
+
+def test_on_the_cpu_a_captured_step_is_the_step():
+    assert train("vae", "numpy", 3, captured=True) [0] == train("vae", "numpy", 3)[0]
+
+
+def test_captured_steps_of_the_three_models_are_our_kernels(gpu):
+    """What CuPy computes in a step of a multi-layer perceptron: sums of two gradients, no more."""
+    if not hasattr(gpu, "launched"):
+        pytest.skip("only the emulated GPU lists what a graph consists of")
+    for form in ("dae", "vae", "gan"):
+        with sg.use_backend("cuda"):
+            kind, options = FORMS[form]
+            model = KINDS[kind](KINDS[kind].Config(**options), SHAPE)
+            streams = sg.Streams(3)
+            optimisers = {name: sg.optim.make("adam", network, 1e-3)
+                          for name, network in model.networks().items()}
+            x = own(np.zeros((6, *SHAPE), np.float32))
+            step = sg.capture(lambda m=model, x=x, s=streams, o=optimisers: m.training_step(
+                x, s, o))
+            step(), step()
+            (graph,) = step.graphs.values()
+            assert set(graph.captured.graph.others) <= {"add", "full"}, form
+            assert len(graph.captured.graph.kernels) < 80
+
+
+# --- runs ----------------------------------------------------------------------------------------
+
+def tables(backend, kind="vae", epochs=2, **model):
+    return {"run": {"model": kind, "backend": backend}, "data": {"limit": 50},
+            "train": {"epochs": epochs, "batch_size": 20}, "model": model}
+
+
+RUNS = [("vae", {"hidden": 7, "latent": 2}), ("dae", {"hidden": 9}), ("classifier", {"code": 8}),
+        ("gan", {"latent": 3, "generator": [9], "discriminator": [9], "d_steps": 2}),
+        ("sdae", {"layers": [9, 8], "levels": [0.1, 0.1], "pretrain_epochs": 1})]
+
+
+@pytest.mark.parametrize("kind, model", RUNS, ids=[kind for kind, _ in RUNS])
+def test_a_run_is_that_of_numpy_and_resumes_to_the_same_bytes(kind, model, gpu, tmp_path):
+    from scratchgen import runs
+    from scratchgen import train as trainer
+    for backend in ("numpy", "cuda"):
+        trainer.train(tables(backend, kind, 4, **model), tmp_path / backend)
+    lines = [runs.open_run(tmp_path / backend).metrics() for backend in ("numpy", "cuda")]
+    for a, b in zip(*lines, strict=True):
+        for name, value in a.items():
+            if name.startswith(("train_", "test_", "valid_")):
+                assert b[name] == pytest.approx(value, rel=2e-3, abs=2e-3), name
+    trainer.train(tables("cuda", kind, 2, **model), tmp_path / "parts")
+    trainer.train(tables("cuda", kind, 4, **model), tmp_path / "parts", resume=True)
+    ends = [(tmp_path / name / "checkpoint.safetensors").read_bytes()
+            for name in ("cuda", "parts")]
+    assert ends[0] == ends[1]
+    model = trainer.load(tmp_path / "cuda")            # on the CPU: the default backend
+    assert trainer.evaluate_run(tmp_path / "cuda", {"run": {"backend": "numpy"}})
+    assert isinstance(model.encode(np.zeros((2, 28, 28, 1), np.float32)), np.ndarray) if (
+        model.encode) else True
+
+
+@pytest.mark.parametrize("data", [{"binarize": "dynamic"}, {"binarize": "threshold"},
+                                  {"binarize": "static"}, {"name": "ring"}])
+def test_batches_from_the_host_and_from_the_gpu_are_the_same(data, gpu, tmp_path, monkeypatch):
+    """Whether the set is gathered on the GPU, does not fit, or is drawn anew for each batch."""
+    from scratchgen import feed
+    from scratchgen import train as trainer
+    decoder = {"decoder": "gaussian"} if "name" in data else {}
+    given = tables("cuda", hidden=7, latent=2, **decoder)
+    given["data"] |= data
+    trainer.train(given, tmp_path / "resident")
+    monkeypatch.setattr(feed, "SHARE", 0)
+    trainer.train(given, tmp_path / "sent")
+    ends = [(tmp_path / name / "checkpoint.safetensors").read_bytes()
+            for name in ("resident", "sent")]
+    assert ends[0] == ends[1]
+
+
+def test_a_loss_that_is_no_number_is_found_though_it_comes_late(gpu, tmp_path):
+    from scratchgen import train as trainer
+    given = tables("cuda", hidden=7, latent=2)
+    given["train"]["lr"] = 1e30
+    with pytest.raises(sg.UserError, match=r"became (nan|inf) at step [23].*--lr below"):
+        trainer.train(given, tmp_path / "run")
+
+
+def test_gradients_by_hand_are_refused_with_a_word(gpu, tmp_path):
+    from scratchgen import train as trainer
+    given = tables("cuda", hidden=7)
+    given["run"]["gradient"] = "explicit"
+    with pytest.raises(sg.UserError, match="gradients by hand are plain NumPy.*--gradient tape"):
+        trainer.train(given, tmp_path / "run")
+
+
+# --- the launch path -----------------------------------------------------------------------------
+
+def test_the_launch_path_names_what_does_not_fit(gpu):
+    xp = gpu.xp
+    y, b = xp.zeros((3, 4), np.float32), xp.zeros(4, np.float32)
+
+    def launch(y, b, activation=0, n=3, o=4, **options):
+        cuda.launch("dense.bias_activation", 1, 32, y, b, activation, n, o, **options)
+
+    launch(y, b)
+    for wrong, error, message in [
+            ({"y": np.zeros((3, 4), np.float32)}, TypeError, "y is a ndarray; expected an array in "
+                                                             "the GPU's memory"),
+            ({"b": b.astype(np.float64)}, TypeError, "b is of float64; expected float32"),
+            ({"y": y.astype(np.int32)}, TypeError, "an array of int32; expected float32 or"),
+            ({"y": xp.zeros((4, 3), np.float32).T}, ValueError, "y .* is a view with gaps"),
+            ({"o": 2**31}, ValueError, "o = 2147483648 does not fit in int"),
+            ({"activation": 1.5}, ValueError, "activation = 1.5 does not fit in int")]:
+        with pytest.raises(error, match=message):
+            launch(**{"y": y, "b": b, **wrong})
+    with pytest.raises(TypeError, match="takes 5 arguments .y, b, activation, n, o., not 1"):
+        cuda.launch("dense.bias_activation", 1, 32, y)
+    with pytest.raises(ValueError, match="a GPU takes at most"):
+        cuda.launch("dense.bias_activation", (1, 70000), 32, y, b, 0, 3, 4)
+    cuda.launch("dense.bias_activation", 0, 32, y, b, 0, 3, 4)                # nothing to do
+
+
+def test_kernels_are_read_from_the_text():
+    code = """
+// constants: (true, 8) (false, 16)
+template <typename T, bool WIDE, int SIZE>
+__global__ void __launch_bounds__(256)
+    tiled(const T* __restrict__ a, T *b, const unsigned long long* c, int2 pair, long long n) {}
+__global__ void plain(unsigned* out) {}
+"""
+    tiled, plain = cuda.parse(code).values()
+    assert tiled.parameters == (("const T*", "a"), ("T*", "b"), ("const unsigned long long*", "c"),
+                                ("int2", "pair"), ("long long", "n"))
+    assert tiled.instances() == ["tiled<float, true, 8>", "tiled<float, false, 16>",
+                                 "tiled<double, true, 8>", "tiled<double, false, 16>"]
+    assert plain.instances() == ["plain"] and plain.parameters == (("unsigned*", "out"),)
+
+
+def test_errors_of_the_compiler_show_the_line():
+    lines = (cuda.FOLDER / "dense.cu").read_text(encoding="utf-8").splitlines()
+    line = next(i for i, text in enumerate(lines, 1) if "activate(v.at[k]" in text)
+    log = f'dense.cu({line}): error: identifier "q" is undefined'
+    text = explain("bias_activation<float>", log)
+    assert re.search(rf"bias_activation<float> does not compile:\ndense.cu, line {line}: error: "
+                     r".*undefined\n    v.at\[k\] = activate", text)
+
+
+# --- no GPU, an old one, no CuPy: one sentence ---------------------------------------------------
+
+class NoGpu:
+    """CuPy where the driver says so."""
+
+    class cuda:
+        class runtime:
+            class CUDARuntimeError(RuntimeError):
+                pass
+
+            message, version, count = "cudaErrorInsufficientDriver", 0, 1
+
+            @classmethod
+            def getDeviceCount(cls):
+                if cls.message:
+                    raise cls.CUDARuntimeError(cls.message)
+                return cls.count
+
+            @classmethod
+            def driverGetVersion(cls):
+                return cls.version
+
+            @staticmethod
+            def getDeviceProperties(device):
+                return {"name": b"Tesla K80", "multiProcessorCount": 13, "major": 3, "minor": 7}
+
+        class Device:
+            id = 0
+
+
+@pytest.mark.parametrize("message, version, count, expected", [
+    ("cudaErrorInsufficientDriver: too old", 0, 0, "no NVIDIA GPU with a driver .*--backend numba"),
+    ("cudaErrorInsufficientDriver: too old", 11040, 0, "driver is too old .*cuda12"),
+    ("cudaErrorNoDevice", 13000, 0, "no NVIDIA GPU with a driver .*nvidia-smi"),
+    ("", 13000, 0, "no NVIDIA GPU"),
+    ("", 13000, 1, "Tesla K80 has compute capability 3.7, and the kernels need 7.5"),
+])
+def test_a_gpu_that_cannot_be_used_is_explained(message, version, count, expected, monkeypatch):
+    runtime = NoGpu.cuda.runtime
+    for name, value in (("message", message), ("version", version), ("count", count)):
+        monkeypatch.setattr(runtime, name, value)
+    monkeypatch.setitem(sys.modules, "cupy", NoGpu)
+    with pytest.raises(sg.UserError, match=expected):
+        Gpu()
+
+
+def test_without_cupy_it_says_what_to_install(monkeypatch):
+    monkeypatch.setitem(sys.modules, "cupy", None)
+    with pytest.raises(sg.UserError, match=r"needs CuPy.*pip install 'scratchgen\[cuda13\]'"):
+        import_cupy()

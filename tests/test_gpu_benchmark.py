@@ -1,0 +1,433 @@
+"""The GPU's benchmark as far as it goes without a GPU: its arithmetic, its conduct, its tables, and
+that the peers compute what scratchgen does."""
+
+import argparse
+import contextlib
+import importlib.util
+import json
+import pathlib
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+
+from benchmarks.gpu import (
+    __main__ as command,
+)
+from benchmarks.gpu import (
+    checks,
+    conductor,
+    ours,
+    parts,
+    pictures,
+    rows,
+    sanitizer,
+    steps,
+    tables,
+    targets,
+    training,
+)
+from benchmarks.gpu.deadline import Deadline
+from benchmarks.processes import Failed
+
+PEERS = [p for p in ("torch", "jax") if importlib.util.find_spec(p)]
+
+
+class Time:
+    """A clock that moves when it is told to."""
+
+    def __init__(self):
+        self.now = 100.0
+
+    def __call__(self):
+        return self.now
+
+
+# --- workloads -----------------------------------------------------------------------------------
+
+def test_floors_of_the_large_vae_by_hand():
+    n, h, z = 50, 300, 20                              # of the same form, smaller
+    found = rows.floors(rows.large_vae(n, h, z))
+    forward = 784 * h + h * h + h * 2 * z + z * h + h * h + h * 784
+    assert found["flops"] == 2 * n * (3 * forward - 784 * h)           # no gradient of the images
+    parameters = forward + 4 * h + 2 * z + 784
+    outputs = n * (4 * h + 2 * z + 784)
+    assert found["parameters"] == parameters
+    assert found["bytes"] == 28 * parameters + 16 * outputs            # Adam; outputs and gradients
+
+
+def test_the_large_dcgan_is_radfords():
+    w = rows.workload("large-dcgan")
+    shapes = {name: [a.shape for (n, _, p), a in w.weights().items() if n == name and p == "w"]
+              for name in w.networks}
+    assert shapes["generator"] == [(100, 8192), (4, 4, 512, 256), (4, 4, 256, 128),
+                                   (4, 4, 128, 64), (4, 4, 64, 3)]
+    assert shapes["discriminator"] == [(4, 4, 3, 64), (4, 4, 64, 128), (4, 4, 128, 256),
+                                       (4, 4, 256, 512), (8192, 1)]
+    assert w.batch == 128 and w.image_shape == (64, 64, 3)
+
+
+def losses_of(contestant, w, count=2):
+    contestant.reset(w.lr_of_check)
+    found = []
+    for i in range(count):
+        contestant.step(i)
+        contestant.wait()
+        found.append(contestant.losses())
+    return np.array(found)
+
+
+def peer(library, w):
+    if library == "torch":
+        from benchmarks.gpu import peer_torch
+        return peer_torch.Contestant(w, device="cpu")
+    from benchmarks.gpu import peer_jax
+    return peer_jax.Contestant(w)
+
+
+ROWS = [pytest.param(library, name, marks=[pytest.mark.slow] if library == "jax" and name != "vae"
+                     else []) for library in PEERS for name in rows.NAMES]
+
+
+@pytest.mark.parametrize("library, name", ROWS)
+def test_peers_compute_what_we_do(library, name, restored_backend):
+    w = rows.workload(name, quick=True)
+    expected = losses_of(ours.Contestant(w, backend="numpy"), w)
+    found = losses_of(peer(library, w), w)
+    assert expected.shape == (2, 2 if w.kind == "gan" else 1) and np.isfinite(expected).all()
+    np.testing.assert_allclose(found, expected, rtol=1e-5)
+
+
+@pytest.fixture
+def restored_backend():
+    import scratchgen as sg
+    with sg.use_backend("numpy"):
+        yield
+
+
+def test_a_reset_contestant_begins_anew(restored_backend):
+    w = rows.workload("gan", quick=True)
+    contestant = ours.Contestant(w, backend="numpy")
+    assert losses_of(contestant, w).tolist() == losses_of(contestant, w).tolist()
+    drawn = losses_of(ours.Contestant(w, backend="numpy", drawn=True), w)
+    assert np.isfinite(drawn).all()
+
+
+# --- time and failure ----------------------------------------------------------------------------
+
+def test_deadlines_leave_time_for_others():
+    clock = Time()
+    whole = Deadline(60, now=clock)
+    assert whole.part(50).left() == 50 and whole.part(50, reserve=20).left() == 40
+    clock.now += 55
+    assert whole.left() == 5 and not whole.over()
+    assert whole.part(50, reserve=20).over()
+    clock.now += 5
+    assert whole.over() and whole.left() == 0
+
+
+def test_what_fails_is_recorded_and_the_rest_goes_on(tmp_path):
+    clock, path, done = Time(), tmp_path / "part.json", []
+
+    def slow():
+        clock.now += 30
+        return {"ok": True}
+
+    items = {"breaks": lambda: 1 / 0, "wrong": lambda: {"ok": False}, "slow": slow,
+             "late": lambda: done.append("late") or {"ok": True}}
+    deadline = Deadline(20, now=clock)
+    assert parts.run(items, path, deadline, tell=lambda _: None) == 1
+    found = json.loads(path.read_text())["items"]
+    assert "ZeroDivisionError" in found["breaks"]["error"] and found["wrong"]["ok"] is False
+    assert found["slow"]["ok"] and found["late"] == {"skipped": "no time was left"} and not done
+    assert [name for name, r in found.items() if parts.bad(r)] == ["breaks", "wrong"]
+
+
+def test_a_lost_gpu_ends_the_process_and_the_next_one_goes_on_behind(tmp_path):
+    path, count = tmp_path / "part.json", []
+    items = {"first": lambda: count.append(1) or {"ok": True}, "illegal access": lambda: 1 / 0,
+             "last": lambda: {"ok": True}}
+    silent = {"tell": lambda _: None}
+    assert parts.run(items, path, Deadline(99), lambda: True, **silent) == parts.RESTART
+    assert set(json.loads(path.read_text())["items"]) == {"first", "illegal access"}
+    assert parts.run(items, path, Deadline(99), lambda: False, **silent) == 1
+    assert json.loads(path.read_text())["items"]["last"]["ok"] and count == [1]
+
+
+def test_an_item_that_ends_the_process_has_left_a_mark(tmp_path):
+    path = tmp_path / "part.json"
+
+    def ends():
+        raise SystemExit
+
+    with pytest.raises(SystemExit):
+        parts.run({"ends": ends}, path, Deadline(99))
+    assert json.loads(path.read_text())["items"]["ends"]["error"] == parts.CUT_OFF
+
+
+class FakeChild:
+    """Leaves what ``script`` says of its part: (seconds, exit status, record)."""
+
+    script, started, signals = {}, [], []
+
+    def __init__(self, part, options, deadline, share=0):
+        self.part, self.share, self.deadline = part, share, deadline
+        self.options = options
+        FakeChild.started.append((part, share))
+
+    def wait(self, seconds):
+        statuses, record = FakeChild.script[self.part]
+        if record is not None:
+            parts.save(conductor.path_of(self.options, self.part, self.share), record)
+        return statuses.pop(0) if len(statuses) > 1 else statuses[0]
+
+    def signal(self, number):
+        FakeChild.signals.append(number)
+
+    def end(self):
+        pass
+
+
+def conducted(tmp_path, script, monkeypatch):
+    monkeypatch.setattr(FakeChild, "script", script)
+    monkeypatch.setattr(FakeChild, "started", [])
+    monkeypatch.setattr(FakeChild, "signals", [])
+    monkeypatch.setattr(conductor, "SHARES", {"checks": 2})
+    monkeypatch.setattr(conductor.time, "sleep", lambda _: None)
+    options = command.options_of(["--out", str(tmp_path)])
+    status = conductor.run(options, FakeChild)
+    path = tmp_path / "gpu.json"
+    return status, json.loads(path.read_text()) if path.exists() else None
+
+
+def good_script():
+    passed = {"items": {"one": {"ok": True}}}
+    return {"device": ([0], {"device": "H100", "commit": None}), "checks": ([0], passed),
+            "across": ([0], passed), "kernels": ([0], passed), "mnist": ([0], passed),
+            "steps": ([0], {"rows": {}})}
+
+
+def test_all_parts_are_run_and_the_steps_wait_while_others_are_timed(tmp_path, monkeypatch):
+    status, record = conducted(tmp_path, good_script(), monkeypatch)
+    assert status == 0 and record["failures"] == [] and record["device"] == "H100"
+    assert sorted(FakeChild.started) == sorted([
+        ("device", 0), ("steps", 0), ("checks", 0), ("checks", 1), ("across", 0), ("kernels", 0),
+        ("mnist", 0)])
+    stop, go = conductor.signal.SIGSTOP, conductor.signal.SIGCONT
+    assert FakeChild.signals == [stop, go, stop, go]
+    assert not (tmp_path / ".go").exists() and (tmp_path / "gpu_checks.json").exists()
+
+
+def test_a_part_that_dies_or_hangs_is_recorded_and_the_others_follow(tmp_path, monkeypatch):
+    script = good_script()
+    script["across"] = [-11, -11, 0], {"items": {"one": {"ok": True}}}       # twice a crash
+    script["kernels"] = [None], None                                         # hangs, leaves nothing
+    script["mnist"] = [1], {"items": {"ten epochs": {"ok": False, "test_loss": 120.0}}}
+    status, record = conducted(tmp_path, script, monkeypatch)
+    assert status == 1 and FakeChild.started.count(("across", 0)) == 3
+    text = "\n".join(record["failures"])
+    assert "kernels: its time was over" in text and "left nothing" in text and "120.0" in text
+    assert "across" not in text and record["mnist"]["items"]
+
+
+def test_without_a_gpu_one_sentence(tmp_path, capsys):
+    done = subprocess.run([sys.executable, "-m", "benchmarks.gpu", "--out", str(tmp_path)],
+                          cwd=pathlib.Path(__file__).parents[1], capture_output=True, text=True)
+    if done.returncode != 2:
+        pytest.skip("there is a GPU")
+    assert done.stderr.startswith("gpu: ") and done.stderr.count("\n") == 1
+    with pytest.raises(SystemExit):
+        command.options_of(["--out", str(tmp_path), "--parts", "checks,speed"])
+    assert "speed: expected some of" in capsys.readouterr().err
+
+
+# --- the race ------------------------------------------------------------------------------------
+
+class FakeProcess:
+    """Contestants with known times and losses; answers as a process does."""
+
+    def __init__(self, module, **variables):
+        self.module, self.known = module, set()
+
+    def alive(self):
+        return True
+
+    def ask(self, do, patience=0, name=None, **arguments):
+        if do == "build":
+            if "foreach" in name:
+                raise Failed("no such optimiser")
+            self.known.add(name)
+            return {"seconds": 2.0}
+        assert name in self.known
+        step = {"ours": 1e-4, "peer_torch": 1e-3, "peer_jax": 2e-4}[self.module]
+        loss = 1.01 if self.module == "peer_jax" else 1.0
+        return {"check": {"losses": [[loss]] * 4}, "drop": {},
+                "time": {"seconds": [9.0, step], "finite": True}}[do]
+
+
+def test_a_row_has_times_failures_and_who_was_not_ready():
+    clock = Time()
+    builders = {c: steps.Builder(c, [("vae", "fp32")], False, Deadline(40, now=clock), {},
+                                 FakeProcess) for c in steps.CREW}
+    for builder in builders.values():
+        builder.run()                                  # "compiled" would take too long
+    row = steps.measure("vae", "fp32", list(builders.values()), quick=False)
+    found = row["contestants"]
+    assert found["ours"][""]["median"] == 1e-4 and row["ok"] is False and row["small"]
+    assert "differ from scratchgen's by 1.0e-02" in found["jax"][""]["failed"]
+    assert found["torch"]["foreach"]["failed"] == "no such optimiser"
+    assert found["compiled"] == {"": {"absent": steps.NOT_BUILT}}
+    assert steps.best(row, "torch") == 1e-3 and steps.best(row, "jax") is None
+    assert targets.ratio(row, ("torch",)) == (pytest.approx(0.1), "torch")
+
+
+def test_a_nan_is_a_difference():
+    runner = steps.Runner(argparse.Namespace(process=argparse.Namespace(
+        ask=lambda do, **_: {"losses": [[float("nan")]]})), "vae fp32", "")
+    runner.check(None, np.array([[1.0]]), 1e-4)
+    assert runner.failure
+
+
+def test_kernels_of_a_step_from_a_trace():
+    events = [{"cat": "kernel", "name": "dense", "dur": 3.0}, {"cat": "cpu_op", "dur": 99.0},
+              {"cat": "kernel", "name": "adam", "dur": 5.0}, {"cat": "gpu_memcpy", "name": "copy",
+                                                             "dur": 2.0}] * 4
+    found = ours.of_trace(events, steps=2)
+    assert found["count"] == 6 and found["seconds"] == pytest.approx(20e-6)
+    assert found["longest"][0][:2] == ["adam", 2.0]
+    with pytest.raises(RuntimeError):
+        ours.of_trace([], 1)
+
+
+# --- checks --------------------------------------------------------------------------------------
+
+def test_errors_that_nothing_slips_through():
+    a = np.float32([1, -4])
+    assert checks.error_of(a, a) == 0 and checks.error_of(a + np.float32(0.4), a) > 0.09
+    for wrong in (np.float32([1, np.nan]), np.float32([1, np.inf]), a.astype(float), a[:1]):
+        assert checks.error_of(wrong, a) == np.inf
+    infinite = np.float32([-np.inf, 2])
+    assert checks.error_of(infinite, infinite) == 0 and checks.error_of(a, infinite) == np.inf
+
+
+def test_the_cases_can_be_had_without_pytest_and_numba():
+    code = ("import sys; sys.modules['pytest'] = sys.modules['numba'] = None\n"
+            "from benchmarks.gpu import across, checks, conductor, kernel_times, mnist, ours\n"
+            "print(len(checks.cuda_kernels()))\n"
+            "print(sorted({'cupy', 'torch', 'typer', 'matplotlib', 'PIL'} & set(sys.modules)))")
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True,
+                          cwd=pathlib.Path(__file__).parents[1])
+    assert done.returncode == 0, done.stderr
+    count, loaded = done.stdout.split("\n")[:2]
+    assert int(count) > 40 and loaded == "[]"
+
+
+def idle(a, b, c, d, e, f, g, h, row, history):
+    """A kernel that does nothing."""
+
+
+idle.__module__ = "scratchgen.kernels.step"
+
+
+def test_kernels_and_trainings_emulated(gpu):
+    if not hasattr(gpu, "reverse"):
+        pytest.skip("on a GPU the benchmark itself runs them")
+    assert checks.agrees(gpu, "optimizer", "adam")["ok"]
+    assert checks.repeats(gpu, "dense", "bias_activation")["ok"]
+    with pytest.MonkeyPatch.context() as patch:        # it is found out
+        patch.setattr(checks.parity().module("step"), "keep_cuda", idle)
+        assert not checks.agrees(gpu, "step", "keep")["ok"]
+    assert training.recorded_is_plain("vae", quick=True)["ok"]
+    assert training.host_agrees("dae", np.float64, quick=True)["ok"]
+
+
+def test_what_the_sanitizer_said():
+    clean = "ran dense.forward\nran step.keep\n========= ERROR SUMMARY: 0 errors\n"
+    assert sanitizer.verdict(0, clean) == {"kernels": 2, "status": 0, "faults": [], "ok": True}
+    found = sanitizer.verdict(77, "ran a.b\n========= Invalid __global__ write of size 4 bytes\n")
+    assert not found["ok"] and found["faults"] == ["Invalid __global__ write of size 4 bytes"]
+    assert sanitizer.verdict(None, clean)["ok"] and sanitizer.verdict(None, clean)["cut_off"]
+    assert "skipped" in sanitizer.verdict(1, "Device not supported")
+
+
+# --- what is made of a record --------------------------------------------------------------------
+
+def record_of():
+    """A record as a GPU would leave it, with round numbers."""
+    def timed(seconds):
+        return {"median": seconds, "minimum": 0.9 * seconds}
+
+    def variants(seconds):
+        return {"": {**timed(seconds), "first_steps": 3.0}}
+
+    def row(name, precision, **times):
+        w = rows.workload(name, quick=True)
+        return {"name": name, "precision": precision, "title": w.title, "small": name in rows.SMALL,
+                "floors": {"flops": 4e8, "bytes": 2.4e7}, "failed": [], "ok": True,
+                "contestants": {c: variants(t) for c, t in times.items()}}
+    cublas = {"fp32": {"cold": timed(2.5e-3)}, "tf32": {"cold": timed(3.5e-4)}}
+    rungs = {"tiled": timed(2e-2), "register_tiled": timed(2.8e-3), "tensor_core": timed(5e-4),
+             "auto": timed(2.8e-3)}
+    conv = {"flops": 4e10, "bytes": 1.4e8, "rungs": {"implicit_gemm, fp32": {"time": timed(1e-3)}},
+            "cudnn": {"fp32, channels last": {"time": timed(0.95e-3)},
+                      "fp32, channels first": {"time": timed(1.2e-3)}}}
+    items = {"ceilings": {"copy": 3e12, "fp32": 5e13, "tf32": 4e14},
+             "gemm 4096×4096×4096 NN": {
+                 "label": "4096×4096×4096 NN", "flops": 2 * 4096**3, "bytes": 3 * 4 * 4096**2,
+                 "cublas": cublas, "rungs": {n: {"cold": t} for n, t in rungs.items()}},
+             **{f"convolution {p}": conv for p in targets.CONVOLUTION},
+             "memory: adam": {"kernels": {"optimizer.adam": {
+                 **timed(1e-3), "bytes": int(2.7e9), "flops": 10**9}}}}
+    return {"device": "NVIDIA H100", "driver": "580", "cuda_runtime": 13000, "cupy": "14.2.0",
+            "torch": "2.11", "jax": "0.11", "numpy": "2.5", "commit": "abc", "date": "2026-11-25",
+            "parts": ["checks", "kernels", "steps"], "statuses": {},
+            "checks": {"items": {"parity a.b": {"ok": True}, "parity a.c": {"ok": False}}},
+            "kernels": {"items": items},
+            "steps": {"rows": {"vae fp32": row("vae", "fp32", ours=4e-5, drawn=4.2e-5, torch=4e-4,
+                                               whole=5e-5, jax=1e-4),
+                               "large-sdae fp32": row("large-sdae", "fp32", ours=2e-4, torch=1e-4)},
+                      "kernels": {"vae fp32": {"count": 30, "seconds": 4e-5}}}}
+
+
+def test_targets_are_ratios_of_the_record():
+    found = {row["what"]: row for row in targets.rows(record_of())}
+    expected = {
+        "small workloads, step against PyTorch eager, fp32": (0.1, True),
+        "small workloads, against the fastest of torch.compile and JAX, fp32": (0.8, False),
+        "large workloads, against the fastest peer, fp32": (2.0, False),
+        "small workloads, step against PyTorch eager, tf32": (None, None),
+        "memory-bound kernels at ≥ 256 MB, share of the measured copy bandwidth": (0.9, True),
+        "GEMM 4096³ fp32, our best non-tensor rung / cuBLAS fp32": (2.5 / 2.8, True),
+        "GEMM 4096³ TF32, our tensor-core rung / cuBLAS TF32": (0.7, True),
+        "convolution ∂w (N128 32² 128→128 3×3, fp32), rate against cuDNN fp32": (0.95, True),
+        "replayed VAE step (100×784-500-20): time over the sum of its kernels' times alone":
+            (1.05, True),
+        "the same step over the larger of its FLOP and byte floors": (5.25, True)}
+    for what, (measured, met) in expected.items():
+        assert found[what]["measured"] == (measured and pytest.approx(measured)), what
+        assert found[what]["met"] is met, what
+    assert len(found) == 14
+    empty = targets.rows({})
+    assert len(empty) == 14 and all(row["met"] is None for row in empty)
+
+
+def test_tables_and_pictures(tmp_path):
+    record = record_of()
+    record["targets"] = targets.rows(record)
+    assert targets.failures(record) == ["checks, parity a.c: {}"]
+    text = {make.__name__: make(record) for make in (
+        tables.table_targets, tables.table_steps, tables.table_kernels, tables.table_first_steps,
+        tables.table_checks)}
+    for table in text.values():
+        lines = [line for line in table.splitlines() if line.startswith("|")]
+        assert len({line.count("|") - line.count(r"\|") for line in lines}) == 1
+    assert text["table_targets"].count("**no**") == 2
+    assert "| 40.0 (36.0) | 400.0 (360.0) |" in text["table_steps"]
+    assert "2,700 GB/s" in text["table_kernels"] and "NVIDIA H100" in text["table_kernels"]
+    assert "0.89 of cuBLAS" in text["table_kernels"]
+    assert "| parity | 1 | 2 |" in text["table_checks"]
+    with contextlib.suppress(ImportError):
+        pictures.picture_roofline(record, tmp_path / "roofline.png")
+        pictures.picture_ladder(record, tmp_path / "ladder.png")
+        assert (tmp_path / "ladder.png").stat().st_size > 5000
