@@ -12,6 +12,9 @@ from .compiler import Overloaded, compiled, load_numba, prange
 
 TILE = 16                        # parts begin at multiples of this many rows or columns
 SMALL, MEDIUM, LARGE = 1 << 19, 24 << 20, 96 << 20   # multiply-adds worth 2, 4 and 8 parts
+unsigned = np.uint64             # an index that cannot be negative needs no check
+SIDE = 8                         # of a tile of a matrix that is turned
+FLAT = 3        # c with b transposed is computed turned if it has so many times fewer rows than b
 
 
 # --- gemm(a, b, c, ta, tb, beta): c = a b + beta c, on the calling thread; for kernels ------------
@@ -83,6 +86,10 @@ def matmul_numba(a, b, c, ta, tb):
     count = parts(m * n * k)
     if count == 1:
         gemm(a, b, c, ta, tb, 0)
+    elif tb and not ta and better_turned(m, n, k, count):
+        for t in prange(count):                        # each iteration owns columns of c
+            _, _, left, right = block(t, count, m, n)
+            gemm_turned(a, b[left:right], c[:, left:right])
     elif max(m, n) >= 2 * TILE * count:
         for t in prange(count):                        # each iteration owns a block of c
             top, bottom, left, right = block(t, count, m, n)
@@ -97,6 +104,37 @@ def matmul_numba(a, b, c, ta, tb):
         c[:] = partial[0]
         for t in range(1, count):
             c += partial[t]
+
+
+@compiled
+def better_turned(m, n, k, count):
+    """Whether c (m, n) = a bᵀ is computed as (b aᵀ)ᵀ: BLAS takes a large b as it lies up to twice
+    as fast as transposed, and the small a and c are quickly turned."""
+    return FLAT * m <= min(n, k) and n >= 2 * TILE * count
+
+
+@compiled
+def gemm_turned(a, b, c):
+    """c = a bᵀ as (b aᵀ)ᵀ, on the calling thread."""
+    result = np.empty((c.shape[1], c.shape[0]), c.dtype)
+    gemm(b, a, result, False, True, 0)
+    turn(result, c)
+
+
+@compiled
+def turn(a, b):
+    """b = aᵀ, in tiles of a size that the compiler knows, then what is left over."""
+    m, n = a.shape
+    rows, columns = m // SIDE * SIDE, n // SIDE * SIDE
+    for top in range(0, rows, SIDE):
+        for left in range(0, columns, SIDE):
+            for i in range(SIDE):
+                for j in range(SIDE):
+                    b[unsigned(left + j), unsigned(top + i)] = a[unsigned(top + i),
+                                                                 unsigned(left + j)]
+    for i in range(m):
+        for j in range(columns if i < rows else 0, n):
+            b[j, i] = a[i, j]
 
 
 @compiled
