@@ -6,7 +6,7 @@ Every activation here has a derivative that its own output y gives, so x @ w + b
 import numpy as np
 
 from .compiler import compiled, prange
-from .gemm import better_turned, block, gemm, gemm_turned, parts
+from .gemm import block, gemm_part, parts
 from .vector_math import exp, expm1, log1p, tanh
 
 IDENTITY, RELU, LEAKY_RELU, ELU, SIGMOID, TANH, SOFTPLUS = range(7)
@@ -28,14 +28,9 @@ def forward_numpy(x, w, tw, b, activation, y):
 def forward_numba(x, w, tw, b, activation, y):
     n, o = y.shape
     count = parts(n * o * x.shape[1])
-    turning = tw and count > 1 and better_turned(n, o, x.shape[1], count)
     for t in prange(count):                            # each iteration owns a block of y
+        gemm_part(t, count, x, w, y, False, tw, 0)
         top, bottom, left, right = block(t, count, n, o)
-        if turning:
-            gemm_turned(x, w[left:right], y[:, left:right])
-        else:
-            gemm(x[top:bottom], w[left:right] if tw else w[:, left:right],
-                 y[top:bottom, left:right], False, tw, 0)
         for i in range(top, bottom):                   # while they are in this core's cache
             activate(y[i, left:right], b[left:right], activation)
 

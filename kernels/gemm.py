@@ -14,7 +14,9 @@ TILE = 16                        # parts begin at multiples of this many rows or
 SMALL, MEDIUM, LARGE = 1 << 19, 24 << 20, 96 << 20   # multiply-adds worth 2, 4 and 8 parts
 unsigned = np.uint64             # an index that cannot be negative needs no check
 SIDE = 8                         # of a tile of a matrix that is turned
-FLAT = 3        # c with b transposed is computed turned if it has so many times fewer rows than b
+# a bᵀ is computed as (b aᵀ)ᵀ if a has so many times fewer rows than b has rows and columns: a large
+# b costs BLAS up to twice the time if it is to be transposed, and c is quickly turned.
+FLAT = 3
 
 
 # --- gemm(a, b, c, ta, tb, beta): c = a b + beta c, on the calling thread; for kernels ------------
@@ -72,11 +74,16 @@ def loops(a, b, c, ta, tb, beta):
 gemm = Overloaded(gemm, gemm_versions)
 
 
-# --- matmul(a, b, c, ta, tb): c = a b over all threads -------------------------------------------
+# --- matmul(a, b, c, ta, tb): c = a b;  matmul_add(a, b, c, ta, tb): c += a b, over all threads ---
 
 def matmul_numpy(a, b, c, ta, tb):
     """As ``gemm``."""
     np.matmul(a.T if ta else a, b.T if tb else b, out=c)
+
+
+def matmul_add_numpy(a, b, c, ta, tb):
+    """A second gradient of one matrix is added so, without a pass of its own."""
+    c += (a.T if ta else a) @ (b.T if tb else b)
 
 
 @compiled(parallel=True)
@@ -84,17 +91,9 @@ def matmul_numba(a, b, c, ta, tb):
     m, n = c.shape
     k = a.shape[0] if ta else a.shape[1]
     count = parts(m * n * k)
-    if count == 1:
-        gemm(a, b, c, ta, tb, 0)
-    elif tb and not ta and better_turned(m, n, k, count):
-        for t in prange(count):                        # each iteration owns columns of c
-            _, _, left, right = block(t, count, m, n)
-            gemm_turned(a, b[left:right], c[:, left:right])
-    elif max(m, n) >= 2 * TILE * count:
+    if count == 1 or max(m, n) >= 2 * TILE * count:
         for t in prange(count):                        # each iteration owns a block of c
-            top, bottom, left, right = block(t, count, m, n)
-            gemm(a[:, top:bottom] if ta else a[top:bottom],
-                 b[left:right] if tb else b[:, left:right], c[top:bottom, left:right], ta, tb, 0)
+            gemm_part(t, count, a, b, c, ta, tb, 0)
     else:                                              # a long sum into few numbers: split the sum
         partial = np.empty((count, m, n), c.dtype)
         for t in prange(count):                        # each iteration owns partial[t]
@@ -106,19 +105,25 @@ def matmul_numba(a, b, c, ta, tb):
             c += partial[t]
 
 
-@compiled
-def better_turned(m, n, k, count):
-    """Whether c (m, n) = a bᵀ is computed as (b aᵀ)ᵀ: BLAS takes a large b as it lies up to twice
-    as fast as transposed, and the small a and c are quickly turned."""
-    return FLAT * m <= min(n, k) and n >= 2 * TILE * count
+@compiled(parallel=True)
+def matmul_add_numba(a, b, c, ta, tb):
+    count = parts(c.size * (a.shape[0] if ta else a.shape[1]))
+    for t in prange(count):                            # each iteration owns a block of c
+        gemm_part(t, count, a, b, c, ta, tb, 1)
 
 
 @compiled
-def gemm_turned(a, b, c):
-    """c = a bᵀ as (b aᵀ)ᵀ, on the calling thread."""
-    result = np.empty((c.shape[1], c.shape[0]), c.dtype)
-    gemm(b, a, result, False, True, 0)
-    turn(result, c)
+def gemm_part(t, count, a, b, c, ta, tb, beta):
+    """Part t of c = a b + beta c."""
+    top, bottom, left, right = block(t, count, c.shape[0], c.shape[1])
+    part, rows = c[top:bottom, left:right], a[:, top:bottom] if ta else a[top:bottom]
+    columns = b[left:right] if tb else b[:, left:right]
+    if tb and not ta and beta == 0 and count > 1 and FLAT * len(c) <= min(len(b), b.shape[1]):
+        turned = np.empty((right - left, bottom - top), c.dtype)
+        gemm(columns, rows, turned, False, True, 0)
+        turn(turned, part)
+    else:
+        gemm(rows, columns, part, ta, tb, beta)
 
 
 @compiled

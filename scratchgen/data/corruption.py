@@ -8,7 +8,7 @@ Source: P. Vincent et al., "Stacked denoising autoencoders", JMLR 11 (2010), sec
 """
 
 import math
-from dataclasses import dataclass
+from dataclasses import InitVar, dataclass
 from numbers import Real
 
 import numpy as np
@@ -21,21 +21,23 @@ class Corrupted:
     """What a denoising autoencoder sees (``noisy``) and what it must say (``clean``).
 
     Two float arrays of the same shape and dtype, both read-only copies: what happens later to the
-    arrays they came from does not reach the pair.
+    arrays they came from does not reach the pair. ``fresh`` says that nobody else holds the noisy
+    array, which is then not copied.
     """
 
     clean: np.ndarray
     noisy: np.ndarray
+    fresh: InitVar[bool] = False
 
-    def __post_init__(self):
+    def __post_init__(self, fresh):
         clean, noisy = _float_array(self.clean, "clean"), _float_array(self.noisy, "noisy")
         if clean.shape != noisy.shape or clean.dtype != noisy.dtype:
             raise UserError(
                 f"the clean array is {clean.dtype} {clean.shape} and the noisy one {noisy.dtype} "
                 f"{noisy.shape}: expected the same shape and dtype"
             )
-        object.__setattr__(self, "clean", _read_only_copy(clean))
-        object.__setattr__(self, "noisy", _read_only_copy(noisy))
+        object.__setattr__(self, "clean", _read_only(clean.copy()))
+        object.__setattr__(self, "noisy", _read_only(noisy if fresh else noisy.copy()))
 
 
 @dataclass(frozen=True)
@@ -51,7 +53,7 @@ class Masking:
         """The Corrupted pair of x, drawn with the numbers of ``stream``."""
         x = _float_array(x, "x")
         kept = stream.uniform(x.shape) >= self.fraction      # x is finite: 0 x is 0, and quick
-        return Corrupted(clean=x, noisy=np.multiply(x, kept, dtype=x.dtype))
+        return Corrupted(x, np.multiply(x, kept, dtype=x.dtype), fresh=True)
 
 
 @dataclass(frozen=True)
@@ -70,7 +72,7 @@ class SaltAndPepper:
         # One draw serves twice: given u < fraction, u is uniform on [0, fraction), so the half it
         # lies in is a fair coin.
         salt = (u < 0.5 * self.fraction).astype(x.dtype)
-        return Corrupted(clean=x, noisy=np.where(u < self.fraction, salt, x))
+        return Corrupted(x, np.where(u < self.fraction, salt, x), fresh=True)
 
 
 @dataclass(frozen=True)
@@ -95,7 +97,7 @@ class Gaussian:
         x = _float_array(x, "x")
         # Always drawn in float32, so that a float64 check sees the same noise as a float32 run.
         noise = stream.normal(x.shape).astype(x.dtype, copy=False)
-        return Corrupted(clean=x, noisy=x + x.dtype.type(self.std) * noise)
+        return Corrupted(x, x + x.dtype.type(self.std) * noise, fresh=True)
 
 
 CORRUPTIONS = {"masking": Masking, "salt-and-pepper": SaltAndPepper, "gaussian": Gaussian}
@@ -129,8 +131,7 @@ def _float_array(x, name):
     return x
 
 
-def _read_only_copy(array):
-    """A view of a frozen copy: unlike an array that owns its data, it cannot be unfrozen."""
-    copy = array.copy()
-    copy.flags.writeable = False
-    return copy.view()
+def _read_only(array):
+    """A view of the array, frozen: unlike an array that owns its data, it cannot be unfrozen."""
+    array.flags.writeable = False
+    return array.view()

@@ -48,8 +48,7 @@ class BceWithLogits(Fused):
         slope = slope.reshape(logits.shape)
         dlogits = None
         if wanted[0]:
-            dlogits = slope if scale.ndim == 0 and scale == 1 else np.multiply(
-                slope, scale, out=empty(slope.shape, slope.dtype))
+            dlogits = np.multiply(slope, scale, out=slope)     # nobody reads the slope again
         return dlogits, -logits * scale if wanted[1] else None
 
 
