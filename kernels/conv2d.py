@@ -291,15 +291,13 @@ def copy_patches(lines, image, i, shape, kernel, stride, padding, dilation, fill
             for j in range(filled.size // patch):
                 start = (j * stride[1] + v * dilation[1] - padding[1]) * c
                 to = j * patch + (u * taps + v) * run
-                # of the run, [first, last) lies in the image
-                first = min(max(0, -start), run) if there else run
-                last = max(first, min(run, width - start))
-                for k in range(first):
-                    filled[unsigned(to + k)] = zero
-                for k in range(first, last):
-                    filled[unsigned(to + k)] = line[unsigned(start + k)]
-                for k in range(last, run):
-                    filled[unsigned(to + k)] = zero
+                if there and 0 <= start <= width - run:
+                    for k in range(run):
+                        filled[unsigned(to + k)] = line[unsigned(start + k)]
+                else:                                  # some of it lies beyond the image
+                    for k in range(run):
+                        inside = there and 0 <= start + k < width
+                        filled[unsigned(to + k)] = line[unsigned(start + k)] if inside else zero
 
 
 @compiled
@@ -320,8 +318,12 @@ def add_patches(above, image, row, shape, out, kernel, stride, padding, dilation
             for j in range(ow):
                 start = (j * stride[1] + v * dilation[1] - padding[1]) * c
                 to = j * patch + (u * taps + v) * run
-                for k in range(max(0, -start), min(run, width - start)):
-                    line[unsigned(start + k)] += source[unsigned(to + k)]
+                if 0 <= start <= width - run:
+                    for k in range(run):
+                        line[unsigned(start + k)] += source[unsigned(to + k)]
+                else:
+                    for k in range(max(0, -start), min(run, width - start)):
+                        line[unsigned(start + k)] += source[unsigned(to + k)]
 
 
 @compiled

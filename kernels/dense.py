@@ -7,7 +7,7 @@ import numpy as np
 
 from .compiler import compiled, prange
 from .cuda import blocks_for, empty, launch
-from .gemm import block, gemm, parts, product
+from .gemm import block, gemm_part, parts, product
 from .vector_math import exp, expm1, log1p, tanh
 
 IDENTITY, RELU, LEAKY_RELU, ELU, SIGMOID, TANH, SOFTPLUS = range(7)
@@ -31,9 +31,8 @@ def forward_numba(x, w, tw, b, activation, y):
     n, o = y.shape
     count = parts(n * o * x.shape[1])
     for t in prange(count):                            # each iteration owns a block of y
+        gemm_part(t, count, x, w, y, False, tw, 0)
         top, bottom, left, right = block(t, count, n, o)
-        gemm(x[top:bottom], w[left:right] if tw else w[:, left:right],
-             y[top:bottom, left:right], False, tw, 0)
         for i in range(top, bottom):                   # while they are in this core's cache
             activate(y[i, left:right], b[left:right], activation)
 

@@ -18,6 +18,11 @@ TILE = 16                        # parts begin at multiples of this many rows or
 SMALL, MEDIUM, LARGE = 1 << 19, 24 << 20, 96 << 20   # multiply-adds worth 2, 4 and 8 parts
 TICKETS = 1 << 16                # the most tiles whose sums several blocks of a GPU share
 IN_FLOAT32, IN_TF32 = 1, 7       # what CuPy calls the two precisions of cuBLAS
+unsigned = np.uint64             # an index that cannot be negative needs no check
+SIDE = 8                         # of a tile of a matrix that is turned
+# a bᵀ is computed as (b aᵀ)ᵀ if a has so many times fewer rows than b has rows and columns: a large
+# b costs BLAS up to twice the time if it is to be transposed, and c is quickly turned.
+FLAT = 3
 
 
 # --- gemm(a, b, c, ta, tb, beta): c = a b + beta c, on the calling thread; for kernels ------------
@@ -75,11 +80,16 @@ def loops(a, b, c, ta, tb, beta):
 gemm = Overloaded(gemm, gemm_versions)
 
 
-# --- matmul(a, b, c, ta, tb): c = a b over all threads -------------------------------------------
+# --- matmul(a, b, c, ta, tb): c = a b;  matmul_add(a, b, c, ta, tb): c += a b, over all threads ---
 
 def matmul_numpy(a, b, c, ta, tb):
     """As ``gemm``."""
     np.matmul(a.T if ta else a, b.T if tb else b, out=c)
+
+
+def matmul_add_numpy(a, b, c, ta, tb):
+    """A second gradient of one matrix is added so, without a pass of its own."""
+    c += (a.T if ta else a) @ (b.T if tb else b)
 
 
 @compiled(parallel=True)
@@ -87,13 +97,9 @@ def matmul_numba(a, b, c, ta, tb):
     m, n = c.shape
     k = a.shape[0] if ta else a.shape[1]
     count = parts(m * n * k)
-    if count == 1:
-        gemm(a, b, c, ta, tb, 0)
-    elif max(m, n) >= 2 * TILE * count:
+    if count == 1 or max(m, n) >= 2 * TILE * count:
         for t in prange(count):                        # each iteration owns a block of c
-            top, bottom, left, right = block(t, count, m, n)
-            gemm(a[:, top:bottom] if ta else a[top:bottom],
-                 b[left:right] if tb else b[:, left:right], c[top:bottom, left:right], ta, tb, 0)
+            gemm_part(t, count, a, b, c, ta, tb, 0)
     else:                                              # a long sum into few numbers: split the sum
         partial = np.empty((count, m, n), c.dtype)
         for t in prange(count):                        # each iteration owns partial[t]
@@ -107,6 +113,47 @@ def matmul_numba(a, b, c, ta, tb):
 
 def matmul_cuda(a, b, c, ta, tb):
     product(a, b, c, ta, tb)
+
+
+@compiled(parallel=True)
+def matmul_add_numba(a, b, c, ta, tb):
+    count = parts(c.size * (a.shape[0] if ta else a.shape[1]))
+    for t in prange(count):                            # each iteration owns a block of c
+        gemm_part(t, count, a, b, c, ta, tb, 1)
+
+
+def matmul_add_cuda(a, b, c, ta, tb):
+    product(a, b, c, ta, tb, accumulate=True)
+
+
+@compiled
+def gemm_part(t, count, a, b, c, ta, tb, beta):
+    """Part t of c = a b + beta c."""
+    top, bottom, left, right = block(t, count, c.shape[0], c.shape[1])
+    part, rows = c[top:bottom, left:right], a[:, top:bottom] if ta else a[top:bottom]
+    columns = b[left:right] if tb else b[:, left:right]
+    if tb and not ta and beta == 0 and count > 1 and FLAT * len(c) <= min(len(b), b.shape[1]):
+        turned = np.empty((right - left, bottom - top), c.dtype)
+        gemm(columns, rows, turned, False, True, 0)
+        turn(turned, part)
+    else:
+        gemm(rows, columns, part, ta, tb, beta)
+
+
+@compiled
+def turn(a, b):
+    """b = aᵀ, in tiles of a size that the compiler knows, then what is left over."""
+    m, n = a.shape
+    rows, columns = m // SIDE * SIDE, n // SIDE * SIDE
+    for top in range(0, rows, SIDE):
+        for left in range(0, columns, SIDE):
+            for i in range(SIDE):
+                for j in range(SIDE):
+                    b[unsigned(left + j), unsigned(top + i)] = a[unsigned(top + i),
+                                                                 unsigned(left + j)]
+    for i in range(m):
+        for j in range(columns if i < rows else 0, n):
+            b[j, i] = a[i, j]
 
 
 @compiled

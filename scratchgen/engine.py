@@ -16,13 +16,14 @@ Reference: Griewank & Walther, *Evaluating Derivatives*, 2nd ed., SIAM 2008, cha
 """
 
 import itertools
+import operator
 import weakref
 
 import numpy as np
 
 from .memory import known_number
 
-NOWHERE = None                        # no destinations: the rules allocate what they compute
+NOWHERE = None, None                  # no destinations: the rules allocate what they compute
 
 
 class Mode:
@@ -86,13 +87,13 @@ class Leaf:
 
 def topological_order(roots, oldest=0):
     """The nodes that the roots depend on, newest first; none older than ``oldest``."""
-    seen, stack = {id(node): node for node in roots}, list(roots)
+    seen, stack = set(roots), list(roots)
     while stack:
         for parent in stack.pop().parents:
-            if parent is not None and id(parent) not in seen and parent.age >= oldest:
-                seen[id(parent)] = parent
+            if parent is not None and parent not in seen and parent.age >= oldest:
+                seen.add(parent)
                 stack.append(parent)
-    return sorted(seen.values(), key=lambda node: node.age, reverse=True)
+    return sorted(seen, key=operator.attrgetter("age"), reverse=True)
 
 
 def run_backward(roots, seeds, create_graph=False, wanted=None):
@@ -108,35 +109,35 @@ def run_backward(roots, seeds, create_graph=False, wanted=None):
             walk(roots, seeds, create_graph, topological_order(roots), None, ())
             return None
         order = topological_order(roots, min((node.age for node in wanted), default=0))
-        targets = {id(node) for node in wanted}
-        found = walk(roots, seeds, create_graph, order, leading_to(wanted, order), targets)
-        return [found.get(id(node)) for node in wanted]
+        useful = leading_to(wanted, order)
+        found = walk(roots, seeds, create_graph, order, useful, set(wanted))
+        return [found.get(node) for node in wanted]
 
 
 def walk(roots, seeds, create_graph, order, useful, targets):
-    """Visit the nodes in ``order``; the gradients of those with an id in ``targets``, by id."""
+    """Visit the nodes in ``order``; returns the gradients of those among ``targets``, by node."""
     gradients, found = {}, {}
+    in_place = useful is None and not create_graph
     for root, seed in zip(roots, seeds, strict=True):
         add_to(gradients, root, seed)
     for node in order:
-        gradient = gradients.pop(id(node), None)
+        gradient = gradients.pop(node, None)
         if gradient is None:
             continue
         if isinstance(gradient, np.generic):           # NumPy's arithmetic on 0-d arrays
             gradient = np.asarray(gradient)
-        if id(node) in targets:
-            found[id(node)] = gradient
-        if isinstance(node, Leaf):
+        if node in targets:
+            found[node] = gradient
+        if type(node) is Leaf:
             if useful is None:
                 accumulate(node.tensor(), gradient, create_graph)
             continue
-        needs = [p is not None and (useful is None or id(p) in useful) for p in node.parents]
+        needs = [p is not None and (useful is None or p in useful) for p in node.parents]
         if True in needs:
             refuse_freed(node)
-            in_place = useful is None and not create_graph
-            out = destinations(node, gradients) if in_place else NOWHERE
-            for parent, dx in zip(node.parents, pull_back(node, gradient, needs, out, create_graph),
-                                  strict=True):
+            places = destinations(node, gradients) if in_place else NOWHERE
+            for parent, dx in zip(node.parents, pull_back(node, gradient, needs, places,
+                                                          create_graph), strict=True):
                 if dx is not None:
                     add_to(gradients, parent, dx, in_place)
             if not create_graph:
@@ -145,24 +146,25 @@ def walk(roots, seeds, create_graph, order, useful, targets):
 
 
 def leading_to(wanted, order):
-    """The ids of the nodes in ``order`` from which some wanted node can be reached."""
-    useful = {id(node) for node in wanted}
+    """The nodes in ``order`` from which some wanted node can be reached."""
+    useful = set(wanted)
     for node in reversed(order):
-        if any(id(parent) in useful for parent in node.parents if parent is not None):
-            useful.add(id(node))
+        if any(parent in useful for parent in node.parents if parent is not None):
+            useful.add(node)
     return useful
 
 
 def add_to(gradients, node, gradient, into_buffers=False):
     """Gradients of several uses of one value add up; in place only in a parameter's own buffer, for
     all other arrays may share memory with somebody."""
-    known = gradients.get(id(node))
+    known = gradients.get(node)
+    buffer = free_buffer(node) if into_buffers and type(node) is Leaf else None
     if known is None:
-        gradients[id(node)] = gradient
-    else:
-        buffer = free_buffer(node) if into_buffers and type(node) is Leaf else None
-        gradients[id(node)] = known + gradient if buffer is None else np.add(known, gradient,
-                                                                             out=buffer)
+        gradients[node] = gradient
+    elif buffer is None:
+        gradients[node] = known + gradient
+    elif gradient is not buffer:      # else the rule has added to what is there
+        gradients[node] = np.add(known, gradient, out=buffer)
 
 
 def free_buffer(leaf):
@@ -179,27 +181,29 @@ def refuse_freed(node):
 
 
 def destinations(node, gradients):
-    """For each input, the array where its gradient may be computed in place, or None.
+    """For each input, the array where its gradient may be computed, or None; and for each input the
+    array that its gradient may be added onto, which is then what the rule returns.
 
-    That is a parameter's part of its network's gradient buffer, for the first gradient that reaches
-    it: a large matrix less to copy. The rules may use it or not.
+    Both are a parameter's part of its network's gradient buffer: the first for the first gradient
+    that reaches it, the second for the next ones. A large matrix less to copy, or to add.
     """
-    found = NOWHERE
+    out, onto = [None] * len(node.parents), [None] * len(node.parents)
     for i, parent in enumerate(node.parents):
-        if type(parent) is Leaf and id(parent) not in gradients:
-            buffer = free_buffer(parent)
-            if buffer is not None and node.parents.count(parent) == 1:
-                found = found or [None] * len(node.parents)
-                found[i] = buffer
-    return found
+        if type(parent) is Leaf and node.parents.count(parent) == 1:
+            buffer, known = free_buffer(parent), gradients.get(parent)
+            if known is None:
+                out[i] = buffer
+            elif known is buffer:
+                onto[i] = buffer
+    return out, onto
 
 
-def pull_back(node, dy, needs, out, create_graph):
+def pull_back(node, dy, needs, places, create_graph):
     """The gradients with respect to the node's inputs, those that ``needs`` asks for."""
     check_unchanged(node.op, node.guards)
     rules = node.op.pull_back_recorded if create_graph else node.op.pull_back
     return [fit(node, i, dx) if need else None
-            for i, (dx, need) in enumerate(zip(rules(node, dy, needs, out), needs, strict=True))]
+            for i, (dx, need) in enumerate(zip(rules(node, dy, needs, places), needs, strict=True))]
 
 
 def check_unchanged(op, guards):

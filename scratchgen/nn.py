@@ -274,7 +274,7 @@ class TiedDense(Module):
         self.activation = activation
 
     def forward(self, x):
-        return ops.dense(x, ops.transpose(self.w), self.b, self.activation)
+        return ops.dense(x, self.w, self.b, self.activation, tied=True)
 
     def flops(self, x_shape, y_shape):
         return 2 * x_shape[0] * math.prod(self.w.shape)

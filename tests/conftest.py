@@ -13,6 +13,7 @@ from emulated_gpu.emulator import available  # noqa: E402
 from scratchgen.kernels import cuda  # noqa: E402
 
 import scratchgen as sg  # noqa: E402
+from scratchgen.memory import array_module  # noqa: E402
 
 EMULATED = EmulatedGpu()
 
@@ -33,8 +34,9 @@ def gpu(monkeypatch):
         if not available():
             pytest.skip("no GPU, and none can be emulated here: that needs Linux and g++")
         monkeypatch.setattr(cuda, "stand_in", EMULATED)
-        with sg.use_backend("cuda"):                   # from here on its arrays are known
-            return EMULATED
+        with sg.use_backend("cuda"):
+            array_module()                             # from here on its arrays are known
+        return EMULATED
 
 
 @pytest.fixture

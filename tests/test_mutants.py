@@ -122,7 +122,7 @@ def both(*mutations):
 
 
 def overwrite(gradients, node, gradient, into_buffers=False):
-    gradients[id(node)] = gradient
+    gradients[node] = gradient
 
 
 def as_reached(roots, oldest=0):

@@ -100,9 +100,11 @@ CASES = {
     "scatter": [([normal(3, 2)], {"shape": (4, 5), "index": (slice(1, None), slice(0, 2))}),
                 ([normal(2, 3, 3)], {"shape": (4, 5), "index": INDEX})],
     "matmul": [([normal(2, 3), normal(3, 4)], {}), ([normal(5, 1, 2, 3), normal(6, 3, 4)], {})],
-    "dense": [([normal(2, 3), normal(3, 4), normal(4)], {"activation": a}) for a in
+    "dense": [([normal(2, 3), normal(3, 4), normal(4)], {"activation": a, "tied": False}) for a in
               (None, "relu", "leaky_relu", "elu", "sigmoid", "tanh", "softplus")]
-    + [([normal(2, 3), normal(3, 4), None], {"activation": a}) for a in (None, "elu")],
+    + [([normal(2, 3), normal(3, 4), None], {"activation": a, "tied": False})
+       for a in (None, "elu")]
+    + [([normal(2, 3), normal(4, 3), normal(4)], {"activation": "tanh", "tied": True})],
     "conv2d": [([normal(2, 4, 5, 3), normal(3, 2, 3, 6), normal(6)], {"window": WINDOW})],
     "conv2d_input": [([normal(2, *WINDOW.out, 6), normal(3, 2, 3, 6)], {"window": WINDOW})],
     "conv2d_weight": [([normal(2, 4, 5, 3), normal(2, *WINDOW.out, 6)], {"window": WINDOW})],

@@ -112,9 +112,9 @@ def philox_law(rng, dtype):
     yield np.uint32([0, 0, 2**32 - 1, 2**32 - 1, 255, 2**31]), np.empty(6, np.float32)
 
 
-# (M, K, N): none, small, split across columns, across rows, and along the sum
+# (M, K, N): none, small, split across columns, across rows, along the sum, and flat
 PRODUCTS = [(0, 3, 2), (2, 0, 3), (3, 4, 0), (1, 1, 1), (5, 7, 3), (67, 90, 170), (170, 90, 67),
-            (11, 6000, 9)]
+            (11, 6000, 9), (19, 203, 170)]
 
 
 def matmul(rng, dtype):
@@ -123,6 +123,11 @@ def matmul(rng, dtype):
             yield (rng.normal(size=(k, m) if ta else (m, k)).astype(dtype),
                    rng.normal(size=(n, k) if tb else (k, n)).astype(dtype),
                    np.full((m, n), np.nan, dtype), ta, tb)
+
+
+def matmul_add(rng, dtype):
+    for a, b, c, ta, tb in matmul(rng, dtype):
+        yield a, b, rng.normal(size=c.shape).astype(dtype), ta, tb
 
 
 def dense_forward(rng, dtype):
@@ -387,7 +392,8 @@ def gather(rng, dtype):
 
 
 CASES = {
-    ("gemm", "matmul"): matmul, ("dense", "forward"): dense_forward,
+    ("gemm", "matmul"): matmul, ("gemm", "matmul_add"): matmul_add,
+    ("dense", "forward"): dense_forward,
     ("dense", "bias_activation"): bias_activation,
     ("dense", "activation_backward"): activation_backward,
     ("bce", "total"): bce_total, ("bce", "elements"): bce_elements,
@@ -431,8 +437,8 @@ CASES = {
 }
 PRECISIONS = {np.float32: 3e-6, np.float64: 1e-13}     # relative to the largest element
 # The ladder of products and the reductions of any shape have kernels of their own names.
-LAUNCHED_BY_OTHER_NAMES = {("gemm", "matmul"), ("dense", "forward"), ("reduce", "sum"),
-                           ("reduce", "mean"), ("reduce", "max"), ("reduce", "min")}
+LAUNCHED_BY_OTHER_NAMES = {("gemm", "matmul"), ("gemm", "matmul_add"), ("dense", "forward"),
+                           *(("reduce", kernel) for kernel in ("sum", "mean", "max", "min"))}
 EXACT = {"philox", "pool.max_forward"}          # bit-equal: they only choose
 
 

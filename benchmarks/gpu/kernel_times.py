@@ -6,7 +6,7 @@ from . import conv_times, gemm_times, memory_times, precision
 from .clock import Clock
 
 COPIED = 1 << 30                                       # bytes
-SECONDS = 0.2                                          # for each measurement
+SECONDS = 0.12                                         # for each measurement
 QUICK_SQUARES, QUICK_SKINNY = (64,), ((5, 7, 33, True, False),)
 
 

@@ -105,8 +105,11 @@ class Contestant:
             self.model.parameters(), split(w, w.weights()), strict=True)]
         self.buffers = [(b, b.copy()) for b in self.model.named_buffers().values()]
         self.batches = [(own(x), [own(a) for a in noise]) for x, noise in w.batches()]
-        self.captured = capture(self.training_step,
-                                key=lambda: self.model.phase(self.optimisers))
+        x, noise = self.batches[0]
+        labels = noise if w.kind == "classifier" else ()
+        self.captured = capture(
+            (lambda: self.training_step(x, *labels)) if drawn else self.training_step,
+            key=lambda: self.model.phase(self.optimisers))
 
     def reset(self, lr=None):
         """The initial weights and a new optimiser, in the same memory: what is recorded stays."""
@@ -129,10 +132,8 @@ class Contestant:
         return self.model.training_step(x, streams, self.optimisers, labels=labels)
 
     def step(self, i):
-        x, noise = self.batches[0 if self.drawn else i % len(self.batches)]
-        if self.drawn and self.workload.kind != "classifier":
-            noise = ()
-        self.last = self.captured(x, *noise)
+        x, noise = self.batches[i % len(self.batches)]
+        self.last = self.captured() if self.drawn else self.captured(x, *noise)
 
     def wait(self):
         if backend() == "cuda":
@@ -149,6 +150,9 @@ class Contestant:
         PyTorch's profiler reads CUPTI for the whole process, not only for PyTorch's own kernels.
         """
         from torch.profiler import ProfilerActivity, profile
+        with profile(activities=[ProfilerActivity.CUDA]):
+            self.wait()                                # CUPTI is there before the graph is made
+        self.captured.graphs.clear()
         for i in range(4):
             self.step(i)
         self.wait()

@@ -8,14 +8,14 @@ Source: P. Vincent et al., "Stacked denoising autoencoders", JMLR 11 (2010), sec
 """
 
 import math
-from dataclasses import dataclass
+from dataclasses import InitVar, dataclass
 from numbers import Real
 
 import numpy as np
 
 from ..backend import kernels
 from ..errors import UserError, unknown
-from ..memory import contiguous, empty, own
+from ..memory import contiguous, is_host, own
 
 noise_kernels = kernels("noise")
 
@@ -25,22 +25,26 @@ class Corrupted:
     """What a denoising autoencoder sees (``noisy``) and what it must say (``clean``).
 
     Two float arrays of the same shape and dtype, both read-only copies: what happens later to the
-    arrays they came from does not reach the pair. (On a GPU, where nothing is read-only, they are
-    the arrays themselves.)
+    arrays they came from does not reach the pair. ``fresh`` says that nobody else holds the noisy
+    array, which is then not copied. (On a GPU, where nothing is read-only, they are the arrays
+    themselves.)
     """
 
     clean: np.ndarray
     noisy: np.ndarray
+    fresh: InitVar[bool] = False
 
-    def __post_init__(self):
+    def __post_init__(self, fresh):
         clean, noisy = _float_array(self.clean, "clean"), _float_array(self.noisy, "noisy")
         if clean.shape != noisy.shape or clean.dtype != noisy.dtype:
             raise UserError(
                 f"the clean array is {clean.dtype} {clean.shape} and the noisy one {noisy.dtype} "
                 f"{noisy.shape}: expected the same shape and dtype"
             )
-        object.__setattr__(self, "clean", _read_only_copy(clean))
-        object.__setattr__(self, "noisy", _read_only_copy(noisy))
+        if is_host(clean):
+            clean, noisy = _read_only(clean.copy()), _read_only(noisy if fresh else noisy.copy())
+        object.__setattr__(self, "clean", clean)
+        object.__setattr__(self, "noisy", noisy)
 
 
 @dataclass(frozen=True)
@@ -100,9 +104,9 @@ def _corrupted(kernel, x, draw, level):
     """The Corrupted pair of x; the noise is always drawn in float32, so that a float64 check sees
     the same noise as a float32 run."""
     x = contiguous(_float_array(x, "x"))
-    noisy = empty(x.shape, x.dtype)
+    noisy = np.empty_like(x)                           # its own memory: it will be frozen
     kernel(x.reshape(-1), draw(x.size), level, noisy.reshape(-1))
-    return Corrupted(clean=x, noisy=noisy)
+    return Corrupted(clean=x, noisy=noisy, fresh=True)
 
 
 def corruption_named(name, level):
@@ -133,10 +137,7 @@ def _float_array(x, name):
     return x
 
 
-def _read_only_copy(array):
-    """A view of a frozen copy: unlike an array that owns its data, it cannot be unfrozen."""
-    if type(array) is not np.ndarray:
-        return array
-    copy = array.copy()
-    copy.flags.writeable = False
-    return copy.view()
+def _read_only(array):
+    """A view of the array, frozen: unlike an array that owns its data, it cannot be unfrozen."""
+    array.flags.writeable = False
+    return array.view()

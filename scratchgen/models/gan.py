@@ -134,7 +134,10 @@ class GAN(Model):
     def real(self, x):
         """Images as rows in [−1, 1], points as they are."""
         rows = self.flat(x)
-        return rows if self.of_points else 2 * rows - 1
+        if not self.of_points:
+            rows = 2 * rows
+            rows -= 1
+        return rows
 
     def instance_noise(self):
         """The standard deviation on D's input in this epoch: linear from ``noise`` to 0."""

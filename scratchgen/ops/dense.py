@@ -36,41 +36,45 @@ class Dense(Fused):
     """y = a(x w + b): one matrix product, then bias and activation in one pass.
 
     With h = x w + b and dh = dy ∘ a'(h):  dx = dh wᵀ,  dw = xᵀ dh,  db = Σ_n dh_n.
+    Tied: h = x wᵀ + b, so dx = dh w, dw = dhᵀ x.
     """
 
-    expects, real = "x (N, C), w (C, O) and b (O,)", True
+    expects, real = "x (N, C), w (C, O), or (O, C) if tied, and b (O,)", True
     optional = ("b",)
 
-    def formula(x, w, b, *, activation):
-        h = x @ w if b is None else x @ w + b
-        return apply_activation(h, activation)
+    def formula(x, w, b, *, activation, tied):
+        h = x @ (np.transpose(w) if tied else w)
+        return apply_activation(h if b is None else h + b, activation)
 
-    def forward(x, w, b, *, activation):
-        y = empty((x.shape[0], w.shape[1]), x.dtype)
-        bias = zeros(w.shape[1], x.dtype) if b is None else contiguous(b)
-        w, tw = factor(w)
+    def forward(x, w, b, *, activation, tied):
+        w, tw = factor(w.T if tied else w)
+        outputs = w.shape[1 - tw]
+        y = empty((x.shape[0], outputs), x.dtype)
+        bias = zeros(outputs, x.dtype) if b is None else contiguous(b)
         dense_kernels.forward(contiguous(x), w, tw, bias, ACTIVATIONS[activation], y)
         return y
 
-    def backward(wanted, dy, x, w, y, activation, out):
+    def backward(wanted, dy, x, w, y, activation, tied, out, onto):
         want_x, want_w, want_b = wanted
-        dh, db = dy, None
+        dh, dx, dw, db = dy, None, None, None
         if want_b or activation is not None:
             db = empty_as(out[2], dy.shape[1:], dy.dtype)
             dh = contiguous(dy)
             dy, dh = dh, dh if activation is None else empty(dy.shape, dy.dtype)
             dense_kernels.activation_backward(dy, y, ACTIVATIONS[activation], dh, db)
-        dx = product(dh, w.T, out[0]) if want_x else None
-        if not want_w:
-            return dx, None, db
-        if factor(w)[1]:           # w is a transpose, as tied weights are: dw in its memory order
-            return dx, product(dh.T, x).T, db
-        return dx, product(x.T, dh, out[1]), db
+        if want_x:
+            dx = product(dh, w if tied else w.T, out[0])
+        if want_w:
+            dw = product(*((dh.T, x) if tied else (x.T, dh)), out[1], onto[1])
+        return dx, dw, db
 
 
-def product(a, b, out=None):
-    """a b for matrices, in ``out`` or a new array."""
+def product(a, b, out=None, onto=None):
+    """a b for matrices, added onto an array, or in ``out``, or in a new one."""
     (a, ta), (b, tb) = factor(a), factor(b)
+    if onto is not None:
+        gemm_kernels.matmul_add(a, b, onto, ta, tb)
+        return onto
     c = empty_as(out, (a.shape[ta], b.shape[1 - tb]), a.dtype)
     gemm_kernels.matmul(a, b, c, ta, tb)
     return c
@@ -95,18 +99,19 @@ def matmul(a, b):
     return wide[(..., *([0] if a.ndim == 1 else []), *([slice(None)] if b.ndim > 1 else [0]))]
 
 
-def dense(x, w, b=None, activation=None):
+def dense(x, w, b=None, activation=None, tied=False):
     """The dense layer a(x w + b): x (N, C), w (C, O), b (O,) or None → (N, O).
 
     ``activation``: None, "relu", "leaky_relu" (slope 0.2), "elu", "sigmoid", "tanh", "softplus".
+    ``tied``: a(x wᵀ + b) with w (O, C), the weights of the layer from O to C.
     """
     check_activation(activation)
     only_arrays("dense", x=x, w=w, **({} if b is None else {"b": b}))
-    if x.ndim != 2 or w.ndim != 2 or x.shape[1] != w.shape[0] or (
-            b is not None and b.shape != w.shape[1:]):
+    if x.ndim != 2 or w.ndim != 2 or x.shape[1] != w.shape[tied] or (
+            b is not None and b.shape != (w.shape[1 - tied],)):
         raise ValueError(f"dense: x {x.shape}, w {w.shape}, b {None if b is None else b.shape}; "
-                         "expected (N, C), (C, O) and (O,)")
-    return Dense.apply(x, w, b, activation=activation)
+                         f"expected (N, C), {'(O, C)' if tied else '(C, O)'} and (O,)")
+    return Dense.apply(x, w, b, activation=activation, tied=tied)
 
 
 def check_activation(activation):

@@ -11,7 +11,7 @@ import numpy as np
 from ..backend import backend, kernels
 from ..errors import unknown
 from ..kernels.bce import ROWS
-from ..memory import array_module, contiguous, empty, own
+from ..memory import array_module, contiguous, empty, is_host, own
 from ..tensor import plain
 from .elementwise import Multiply
 from .op import Fused, only_arrays
@@ -290,13 +290,14 @@ def total_of(partial, count=1):
 
 
 def scaled(factor, slope):
-    """factor · slope; factor is one number, or broadcasts."""
-    if factor.ndim == 0 and type(factor) is not type(slope):      # the host knows it
+    """factor · slope, in slope's memory if factor is one number: nobody reads it again."""
+    if factor.ndim == 0 and is_host(slope):
+        return np.multiply(slope, factor, out=slope)
+    if factor.ndim == 0 and (type(factor) is not type(slope)):    # the host knows it
         return slope if factor == 1 else Multiply.forward(factor, slope)
     if factor.ndim == 0:
-        out = empty(slope.shape, slope.dtype)
-        likelihood_kernels.scale_rows(factor.reshape(1), as_rows(slope), as_rows(out))
-        return out
+        likelihood_kernels.scale_rows(factor.reshape(1), as_rows(slope), as_rows(slope))
+        return slope
     return factor * slope
 
 

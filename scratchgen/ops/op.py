@@ -17,7 +17,8 @@ keyword-only ones are options. ``forward`` is how the value is computed; left ou
 formula. ``backward_a`` is the derivative rule for input ``a``, called only if that gradient is
 wanted. Its parameter names say what it needs, and only that is saved: ``dy``, an input, the output
 ``y``, an option, ``a_shape``, or an extra that ``forward`` returned beside y (named in ``extras``);
-``out`` is an array that the gradient may be computed into, or None.
+``out`` is an array that the gradient may be computed into, or None; ``onto`` one that it may be
+added onto and that is then returned, or None.
 ``expects`` says which inputs fit, for the error that others get.
 
 Rules are written in NumPy too, so that they work on tensors and can be differentiated again. An op
@@ -29,7 +30,6 @@ Broadcasting, accumulation, dtype and shape checks are the engine's; no op menti
 """
 
 import contextlib
-import functools
 import inspect
 import re
 from numbers import Real
@@ -76,12 +76,12 @@ class Op:
         arrays, parents, precision = [], [], None
         for x in inputs:
             if type(x) is Tensor:
-                arrays.append(x.data)
-                parents.append(x.node)
+                array, parent = x.data, x.node
             else:
-                arrays.append(x if type(x) in PLAIN else as_input(cls, x))
-                parents.append(None)
-            dtype = getattr(arrays[-1], "dtype", precision)
+                array, parent = x if type(x) in PLAIN else as_input(cls, x), None
+            arrays.append(array)
+            parents.append(parent)
+            dtype = getattr(array, "dtype", precision)
             if dtype is not precision:
                 if dtype.kind == "f":
                     if precision is not None and dtype != precision:
@@ -124,8 +124,8 @@ class Op:
         shapes = [a.shape if type(a) in ARRAYS else np.shape(a) for a in arrays]
         values, guards = {}, {}
         for name in cls.needed(wanted):
-            if name in cls.position:
-                i = cls.position[name]
+            i = cls.position.get(name)
+            if i is not None:
                 values[name] = arrays[i]
                 if type(inputs[i]) is Tensor:
                     guards[name] = inputs[i].changes, inputs[i].changes[0]
@@ -153,22 +153,25 @@ class Op:
                 raise TypeError(f"{cls.name} has no derivative for {', '.join(missing)}; give a "
                                 "constant there: x.detach()")
             named_in_rules = {name for rule in rules.values() for name in rule[1]}
-            cls.needs[wanted] = sorted(named_in_rules - {"dy", "wanted", "out"})
+            cls.needs[wanted] = sorted(named_in_rules - GIVEN)
         return cls.needs[wanted]
 
     @classmethod
-    def pull_back(cls, node, dy, needs, out):
+    def pull_back(cls, node, dy, needs, places):
         """Gradients for the inputs, on arrays."""
-        values = node.values
+        out, onto = (place or [None] * len(needs) for place in places)
         if cls.joint:
-            given = {**values, "dy": dy, "wanted": needs, "out": out or [None] * len(needs)}
-            return cls.joint[0](*[given[n] for n in cls.joint[1]])
-        return [rule[0](*[dy if n == "dy" else out and out[i] if n == "out" else values[n]
-                          for n in rule[1]]) if need else None
-                for i, (rule, need) in enumerate(zip(cls.rules, needs, strict=False))]
+            rule, names = cls.joint
+            given = {**node.values, "dy": dy, "wanted": needs, "out": out, "onto": onto}
+            return rule(*[given[name] for name in names])
+        gradients = []
+        for i, (rule, need) in enumerate(zip(cls.rules, needs, strict=False)):
+            given = {**node.values, "dy": dy, "out": out[i], "onto": onto[i]} if need else None
+            gradients.append(rule[0](*[given[name] for name in rule[1]]) if need else None)
+        return gradients
 
     @classmethod
-    def pull_back_recorded(cls, node, dy, needs, out):
+    def pull_back_recorded(cls, node, dy, needs, places):
         """The same rules on tensors: what they compute is itself recorded."""
         values = dict(node.values)
         for name, parent in [*zip(cls.inputs, node.parents, strict=False), ("y", node)]:
@@ -177,7 +180,7 @@ class Op:
                 values[name].changes = node.guards[name][0]
         recorded = Node.__new__(Node)
         recorded.values = values
-        return cls.pull_back(recorded, dy, needs, out)
+        return cls.pull_back(recorded, dy, needs, places)
 
 
 class Elementwise(Op, abstract=True):
@@ -191,9 +194,10 @@ class Elementwise(Op, abstract=True):
     def __init_subclass__(cls, numpy=None, abstract=False):
         super().__init_subclass__(numpy=numpy, abstract=abstract)
         if not abstract:
-            compiled = functools.partial(elementwise_kernel, backends=cls.compiled_for)
-            cls.forward = compiled(cls.forward)
-            cls.rules = [rule and (compiled(rule[0]), rule[1]) for rule in cls.rules]
+            cls.forward = elementwise_kernel(cls.forward, cls.compiled_for)
+            cls.rules = [rule and (elementwise_kernel(rule[0], [       # that hands dy on: no kernel
+                b for b in cls.compiled_for if b == "cuda" or rule[1] != ("dy",)]), rule[1])
+                for rule in cls.rules]
 
 
 class Ufunc(Elementwise, abstract=True):
@@ -206,8 +210,8 @@ class Fused(Op, abstract=True):
     """Several steps as one node, with kernels; its formula says what they must equal.
 
     ``backward(wanted, dy, …)`` returns one gradient an input (anything where ``wanted`` is False),
-    on arrays; ``out`` there is one array or None an input. With create_graph the formula is
-    evaluated on tensors and differentiated instead.
+    on arrays; ``out`` and ``onto`` there are one array or None an input. With create_graph the
+    formula is evaluated on tensors and differentiated instead.
     """
 
     @classmethod
@@ -218,7 +222,7 @@ class Fused(Op, abstract=True):
         return node
 
     @classmethod
-    def pull_back_recorded(cls, node, dy, needs, out):
+    def pull_back_recorded(cls, node, dy, needs, places):
         arrays, options, guards = node.values["formula"]
         check_unchanged(cls, guards)
         # Fresh tensors stand for the inputs, so that the inner graph ends exactly there; each is
@@ -244,8 +248,8 @@ def elementwise_kernel(function, backends):
         if where not in backends or any(type(a) is Tensor for a in args):
             with np.errstate(over="ignore"):          # e⁻ˣ may: the formulas divide by it
                 return function(*args, **options)
-        dtype = next((a.dtype for a in args if type(a) in ARRAYS and a.dtype in FLOATS), None)
-        if dtype is None:                              # integers, numbers: as NumPy has it
+        dtypes = [a.dtype for a in args if type(a) in ARRAYS and a.dtype in FLOATS]
+        if not dtypes:                                 # integers, numbers: as NumPy has it
             return function(*args, **options)
         if where == "cuda" and all(type(a) not in ARRAYS or type(a) is np.ndarray for a in args):
             return function(*args, **options)          # numbers that the host knows
@@ -255,7 +259,7 @@ def elementwise_kernel(function, backends):
         if where == "cuda":
             return compiled[where](*args)
         with np.errstate(over="ignore"):
-            return compiled[where][dtype](*args)
+            return compiled[where][dtypes[0]](*args)
 
     evaluate.__wrapped__, evaluate.__doc__ = function, function.__doc__
     return evaluate
@@ -289,6 +293,7 @@ def named(rule):
     return rule and (rule, tuple(inspect.signature(rule).parameters))
 
 
+GIVEN = {"dy", "wanted", "out", "onto"}            # to the rules, by the backward pass
 PLAIN = (float, int, bool)
 FAULTS = (ValueError, IndexError, TypeError, AttributeError, OverflowError)
 
