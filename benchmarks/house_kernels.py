@@ -72,6 +72,9 @@ case("dense.forward", "x 100×784, w 784×500, tanh", lambda d: (
     d.empty(100, 500)), flops=FLOPS)
 case("gemm.matmul", "dw = xᵀ dy, x 100×784, dy 100×500", lambda d: (
     d.normal(100, 784), d.normal(100, 500), d.empty(784, 500), True, False), flops=FLOPS)
+case("gemm.matmul_add", "dw += xᵀ dy, x 20×1000, dy 20×1000", lambda d: (
+    d.normal(20, 1000), d.normal(20, 1000), d.normal(1000, 1000), True, False),
+    flops=2 * 20 * 1000 * 1000)
 case("dense.bias_activation", "y 128×1000, sigmoid", lambda d: (
     d.normal(128, 1000), d.normal(1000), SIGMOID), moved=2 * 128 * 1000)
 case("dense.activation_backward", "dy 128×1000, sigmoid", lambda d: (

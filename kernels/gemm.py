@@ -168,8 +168,8 @@ def parts(work):
 def block(t, count, m, n):
     """Part t of c (m, n), cut across its longer side: top, bottom, left, right."""
     side = max(m, n)
-    first = side * t // count // TILE * TILE
-    last = side if t == count - 1 else side * (t + 1) // count // TILE * TILE
+    first = (side * t // count + TILE // 2) // TILE * TILE         # at the nearest tile: even parts
+    last = side if t == count - 1 else (side * (t + 1) // count + TILE // 2) // TILE * TILE
     return (first, last, 0, n) if m > n else (0, m, first, last)
 
 

@@ -1,6 +1,7 @@
 """The engine: PyTorch's semantics, each node visited once, nothing kept that is not needed."""
 
 import gc
+import sys
 import weakref
 
 import numpy as np
@@ -177,6 +178,32 @@ def test_gradient_buffer_is_filled_also_with_create_graph():
         (x * x).sum().backward(**options)
         assert x.grad.data is x.grad_buffer
         close(x.grad, [5, 16])
+
+
+@pytest.mark.parametrize("backend", ["numpy", "numba"])
+def test_a_second_gradient_in_the_buffer_is_added_by_its_product(backend, rng, monkeypatch):
+    """Of a matrix with two uses, plain and tied: no sum of matrices is computed on its own."""
+    x, z, start = rng.normal(size=(3, 4)), rng.normal(size=(5, 2)), rng.normal(size=(4, 2))
+    module, onto = sys.modules["scratchgen.ops.dense"], []
+    exact = module.product
+
+    def product(a, b, *places):
+        onto.append(places[-1] is not None if len(places) == 2 else False)
+        return exact(a, b, *places)
+
+    def gradient(buffer):
+        w = leaf(start)
+        w.grad_buffer = buffer
+        (np.square(sg.dense(x, w)).sum() + (sg.dense(z, w, tied=True) ** 3).sum()).backward()
+        return w.grad.data
+
+    monkeypatch.setattr(module, "product", product)
+    with sg.use_backend(backend):
+        expected, buffer = gradient(None), np.full((4, 2), np.nan)
+        assert not any(onto)
+        assert gradient(buffer) is buffer and sum(onto) == 1
+        close(buffer, expected)
+        close(buffer, x.T @ (2 * x @ start) + (3 * (z @ start.T) ** 2).T @ z)
 
 
 def test_second_backward_through_a_freed_graph_raises_and_names_the_way_out():
