@@ -75,6 +75,7 @@ CASES = {
     "softplus": [([normal(2, 3)], {})],
     "logsigmoid": [([normal(2, 3)], {})],
     "relu": [([normal(4, 3)], {})],
+    "affine": [([normal(4, 3)], {"scale": 2.5, "shift": -0.7})],
     "leaky_relu": [([normal(4, 3)], {"slope": 0.3})],
     "elu": [([normal(4, 3)], {"alpha": 0.7})],
     "sum": [([normal(2, 3, 4)], {"axis": axis, "keepdims": keep})

@@ -19,7 +19,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from .. import nn
+from .. import nn, ops
 from ..engine import no_grad
 from ..errors import UserError
 from ..random import Stream
@@ -134,10 +134,7 @@ class GAN(Model):
     def real(self, x):
         """Images as rows in [−1, 1], points as they are."""
         rows = self.flat(x)
-        if not self.of_points:
-            rows = 2 * rows
-            rows -= 1
-        return rows
+        return rows if self.of_points else ops.affine(rows, 2, -1).data
 
     def instance_noise(self):
         """The standard deviation on D's input in this epoch: linear from ``noise`` to 0."""
@@ -179,8 +176,8 @@ class GAN(Model):
         x = draws.real(x)
         real_logits, fake_logits = self.discriminator(Tensor(x)), self.discriminator(fake)
         loss = game.real.tape(real_logits) + game.fake.tape(fake_logits)
-        terms = {"loss": loss, "d_real": game.answers(real_logits.data).mean(),
-                 "d_fake": game.answers(fake_logits.data).mean()}
+        terms = {"loss": loss, "d_real": ops.mean(game.answers(real_logits.data)),
+                 "d_fake": ops.mean(game.answers(fake_logits.data))}
         if self.config.penalty != "none":
             penalty = (r1_penalty(self.discriminator, x) if self.config.penalty == "r1" else
                        gradient_penalty(self.discriminator, x, fake.data, draws.mix))

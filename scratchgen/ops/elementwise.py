@@ -169,6 +169,16 @@ class Sqrt(Ufunc, numpy=np.sqrt):
         return dy / (2 * y)
 
 
+class Affine(Elementwise):
+    """y = scale·x + shift, for two numbers"""
+
+    def formula(x, *, scale, shift):
+        return scale * x + shift
+
+    def backward_x(dy, scale):
+        return scale * dy
+
+
 # --- with a kink: the convention there is stated -------------------------------------------------
 
 class Abs(Ufunc, numpy=np.absolute):
@@ -314,6 +324,13 @@ def clip(x, low, high):
     if not (is_number(low) and is_number(high)) or not low <= high:
         raise ValueError(f"clip: low {low!r}, high {high!r}; expected two numbers, low <= high")
     return Clip.apply(x, low=low, high=high)
+
+
+def affine(x, scale, shift):
+    """``scale``·x + ``shift``, two numbers. Any shape."""
+    if not (is_number(scale) and is_number(shift)):
+        raise ValueError(f"affine: scale {scale!r}, shift {shift!r}; expected two numbers")
+    return Affine.apply(x, scale=scale, shift=shift)
 
 
 def leaky_relu(x, slope=0.2):
