@@ -94,6 +94,7 @@ class Graph:
         self.inputs = [own(np.zeros(x.shape, x.dtype)) for x in inputs]
         self.row, self.current = own(np.zeros(1, np.uint64)), own(np.zeros(WORDS, np.uint64))
         self.table = own(np.zeros((ROWS, WORDS), np.uint64))
+        step_kernels.take_row(self.table, self.row, self.current)     # compiled before the capture
         Graph.recording = self
         try:
             # The memory that the step computes in stays the graph's own between replays.

@@ -316,7 +316,10 @@ class ConvTranspose2d(Module):
 
 
 class BatchNorm(Module):
-    """Normalise each channel over all other axes; running statistics for ``eval()``."""
+    """Normalise each channel over all other axes; running statistics for ``eval()``, which move
+    while training unless ``tracking`` is False."""
+
+    tracking = True
 
     def __init__(self, channels, momentum=0.1, eps=1e-5, dtype=np.float32):
         self.gamma = tensor(np.ones(channels, dtype), requires_grad=True)
@@ -326,8 +329,9 @@ class BatchNorm(Module):
         self.momentum, self.eps = momentum, eps
 
     def forward(self, x, activation=None):
-        return ops.batch_norm(x, self.gamma, self.beta, self.running_mean, self.running_var,
-                              train=self.training, momentum=self.momentum, eps=self.eps,
+        running = (self.running_mean, self.running_var) if self.tracking or not self.training else (
+            None, None)
+        return ops.batch_norm(x, self.gamma, self.beta, *running, train=self.training, momentum=self.momentum, eps=self.eps,
                               activation=activation)
 
     def flops(self, x_shape, y_shape):

@@ -1,3 +1,5 @@
+"""The command ``python -m benchmarks.gpu``: its options, then all parts, or one in its process."""
+
 import argparse
 import pathlib
 import signal

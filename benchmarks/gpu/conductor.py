@@ -122,8 +122,10 @@ def run(options, child=Child, now=time.monotonic):
         conduct(options, deadline, steps, child, statuses)
         go.touch()
         if steps:
-            tell("steps")
+            tell(f"steps ({deadline.left():.0f} s left)")
             statuses["steps"] = steps.wait(deadline.left() - 3)
+    except OSError as error:                           # what has been measured is kept
+        statuses["conductor"] = f"{type(error).__name__}: {error}"
     finally:
         if steps:
             steps.end()
@@ -158,7 +160,7 @@ def finish(options, deadline, statuses):
               "seconds": round(LIMIT - deadline.left(), 1), "statuses": statuses}
     for part in options.parts:
         record[part] = results_of(part, options)
-    record["targets"] = targets.rows(record)
+    record["targets"] = [] if options.quick else targets.rows(record)
     record["failures"] = targets.failures(record)
     save(options.out / "gpu.json", record)
     for row in record["targets"]:
@@ -194,11 +196,15 @@ def items_here(options, deadline):
 
     from . import across, checks, kernel_times, mnist, parts
     gpu = cuda.device()
-    items = {"checks": lambda: checks.items(gpu),
-             "across": lambda: across.items(deadline, options.quick),
-             "kernels": lambda: kernel_times.items(gpu, deadline, options.quick),
-             "mnist": lambda: mnist.items(options)}[options.part]()
+    path = path_of(options, options.part, options.share)
+    make = {"checks": lambda: checks.items(gpu),
+            "across": lambda: across.items(deadline, options.quick),
+            "kernels": lambda: kernel_times.items(gpu, deadline, options.quick),
+            "mnist": lambda: mnist.items(options)}[options.part]
+    items = parts.attempt(make)
+    if isinstance(items.get("error"), str):
+        save(path, {"items": {"preparation": items}})
+        return 1
     names = list(items)[options.share::SHARES.get(options.part, 1)]
-    return parts.run({name: items[name] for name in names},
-                     path_of(options, options.part, options.share), deadline,
+    return parts.run({name: items[name] for name in names}, path, deadline,
                      lambda: device.lost(gpu), tell)

@@ -46,13 +46,13 @@ def by_name(version, named):
 def dense_and_loss(a):
     """(name, function, accesses, flops an element); an access is 4 bytes an element."""
     from scratchgen.kernels import bce, dense
-    y, g, out, b = a.random(), a.random(), a.empty(), a.vector()
+    y, g, out, losses, b = a.random(), a.random(), a.empty(), a.empty(), a.vector()
     partial = a.empty((-(-a.shape[0] // 4), COLUMNS))
     yield "dense.bias_activation", lambda: dense.bias_activation_cuda(y, b, 2), 2, 2
     yield ("dense.activation_backward",
            lambda: dense.activation_backward_cuda(g, y, 2, out, b), 3, 3)
     yield "bce.total", lambda: bce.total_cuda(g, y, out, partial), 3.25, 8
-    yield "bce.elements", lambda: bce.elements_cuda(g, y, out), 3, 7
+    yield "bce.elements", lambda: bce.elements_cuda(g, y, out, losses), 4, 8
 
 
 def batch_norm(a):
@@ -82,6 +82,10 @@ def random_numbers(a):
     yield "philox.bits", lambda: philox.bits_cuda(seed, stream, counter, bits), 1, 0
     yield "philox.uniform", lambda: philox.uniform_cuda(bits, out), 2, 1
     yield "philox.normal", lambda: philox.normal_cuda(bits, out), 2, 10
+    yield ("philox.draw_uniform",
+           lambda: philox.draw_uniform_cuda(seed, stream, counter, out), 1, 1)
+    yield ("philox.draw_normal",
+           lambda: philox.draw_normal_cuda(seed, stream, counter, out), 1, 10)
 
 
 def formula_and_sums(a):

@@ -26,7 +26,7 @@ LOSS_RTOL = {"fp32": 1e-4, "tf32": 5e-3}               # of the first losses, re
 BLOCK = 0.04                                           # seconds
 SECONDS_A_ROW = 5                                      # to check and time it, about
 FIRST_GUESS = {"compiled": 60, "whole": 25, "jax": 15, "torch": 5, OURS: 10, "drawn": 10}
-# contestant → (module, its variants for a workload: label → options)
+# contestant → the module of its class
 CREW = {OURS: "ours", "drawn": "ours", "torch": "peer_torch", "whole": "peer_torch",
         "compiled": "peer_torch", "jax": "peer_jax"}
 TITLES = {OURS: "scratchgen", "drawn": "scratchgen, noise drawn in the step",

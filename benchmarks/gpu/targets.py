@@ -141,7 +141,8 @@ def of_convolution(record, which):
 
 def failures(record):
     """A line for each check that was not passed and each part that broke."""
-    found = []
+    broken = record["statuses"].get("conductor")
+    found = [f"not all parts were run: {broken}"] if broken else []
     for part in record["parts"]:
         for name, result in record[part].get("items", {}).items():
             if "error" in result:

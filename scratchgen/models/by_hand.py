@@ -137,8 +137,9 @@ def batch_norm_forward(layer, x):
     if layer.training:
         count = x[..., 0].size
         m, var = x.mean(axis=rows), x.var(axis=rows)
-        layer.running_mean += layer.momentum * (m - layer.running_mean)
-        layer.running_var += layer.momentum * (var * count / (count - 1) - layer.running_var)
+        if layer.tracking:
+            layer.running_mean += layer.momentum * (m - layer.running_mean)
+            layer.running_var += layer.momentum * (var * count / (count - 1) - layer.running_var)
     else:
         m, var = layer.running_mean, layer.running_var
     r = 1 / np.sqrt(var + layer.eps)

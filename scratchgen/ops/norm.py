@@ -39,11 +39,11 @@ class BatchNorm(Fused):
 
     def forward(x, gamma, beta, *, eps, running, activation):
         rows, y = matrix(x), empty(x.shape, x.dtype)
-        mean, var = empty(gamma.shape, x.dtype), empty(gamma.shape, x.dtype)
+        mean, var, inverse = (empty(gamma.shape, x.dtype) for _ in range(3))
         norm_kernels.statistics(rows, mean, var)
         if running is not None:
-            update(*running, mean, var, len(rows))
-        inverse = 1 / np.sqrt(var + x.dtype.type(eps))
+            norm_kernels.running(*running, mean, var, len(rows))
+        norm_kernels.inverse(var, eps, inverse)
         norm_kernels.normalize(rows, mean, inverse, contiguous(gamma),
                                contiguous(beta), ACTIVATIONS[activation], matrix(y))
         return y, mean, inverse
@@ -124,9 +124,3 @@ def normalize(x, gamma, beta, mean, var, eps=1e-5):
         raise ValueError(f"normalize: x {x.shape}, gamma {gamma.shape}, beta {beta.shape}, mean "
                          f"{mean.shape}, var {var.shape}; expected (…, C), and (C,) for all others")
     return Normalize.apply(x, gamma, beta, mean, var, eps=eps)
-
-
-def update(running_mean, running_var, momentum, mean, var, rows):
-    """Move the running statistics towards the batch's; the variance without bias, M/(M − 1)."""
-    running_mean += momentum * (mean - running_mean)
-    running_var += momentum * (var * (rows / (rows - 1)) - running_var)

@@ -4,7 +4,7 @@ import contextlib
 
 import numpy as np
 
-from .emulator import Emulator
+from .emulator import EmulationError, Emulator
 
 
 class EmulatedGpu(Emulator):
@@ -13,6 +13,9 @@ class EmulatedGpu(Emulator):
     name, processors, capability = "emulated", 4, 90
 
     def launch(self, kernel, expression, grid, block, args):
+        if self.stream.graph is not None and (kernel.code, expression) not in self.kernels:
+            raise EmulationError(f"the kernel {expression} is compiled and loaded while a graph is "
+                                 "captured, which a GPU may not allow: launch it once before")
         super().launch(kernel.code, expression, kernel.parameters, grid, block, args)
 
     @contextlib.contextmanager

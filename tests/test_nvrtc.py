@@ -1,0 +1,60 @@
+"""Every CUDA kernel compiles for several generations of GPUs, and uses what the table says."""
+
+import json
+
+import pytest
+
+from benchmarks import nvrtc
+from scratchgen.kernels import cuda, elementwise
+from scratchgen.ops.op import OPS, Elementwise
+
+if nvrtc.library() is None:
+    pytest.skip("NVRTC is not installed: pip install nvidia-cuda-nvrtc", allow_module_level=True)
+
+# What a newer compiler may need more than the recorded one.
+MORE_REGISTERS = 16
+MOST_REGISTERS = 255                  # of a thread
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("architecture", nvrtc.ARCHITECTURES)
+@pytest.mark.parametrize("family", nvrtc.FAMILIES)
+def test_kernels_compile_and_use_what_is_recorded(family, architecture):
+    recorded = json.loads(nvrtc.RECORD.read_text(encoding="utf-8"))[family][str(architecture)]
+    found = nvrtc.resources(family, architecture)
+    assert set(found) == set(recorded) == {
+        e for kernel in cuda.kernels_of(family).values() for e in kernel.instances()}
+    for expression, used in found.items():
+        allowed = recorded[expression]
+        assert used["registers"] <= min(allowed["registers"] + MORE_REGISTERS, MOST_REGISTERS)
+        assert used["shared"] <= min(allowed["shared"], nvrtc.MOST_SHARED), expression
+        # The tiles were cut for Hopper; before it one of a convolution keeps 96 bytes elsewhere.
+        assert used["spills"] <= allowed["spills"] <= (0 if architecture >= 90 else 96), expression
+
+
+@pytest.mark.parametrize("family", ["dense", "gemm", "philox"])
+def test_kernels_compile_for_the_newest_gpus(family):
+    kernels = cuda.kernels_of(family).values()
+    names = [e for kernel in kernels for e in kernel.instances()][:6]
+    assert nvrtc.newest() >= 90
+    nvrtc.compile_code(next(iter(kernels)).code, names, nvrtc.newest())
+
+
+def test_formulas_become_cuda_c_that_compiles():
+    """Every elementwise op and rule, its inputs read in each of the ways there are."""
+    ways, compiled = list(elementwise.READ), 0
+    for op in OPS.values():
+        if issubclass(op, Elementwise):
+            for function in [op.forward, *(rule[0] for rule in op.rules if rule)]:
+                formula = elementwise.Formula(getattr(function, "__wrapped__", function))
+                kinds = tuple(ways[(i + compiled) % len(ways)] for i in range(len(formula.names)))
+                kernel = formula.kernel(kinds)
+                nvrtc.compile_code(kernel.code, kernel.instances(), 80)
+                compiled += 1
+    assert compiled > 60
+
+
+def test_what_does_not_compile_is_an_error_with_its_line():
+    with pytest.raises(nvrtc.CompileError, match=r"wrong.cu\(2\): error.*nonsense"):
+        nvrtc.compile_code('#line 1 "wrong.cu"\n__global__ void k() {\n    nonsense;\n}\n',
+                           ["k"], 80)
