@@ -331,8 +331,8 @@ class BatchNorm(Module):
     def forward(self, x, activation=None):
         running = (self.running_mean, self.running_var) if self.tracking or not self.training else (
             None, None)
-        return ops.batch_norm(x, self.gamma, self.beta, *running, train=self.training, momentum=self.momentum, eps=self.eps,
-                              activation=activation)
+        return ops.batch_norm(x, self.gamma, self.beta, *running, train=self.training,
+                              momentum=self.momentum, eps=self.eps, activation=activation)
 
     def flops(self, x_shape, y_shape):
         return 2 * math.prod(x_shape)

@@ -3,9 +3,9 @@
 import json
 
 import pytest
+from scratchgen.kernels import cuda, elementwise
 
 from benchmarks import nvrtc
-from scratchgen.kernels import cuda, elementwise
 from scratchgen.ops.op import OPS, Elementwise
 
 if nvrtc.library() is None:
