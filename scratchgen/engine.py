@@ -21,7 +21,7 @@ import weakref
 
 import numpy as np
 
-NOWHERE = None, None                  # no destinations: the rules allocate what they compute
+NOWHERE = None                        # no destinations: the rules allocate what they compute
 
 
 class Mode:
