@@ -20,7 +20,6 @@ FAMILIES = sorted(path.stem for path in cuda.FOLDER.glob("*.cu"))
 ARCHITECTURES = (75, 80, 90)          # Turing, Ampere, Hopper
 RECORD = pathlib.Path(__file__).parent / "results" / "resources.json"
 MOST_SHARED = 48 * 1024               # bytes of static shared memory that a block may have
-COLUMNS = ("registers", "shared", "spills")
 
 
 class CompileError(Exception):
@@ -92,6 +91,18 @@ def resources(family, architecture):
             "shared": int(shared[1]) if shared else 0,
             "spills": sum(map(int, re.findall(r"(\d+) bytes spill", part)))}
     return found
+
+
+def table(record):
+    """A row for each file: its instances, and the most that one of them uses on sm_90."""
+    from .readme import markdown
+    rows = []
+    for family, architectures in record.items():
+        used = architectures[str(ARCHITECTURES[-1])].values()
+        rows.append((f"`kernels/{family}.cu`", len(used), max(u["registers"] for u in used),
+                     f"{max(u['shared'] for u in used):,}", max(u["spills"] for u in used)))
+    return markdown(("file", "instances", "registers of a thread", "shared memory, bytes",
+                     "spills, bytes"), rows, right=(1, 2, 3, 4))
 
 
 def main(arguments=None):

@@ -14,7 +14,7 @@ import sys
 from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
-PAGES = (ROOT / "README.md", ROOT / "docs" / "speed.md")
+PAGES = (ROOT / "README.md", ROOT / "docs" / "speed.md", ROOT / "docs" / "gpu.md")
 RESULTS = Path(__file__).parent / "results"
 # marker in a page -> (file of the record, "module:function" that makes Markdown of it)
 TABLES = {
@@ -28,6 +28,10 @@ TABLES = {
     "roofline": ("roofline.json", "roofline:table"),
     "ladder": ("ladder.json", "ladder:table"),
     "kernels": ("kernels.json", "house_kernels:table"),
+    "resources": ("resources.json", "nvrtc:table"),
+    "gpu-targets": ("gpu.json", "gpu.tables:table_targets"),
+    "gpu-steps": ("gpu.json", "gpu.tables:table_steps"),
+    "gpu-kernels": ("gpu.json", "gpu.tables:table_kernels"),
 }
 
 

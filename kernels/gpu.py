@@ -168,6 +168,6 @@ def import_cupy():
                             "install 'scratchgen[cuda12]'") from None
         count = 0
     if count == 0:
-        raise UserError("no NVIDIA GPU with a driver can be found here: check with nvidia-smi, or "
-                        "use --backend numba")
+        raise UserError("the backend 'cuda' needs an NVIDIA GPU with a driver, and none can be "
+                        "found here: check with nvidia-smi, or use --backend numba")
     return cupy

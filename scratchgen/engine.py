@@ -23,7 +23,7 @@ import numpy as np
 
 from .memory import known_number
 
-NOWHERE = None, None                  # no destinations: the rules allocate what they compute
+NOWHERE = None                        # no destinations: the rules allocate what they compute
 
 
 class Mode:

@@ -68,10 +68,7 @@ def filled(shape, value, dtype):
 
 @functools.lru_cache(maxsize=64)
 def _filled(backend, shape, value, dtype):
-    found = array_module().full(shape, value, dtype)
-    if type(found) is np.ndarray:
-        found.flags.writeable = False
-    return found
+    return array_module().full(shape, value, dtype)
 
 
 def put(array, values):

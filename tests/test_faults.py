@@ -494,14 +494,14 @@ def test_weights_that_are_no_numbers_are_not_saved(place, monkeypatch):
     """Of a finite loss, a gradient may not be finite: the next checkpoint would be worthless."""
     run = runs.Run(place / "run")
     before = run.checkpoint_path.read_bytes()
-    step = train._Trainer._step
+    count = train._Trainer._count
 
-    def spoil(self, x, labels):
-        step(self, x, labels)
+    def spoil(self, known):
+        count(self, known)
         if self.position.step == 4:
             next(iter(self.model.named_parameters().values())).data[0] = np.nan
 
-    monkeypatch.setattr(train._Trainer, "_step", spoil)
+    monkeypatch.setattr(train._Trainer, "_count", spoil)
     monkeypatch.setattr(train, "evaluate", lambda *arguments: {"loss": 1.0})
     with pytest.raises(UserError, match=r"weights \S+ are no longer finite after step 4"):
         train.train({"train": {"epochs": 2}}, place / "run", resume=True)

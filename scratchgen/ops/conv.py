@@ -17,7 +17,7 @@ import numpy as np
 
 from ..backend import kernels
 from ..kernels.dense import ACTIVATIONS
-from ..memory import contiguous, empty, empty_as, zeros
+from ..memory import contiguous, empty, empty_as, filled
 from ..tensor import Tensor
 from .dense import apply_activation, check_activation, product
 from .op import Fused, Op, only_arrays
@@ -292,4 +292,4 @@ def spread(g, w, b, window, activation):
 
 def bias(b, n, dtype):
     """The bias (n,), zeros if there is none."""
-    return zeros(n, dtype) if b is None else contiguous(b)
+    return filled((n,), 0, dtype) if b is None else contiguous(b)

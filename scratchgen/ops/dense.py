@@ -5,7 +5,7 @@ import numpy as np
 from ..backend import kernels
 from ..errors import unknown
 from ..kernels.dense import ACTIVATIONS, IDENTITY, SLOPE
-from ..memory import ARRAYS, contiguous, empty, empty_as, zeros
+from ..memory import ARRAYS, contiguous, empty, empty_as, filled
 from .elementwise import elu, leaky_relu
 from .op import OPS, Fused, Op, implements, only_arrays
 
@@ -50,7 +50,7 @@ class Dense(Fused):
         w, tw = factor(w.T if tied else w)
         outputs = w.shape[1 - tw]
         y = empty((x.shape[0], outputs), x.dtype)
-        bias = zeros(outputs, x.dtype) if b is None else contiguous(b)
+        bias = filled((outputs,), 0, x.dtype) if b is None else contiguous(b)
         dense_kernels.forward(contiguous(x), w, tw, bias, ACTIVATIONS[activation], y)
         return y
 

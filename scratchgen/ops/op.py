@@ -159,14 +159,14 @@ class Op:
     @classmethod
     def pull_back(cls, node, dy, needs, places):
         """Gradients for the inputs, on arrays."""
-        out, onto = (place or [None] * len(needs) for place in places)
+        out, onto = places or ([None] * len(needs),) * 2
         if cls.joint:
             rule, names = cls.joint
             given = {**node.values, "dy": dy, "wanted": needs, "out": out, "onto": onto}
             return rule(*[given[name] for name in names])
-        gradients = []
-        for i, (rule, need) in enumerate(zip(cls.rules, needs, strict=False)):
-            given = {**node.values, "dy": dy, "out": out[i], "onto": onto[i]} if need else None
+        given, gradients = {**node.values, "dy": dy}, []
+        for rule, need, here, there in zip(cls.rules, needs, out, onto, strict=True):
+            given["out"], given["onto"] = here, there
             gradients.append(rule[0](*[given[name] for name in rule[1]]) if need else None)
         return gradients
 
