@@ -50,10 +50,6 @@ class Draw:
         return np.full(shape, np.nan, np.float32)
 
 
-def numbers(*values):
-    return [np.float32(v) for v in values]
-
-
 SIGMOID, TANH, LEAKY = (ACTIVATIONS[name] for name in ("sigmoid", "tanh", "leaky_relu"))
 
 CASES = {}                        # family.kernel → (shape as text, unit, work, arguments)
@@ -106,6 +102,11 @@ case("batch_norm.backward_x", "dy 12544×64, leaky ReLU", lambda d: (
     d.normal(M, 64), d.normal(M, 64), LEAKY, d.normal(M, 64), d.normal(64), d.positive(64),
     d.positive(64), d.normal(64), d.normal(64), d.empty(M, 64)), moved=4 * M * 64)
 
+case("batch_norm.running", "64 channels", lambda d: (
+    d.normal(64), d.positive(64), 0.1, d.normal(64), d.positive(64), M), moved=6 * 64)
+case("batch_norm.inverse", "64 channels", lambda d: (d.positive(64), 1e-5, d.empty(64)),
+     moved=2 * 64)
+
 POOLED = 64 * 14 * 14 * 32
 case("pool.max_forward", "x 64×28×28×32, 2×2", lambda d: (
     d.images(64, 28, 28, 32), *POOL, d.empty(64, 14, 14, 32),
@@ -118,6 +119,11 @@ case("pool.average_forward", "x 64×28×28×32, 2×2", lambda d: (
 case("pool.average_backward", "dy 64×14×14×32, 2×2", lambda d: (
     d.normal(64, 14, 14, 32), *POOL, d.empty(64, 28, 28, 32)), moved=5 * POOLED)
 
+case("resample.upsample_forward", "x 64×14×14×32, ×2", lambda d: (
+    d.normal(64, 14, 14, 32), (2, 2), d.empty(64, 28, 28, 32)), moved=5 * POOLED)
+case("resample.upsample_backward", "dy 64×28×28×32, ×2", lambda d: (
+    d.normal(64, 28, 28, 32), (2, 2), d.empty(64, 14, 14, 32)), moved=5 * POOLED)
+
 # --- losses, optimisers, random numbers ----------------------------------------------------------
 
 case("bce.total", "logits 128×784", lambda d: (
@@ -127,14 +133,42 @@ case("bce.elements", "logits 128×784", lambda d: (
     d.normal(128, 784, scale=5), d.positive(128, 784), d.empty(128, 784), d.empty(128, 784)),
     moved=4 * 128 * 784)
 
+ROW, CODES, PIXELS = (128,), (128, 20), (128, 784)
+case("likelihood.gaussian_kl", "mean 128×20", lambda d: (
+    d.normal(*CODES), d.normal(*CODES), d.empty(*ROW)), moved=2 * 128 * 20)
+case("likelihood.gaussian_kl_backward", "mean 128×20", lambda d: (
+    d.normal(*ROW), d.normal(*CODES), d.normal(*CODES), d.empty(*CODES), d.empty(*CODES)),
+    moved=4 * 128 * 20)
+case("likelihood.squared_error", "x 128×784", lambda d: (
+    d.normal(*PIXELS), d.normal(*PIXELS), d.empty(*PIXELS), d.empty(-(-128 // ROWS), 784)),
+    moved=3 * 128 * 784)
+case("likelihood.cross_entropy", "logits 128×10", lambda d: (
+    d.normal(128, 10), d.rng.integers(0, 10, 128), d.empty(*ROW), d.empty(128, 10)),
+    moved=2 * 128 * 10)
+case("likelihood.gaussian_log_likelihood", "x 128×784, one variance", lambda d: (
+    d.normal(*PIXELS), d.normal(*PIXELS), d.normal(1), d.empty(*ROW)), moved=2 * 128 * 784)
+case("likelihood.gaussian_log_likelihood_backward", "x 128×784, one variance", lambda d: (
+    d.normal(*ROW), d.normal(*PIXELS), d.normal(*PIXELS), d.normal(1), d.empty(*PIXELS),
+    d.empty(*PIXELS)), moved=4 * 128 * 784)
+case("likelihood.scale_rows", "slope 128×784", lambda d: (
+    d.normal(1), d.normal(*PIXELS), d.empty(*PIXELS)), moved=2 * 128 * 784)
+for corruption, noise in (("masking", "uniform"), ("salt_and_pepper", "uniform"),
+                          ("gaussian", "normal")):
+    case(f"noise.{corruption}", f"100,352 numbers, {noise} noise", lambda d: (
+        d.positive(128 * 784), d.positive(128 * 784), 0.25, d.empty(128 * 784)),
+        moved=3 * 128 * 784)
+
 case("optimizer.sgd", "1,569,784 parameters, momentum", lambda d: (
-    d.normal(P), d.normal(P), d.normal(P), *numbers(0.1, 0.9), True, *numbers(0)), moved=5 * P)
+    d.normal(P), d.normal(P), d.normal(P), np.float32([0.1, 0.9, 0]), True), moved=5 * P)
 case("optimizer.adagrad", "1,569,784 parameters", lambda d: (
-    d.normal(P), d.normal(P), d.positive(P), *numbers(0.01, 1e-10, 0)), moved=5 * P)
+    d.normal(P), d.normal(P), d.positive(P), np.float32([0.01, 1e-10, 0])), moved=5 * P)
 case("optimizer.rmsprop", "1,569,784 parameters", lambda d: (
-    d.normal(P), d.normal(P), d.positive(P), *numbers(1e-3, 0.99, 0.01, 1e-8, 0)), moved=5 * P)
+    d.normal(P), d.normal(P), d.positive(P), np.float32([1e-3, 0.99, 0.01, 1e-8, 0])),
+    moved=5 * P)
 case("optimizer.adam", "1,569,784 parameters", lambda d: (
-    d.normal(P), d.normal(P), d.normal(P), d.positive(P), *numbers(*ADAM)), moved=7 * P)
+    d.normal(P), d.normal(P), d.normal(P), d.positive(P), np.float32(ADAM)), moved=7 * P)
+case("optimizer.clip_norm", "1,569,784 parameters", lambda d: (
+    d.normal(P), 1.0, np.empty(1, np.float64)), moved=3 * P)
 
 case("philox.bits", "100,352 words", lambda d: (
     np.uint64(3), np.uint64(5), np.uint64(7), np.zeros(128 * 784, np.uint32)), moved=128 * 784)

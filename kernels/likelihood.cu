@@ -1,4 +1,4 @@
-// Gaussians and classes: log-likelihoods, divergences, draws, squared errors, and the ways back.
+// Gaussians and classes: log-likelihoods, divergences, squared errors, and the ways back.
 #include "rows.cuh"
 
 // Row and column of number i of a matrix with d columns, which then walks along the row and on.
@@ -42,28 +42,6 @@ __global__ void gaussian_kl_backward(const T* dy, const T* mean, const T* logvar
         }
         store(dmean, i, n * z, m);
         store(dlogvar, i, n * z, v);
-    }
-}
-
-// z = m + e^(v/2) ε. A thread owns sixteen bytes of z.
-template <typename T>
-__global__ void reparametrize(const T* mean, const T* logvar, const T* eps, T* z, long long n) {
-    GRID_STRIDE(i, packs<T>(n)) {
-        Pack<T> m = load(mean, i, n), v = load(logvar, i, n), e = load(eps, i, n);
-        for (int k = 0; k < Pack<T>::SIZE; k++) m.at[k] += exp(T(0.5) * v.at[k]) * e.at[k];
-        store(z, i, n, m);
-    }
-}
-
-// dv = dz ½ e^(v/2) ε; dm is dz itself.
-template <typename T>
-__global__ void reparametrize_backward(const T* dz, const T* logvar, const T* eps, T* dlogvar,
-                                       long long n) {
-    GRID_STRIDE(i, packs<T>(n)) {
-        Pack<T> g = load(dz, i, n), v = load(logvar, i, n), e = load(eps, i, n);
-        for (int k = 0; k < Pack<T>::SIZE; k++)
-            g.at[k] *= T(0.5) * exp(T(0.5) * v.at[k]) * e.at[k];
-        store(dlogvar, i, n, g);
     }
 }
 

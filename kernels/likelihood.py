@@ -1,4 +1,4 @@
-"""Gaussians and classes: log-likelihoods, divergences, draws, squared errors, and the ways back.
+"""Gaussians and classes: log-likelihoods, divergences, squared errors, and the ways back.
 
 The NumPy versions are the formulas of ``ops/loss.py``; the compiled ones do all of it in one pass.
 Log-variance is ``logvar``; results with (N,) are one number a row.
@@ -74,44 +74,6 @@ def gaussian_kl_backward_numba(dy, mean, logvar, dmean, dlogvar):
 
 def gaussian_kl_backward_cuda(dy, mean, logvar, dmean, dlogvar):
     elementwise("gaussian_kl_backward", dy, mean, logvar, dmean, dlogvar, *mean.shape)
-
-
-# --- reparametrize(mean, logvar, eps, z): z = m + e^(v/2) ε, all (N, Z) --------------------------
-
-def reparametrize_numpy(mean, logvar, eps, z):
-    z[...] = mean + np.exp(0.5 * logvar) * eps
-
-
-@compiled(parallel=True)
-def reparametrize_numba(mean, logvar, eps, z):
-    half = mean.dtype.type(0.5)
-    for i in prange(mean.shape[0]):                    # each iteration owns a row
-        m, v, e, out = mean[i], logvar[i], eps[i], z[i]
-        for j in range(m.size):
-            out[j] = m[j] + exp(half * v[j]) * e[j]
-
-
-def reparametrize_cuda(mean, logvar, eps, z):
-    elementwise("reparametrize", mean, logvar, eps, z, z.size)
-
-
-# --- reparametrize_backward(dz, logvar, eps, dlogvar): dv = dz ½ e^(v/2) ε -----------------------
-
-def reparametrize_backward_numpy(dz, logvar, eps, dlogvar):
-    dlogvar[...] = dz * (0.5 * np.exp(0.5 * logvar) * eps)
-
-
-@compiled(parallel=True)
-def reparametrize_backward_numba(dz, logvar, eps, dlogvar):
-    half = dz.dtype.type(0.5)
-    for i in prange(dz.shape[0]):                      # each iteration owns a row
-        g, v, e, out = dz[i], logvar[i], eps[i], dlogvar[i]
-        for j in range(g.size):
-            out[j] = g[j] * (half * exp(half * v[j]) * e[j])
-
-
-def reparametrize_backward_cuda(dz, logvar, eps, dlogvar):
-    elementwise("reparametrize_backward", dz, logvar, eps, dlogvar, dz.size)
 
 
 # --- squared_error(x, target, difference, partial): difference = x − t ---------------------------

@@ -1,4 +1,4 @@
-// Corruptions and dropout, the noise being an argument, and the batches of a shuffled data set.
+// Corruptions, the noise being an argument, and the batches of a shuffled data set.
 #include "rows.cuh"
 
 // Pack i of the noise that goes with pack i of the data: float, whatever T is.
@@ -45,17 +45,6 @@ __global__ void gaussian(const T* x, const float* normal, T std, T* noisy, long 
         auto e = noise_of<T>(normal, i, n);
         for (int k = 0; k < Pack<T>::SIZE; k++) v.at[k] += std * T(e.at[k]);
         store(noisy, i, n, v);
-    }
-}
-
-// y = x scale where u ≥ p, else 0, with scale = 1 / (1 − p)
-template <typename T>
-__global__ void dropout(const T* x, const float* uniform, float p, T* y, long long n, T scale) {
-    GRID_STRIDE(i, packs<T>(n)) {
-        Pack<T> v = load(x, i, n);
-        auto u = noise_of<T>(uniform, i, n);
-        for (int k = 0; k < Pack<T>::SIZE; k++) v.at[k] = u.at[k] >= p ? v.at[k] * scale : T(0);
-        store(y, i, n, v);
     }
 }
 

@@ -68,27 +68,10 @@ def gaussian_cuda(x, normal, std, noisy):
     elementwise("gaussian", x, normal, std, noisy)
 
 
-# --- dropout(x, uniform, p, y): y = x / (1 − p) where u ≥ p, else 0 ------------------------------
-
-def dropout_numpy(x, uniform, p, y):
-    y[...] = np.where(uniform >= np.float32(p), x * x.dtype.type(1 / (1 - p)), 0)
-
-
-@compiled(parallel=True)
-def dropout_numba(x, uniform, p, y):
-    zero, scale, limit = x.dtype.type(0), x.dtype.type(1 / (1 - p)), np.float32(p)
-    for i in prange(x.size):                           # each iteration owns an element
-        y[i] = x[i] * scale if uniform[i] >= limit else zero
-
-
-def dropout_cuda(x, uniform, p, y):
-    elementwise("dropout", x, uniform, p, y, rest=(1 / (1 - p),))
-
-
-def elementwise(kernel, *args, rest=()):
+def elementwise(kernel, *args):
     """Launch a kernel whose threads own sixteen bytes of the first array each."""
     n = args[0].size
-    launch(f"noise.{kernel}", blocks_for(n, 1024), 256, *args, n, *rest)
+    launch(f"noise.{kernel}", blocks_for(n, 1024), 256, *args, n)
 
 
 # --- gather(images, order, first, scale, out): out_i = images[order[first + i]] / scale ----------

@@ -105,7 +105,7 @@ def _corrupted(kernel, x, draw, level):
     the same noise as a float32 run."""
     x = contiguous(_float_array(x, "x"))
     noisy = np.empty_like(x)                           # its own memory: it will be frozen
-    kernel(x.reshape(-1), draw(x.size), level, noisy.reshape(-1))
+    kernel(x.reshape(-1), draw(x.shape).reshape(-1), level, noisy.reshape(-1))
     return Corrupted(clean=x, noisy=noisy, fresh=True)
 
 

@@ -12,7 +12,7 @@ from .op import Fused, Op, only_arrays
 from .shape import reshape, scattered
 from .window import call, pair, sliding
 
-pool_kernels = kernels("pool")
+pool_kernels, resample_kernels = kernels("pool"), kernels("resample")
 
 
 class MaxPool2d(Fused):
@@ -83,19 +83,26 @@ class AvgPool2dInput(Op):
         return call(AvgPool2d, dy, window=window)
 
 
-class Upsample2d(Op):
+class Upsample2d(Fused):
     """y[i, j] = x[⌊i / scale⌋, ⌊j / scale⌋]: each pixel becomes a block; dx = Σ over the block"""
 
-    expects = "x (N, H, W, C)"
+    expects, real = "x (N, H, W, C)", True
 
     def formula(x, *, scale):
         (n, h, w, c), (sh, sw) = x.shape, scale
         blocks = np.broadcast_to(np.reshape(x, (n, h, 1, w, 1, c)), (n, h, sh, w, sw, c))
         return np.reshape(blocks, (n, h * sh, w * sw, c))
 
-    def backward_x(dy, x_shape, scale):
-        (n, h, w, c), (sh, sw) = x_shape, scale
-        return np.sum(np.reshape(dy, (n, h, sh, w, sw, c)), axis=(2, 4))
+    def forward(x, *, scale):
+        (n, h, w, c), (sh, sw) = x.shape, scale
+        y = empty((n, h * sh, w * sw, c), x.dtype)
+        resample_kernels.upsample_forward(contiguous(x), scale, y)
+        return y
+
+    def backward(wanted, dy, shapes, scale):
+        dx = empty(shapes[0], dy.dtype)
+        resample_kernels.upsample_backward(contiguous(dy), scale, dx)
+        return [dx]
 
 
 # --- public functions ----------------------------------------------------------------------------

@@ -9,7 +9,7 @@ from numbers import Real
 import numpy as np
 
 from ..tensor import plain
-from .op import Elementwise, Op, only_arrays
+from .op import Elementwise, only_arrays
 
 
 class Reparametrize(Elementwise):
@@ -34,7 +34,7 @@ class Reparametrize(Elementwise):
         return dy * np.exp(0.5 * logvar)
 
 
-class Dropout(Op):
+class Dropout(Elementwise):
     """y = x·keep/(1 − p), keep = [u ≥ p]: E y = x for u uniform on [0, 1)
 
     Srivastava et al. 2014, scaled while training so that nothing changes afterwards.
