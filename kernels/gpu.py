@@ -29,7 +29,7 @@ class Gpu:
                             "or more; use --backend numba")
         self.stream = cupy.cuda.Stream(non_blocking=True)
         self.stream.use()
-        self.functions, self.uploads = {}, {}
+        self.functions, self.uploads, self.on_compile = {}, {}, lambda name: None
 
     def launch(self, kernel, expression, grid, block, args):
         """Run a compiled kernel; it is compiled when it is first called."""
@@ -40,6 +40,7 @@ class Gpu:
 
     def compiled(self, kernel, expression):
         """The function, from CuPy's cache on disk if it was compiled before."""
+        self.on_compile(expression)
         templated = "<" in expression
         code = kernel.code if templated else kernel.code.replace(
             f"__global__ void {kernel.name}(", f'extern "C" __global__ void {kernel.name}(')
@@ -49,6 +50,15 @@ class Gpu:
                 name_expressions=(expression,) if templated else None).get_function(expression)
         except self.xp.cuda.compiler.CompileException as error:
             raise RuntimeError(explain(expression, str(error))) from None
+
+    @contextlib.contextmanager
+    def watching(self, begins):
+        """Inside, ``begins(name)`` is called when a kernel is compiled, or read from the cache."""
+        before, self.on_compile = self.on_compile, begins
+        try:
+            yield
+        finally:
+            self.on_compile = before
 
     def free_memory(self):
         """Bytes that nobody uses."""

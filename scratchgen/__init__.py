@@ -44,7 +44,10 @@ globals().update(public_functions())
 # Imported at first use, so that ``import scratchgen`` stays quick.
 LAZY = {"nn": "nn", "optim": "optim", "data": "data", "models": "models", "train": "train",
         "plots": "plots", "load": "train:load", "gradcheck": "gradient_check:gradcheck",
-        "GradientError": "gradient_check:GradientError"}
+        "GradientError": "gradient_check:GradientError",
+        "use_gemm": "kernels.gemm_chooser:use_gemm",
+        "allow_tf32": "kernels.gemm_chooser:allow_tf32",
+        "use_convolution": "kernels.conv2d:use_convolution"}
 
 
 def __getattr__(name):

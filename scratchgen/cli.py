@@ -273,6 +273,7 @@ def warmup(
     models: Annotated[
         list[str] | None, typer.Argument(metavar="[MODEL...]", help="Default: all.")] = None,
     preset: Annotated[str | None, typer.Option(help="Only what this preset needs.")] = None,
+    backend: Backend = None,
 ):
     """Compile the kernels that training needs, so that its first step starts at once."""
     from .display import Compiling
@@ -281,6 +282,7 @@ def warmup(
     total = 0
     for kind in models or KINDS:
         for name, given in forms(kind, preset).items():
+            given["run"] |= _given(backend=backend)
             with Compiling(name) as display:
                 warm = warm_up(given, display)
             total += warm.kernels

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from . import config
+from .backend import gpu
 from .kernels import compiler
 from .train import train
 
@@ -49,6 +50,7 @@ def warm_up(given, on_kernel=lambda name: None):
         on_kernel(name)
 
     two_steps = {"data": {"limit": 2 * batch}, "train": {"epochs": 1}}
-    with tempfile.TemporaryDirectory() as folder, compiler.watching(begins):
+    watching = gpu().watching if resolved["run"]["backend"] == "cuda" else compiler.watching
+    with tempfile.TemporaryDirectory() as folder, watching(begins):
         train(config.merge(given, two_steps), out=Path(folder) / "run")
     return Warm(len(names), time.perf_counter() - started)

@@ -165,6 +165,50 @@ def test_a_capture_is_renewed_when_its_table_is_used_up_or_clocks_are_set(gpu, m
         assert (host(draw()) == seen[0]).all() and stream.counter == 2
 
 
+def test_clipping_is_captured_with_the_rest(gpu):
+    def weights(captured):
+        with sg.use_backend("cuda"):
+            network = sg.nn.Dense(5, 3, "tanh", stream=sg.Stream(0, "w"))
+            optimiser = sg.optim.SGD(network, 0.5, momentum=0.9, nesterov=True)
+            x, norms = own(np.ones((4, 5), np.float32)), []
+
+            def step(x):
+                optimiser.zero_grad()
+                sg.square(network(x) - 2).sum().backward()
+                norm = sg.optim.clip_norm(optimiser, 0.25)
+                sg.optim.clip_value(optimiser, 0.2)
+                optimiser.step()
+                return norm
+
+            run = sg.capture(step) if captured else step
+            for _ in range(5):
+                norms.append(float(run(x)))
+            return norms, host(network.w.data)
+
+    plain, captured = weights(False), weights(True)
+    assert captured[0] == plain[0] and min(plain[0]) > 0.25
+    assert captured[1].tobytes() == plain[1].tobytes()
+
+
+def test_the_rung_of_a_product_can_be_chosen_and_is_said(gpu):
+    from scratchgen.kernels import gemm_chooser
+    a, b = (np.random.default_rng(i).normal(size=(70, 70)) for i in range(2))
+    with sg.use_backend("cuda"):
+        for rung in ("naive", "tiled", "register_tiled", "split"):
+            with sg.use_gemm(rung):
+                y = sg.matmul(own(a), own(b))
+                assert f": {rung}, tile" in gemm_chooser.explain(70, 70, 70, "float64")
+            np.testing.assert_allclose(host(y.data), a @ b, rtol=1e-12, atol=1e-12)
+    assert "split, tile 32 × 32, sums in" in gemm_chooser.explain(100, 500, 784)
+    assert "tile 128 × 128, sums in 1, 1024 blocks" in gemm_chooser.explain(4096, 4096, 4096)
+    with pytest.raises(sg.UserError, match="unknown gemm 'tilde': did you mean 'tiled'"):
+        sg.use_gemm("tilde")
+    with pytest.raises(sg.UserError, match="unknown convolution 'naïf'"):
+        sg.use_convolution("naïf")
+    with sg.use_gemm("tensor_core"), pytest.raises(sg.UserError, match="is for float32"):
+        gemm_chooser.choose(9, 9, 9, np.float64)
+
+
 def test_on_the_cpu_a_captured_step_is_the_step():
     assert train("vae", "numpy", 3, captured=True) [0] == train("vae", "numpy", 3)[0]
 
@@ -246,6 +290,13 @@ def test_a_loss_that_is_no_number_is_found_though_it_comes_late(gpu, tmp_path):
     given["train"]["lr"] = 1e30
     with pytest.raises(sg.UserError, match=r"became (nan|inf) at step [23].*--lr below"):
         trainer.train(given, tmp_path / "run")
+
+
+def test_warming_up_trains_two_steps_on_the_gpu(gpu):
+    from scratchgen.warmup import warm_up
+    given = {"run": {"model": "dae", "backend": "cuda"}, "model": {"hidden": 3, "level": 0.75},
+             "train": {"batch_size": 7, "optimizer": "rmsprop"}}
+    assert warm_up(given).seconds > 0
 
 
 def test_gradients_by_hand_are_refused_with_a_word(gpu, tmp_path):
