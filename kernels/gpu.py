@@ -26,7 +26,7 @@ class Gpu:
         if self.capability < OLDEST:
             raise UserError(f"the GPU {self.name} has compute capability "
                             f"{self.capability / 10:.1f}, and the kernels need {OLDEST / 10:.1f} "
-                            "or more; use --backend numba")
+                            "or more; choose --backend numba")
         self.stream = cupy.cuda.Stream(non_blocking=True)
         self.stream.use()
         self.functions, self.uploads, self.on_compile = {}, {}, lambda name: None
@@ -167,7 +167,7 @@ def import_cupy():
         raise UserError(
             "the backend 'cuda' needs CuPy, and it cannot be imported "
             f"({' '.join(str(error).split())[:200]}): install it with pip install "
-            "'scratchgen[cuda13]' ('scratchgen[cuda12]' for a driver older than 580), or use "
+            "'scratchgen[cuda13]' ('scratchgen[cuda12]' for a driver older than 580), or choose "
             "--backend numba") from None
     runtime = cupy.cuda.runtime
     try:
@@ -179,5 +179,5 @@ def import_cupy():
         count = 0
     if count == 0:
         raise UserError("the backend 'cuda' needs an NVIDIA GPU with a driver, and none can be "
-                        "found here: check with nvidia-smi, or use --backend numba")
+                        "found here: check with nvidia-smi, or choose --backend numba")
     return cupy

@@ -142,7 +142,11 @@ def test_the_tables_are_those_of_the_records(page):
 def test_every_place_has_a_table(page):
     places = set(re.findall(r"<!-- (\w[\w-]*) -->", page.read_text(encoding="utf-8")))
     assert places and places <= set(readme.TABLES)
-    assert all((readme.RESULTS / readme.TABLES[place][0]).exists() for place in places)
+    missing = {readme.TABLES[place][0] for place in places
+               if not (readme.RESULTS / readme.TABLES[place][0]).exists()}
+    assert missing <= {"gpu.json"}                     # which only a GPU can make
+    for text in ((ROOT / "README.md").read_text("utf-8"), page.read_text("utf-8")):
+        assert not missing or "ompiled and emulated, not yet measured on a" in text
 
 
 @PAGES

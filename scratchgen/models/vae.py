@@ -147,7 +147,9 @@ class VAE(Model):
         if free_bits:
             each = ops.mean(np.square(mean) + np.exp(logvar) - logvar - 1, axis=0) / 2
             counted = ops.sum(np.maximum(each, free_bits))
-        return {"loss": reconstruction + weight * counted,
+        if weight != 1:
+            counted = weight * counted
+        return {"loss": reconstruction + counted,
                 "reconstruction": reconstruction, "kl": kl}
 
     @staticmethod
