@@ -31,7 +31,7 @@ def array_module():
 def own(x, dtype=None):
     """x (an array or numbers) as an array in the memory of the backend in force."""
     if backend() != "cuda":
-        return np.asarray(host(x), dtype)
+        return x if dtype is None and type(x) is np.ndarray else np.asarray(host(x), dtype)
     xp = array_module()
     return xp.asarray(x if isinstance(x, xp.ndarray) else np.asarray(x), dtype)
 

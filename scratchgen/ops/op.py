@@ -189,21 +189,26 @@ class Elementwise(Op, abstract=True):
     On the compiled backends the formula itself is the kernel: one pass over memory, no temporaries.
     """
 
-    compiled_for = ("numba", "cuda")
-
     def __init_subclass__(cls, numpy=None, abstract=False):
         super().__init_subclass__(numpy=numpy, abstract=abstract)
         if not abstract:
-            cls.forward = elementwise_kernel(cls.forward, cls.compiled_for)
-            cls.rules = [rule and (elementwise_kernel(rule[0], [       # that hands dy on: no kernel
-                b for b in cls.compiled_for if b == "cuda" or rule[1] != ("dy",)]), rule[1])
-                for rule in cls.rules]
+            cls.forward = cls.kernel(cls.forward)
+            # Of a rule that hands dy on there is no kernel on the CPU.
+            cls.rules = [rule and ((cuda_kernel if rule[1] == ("dy",) else cls.kernel)(rule[0]),
+                                   rule[1]) for rule in cls.rules]
+
+    @staticmethod
+    def kernel(function):
+        """The function as it is computed on each backend."""
+        return elementwise_kernel(function)
 
 
 class Ufunc(Elementwise, abstract=True):
     """An elementwise op that is one NumPy ufunc: on the CPU a single pass already."""
 
-    compiled_for = ("cuda",)
+    @staticmethod
+    def kernel(function):
+        return cuda_kernel(function)
 
 
 class Fused(Op, abstract=True):
@@ -239,39 +244,50 @@ class Fused(Op, abstract=True):
         return [next(found) if need else None for need in needs]
 
 
-def elementwise_kernel(function, backends):
-    """The function: compiled into one pass on these backends, as it stands elsewhere."""
-    compiled = {}
+def elementwise_kernel(function):
+    """The function: compiled into one pass on the compiled backends, as it stands elsewhere."""
+    on_gpu, compiled = cuda_kernel(function), None
 
     def evaluate(*args, **options):
+        nonlocal compiled
         where = backend()
-        if where not in backends or any(type(a) is Tensor for a in args):
+        if where == "cuda":
+            return on_gpu(*args, **options)
+        if where == "numpy" or any(type(a) is Tensor for a in args):
             with np.errstate(over="ignore"):          # e⁻ˣ may: the formulas divide by it
                 return function(*args, **options)
-        dtypes = [a.dtype for a in args if type(a) in ARRAYS and a.dtype in FLOATS]
+        dtypes = [a.dtype for a in args if isinstance(a, np.ndarray) and a.dtype in FLOATS]
         if not dtypes:                                 # integers, numbers: as NumPy has it
             return function(*args, **options)
-        if where == "cuda" and all(type(a) not in ARRAYS or type(a) is np.ndarray for a in args):
-            return function(*args, **options)          # numbers that the host knows
-        args = (*args, *options.values())
-        if where not in compiled:
-            compiled[where] = compile_for(where, function)
-        if where == "cuda":
-            return compiled[where](*args)
+        if compiled is None:
+            from ..kernels.vector_math import compile_formula
+            compiled = compile_formula(function)
         with np.errstate(over="ignore"):
-            return compiled[where][dtypes[0]](*args)
+            return compiled[dtypes[0]](*args, *options.values())
 
     evaluate.__wrapped__, evaluate.__doc__ = function, function.__doc__
     return evaluate
 
 
-def compile_for(where, function):
-    """An elementwise function as ufuncs by Numba, or as a CUDA kernel."""
-    if where == "cuda":
-        from ..kernels.elementwise import Formula
-        return Formula(function)
-    from ..kernels.vector_math import compile_formula
-    return compile_formula(function)
+def cuda_kernel(function):
+    """The function: one kernel for arrays of a GPU, as it stands for all else."""
+    compiled = None
+
+    def evaluate(*args, **options):
+        nonlocal compiled
+        if backend() != "cuda":
+            return function(*args, **options)
+        on_gpu = [type(a) in ARRAYS and type(a) is not np.ndarray and a.dtype in FLOATS
+                  for a in args]
+        if not any(on_gpu) or any(type(a) is Tensor for a in args):
+            return function(*args, **options)
+        if compiled is None:
+            from ..kernels.elementwise import Formula
+            compiled = Formula(function)
+        return compiled(*args, *options.values())
+
+    evaluate.__wrapped__, evaluate.__doc__ = function, function.__doc__
+    return evaluate
 
 
 def shares(y, array):
@@ -317,7 +333,7 @@ def as_input(op, x):
 def only_arrays(op, **inputs):
     """TypeError unless each input, given by its name, is a tensor or an array of real numbers."""
     for name, x in inputs.items():
-        if isinstance(x, (Tensor, *ARRAYS)):
+        if type(x) is Tensor or type(x) in ARRAYS or isinstance(x, np.ndarray):
             if x.dtype not in FLOATS and x.dtype.kind not in "iub":
                 raise TypeError(f"{op}: {name} is of dtype {x.dtype}; expected real numbers, "
                                 "float32 or float64: x.astype(np.float32)")
