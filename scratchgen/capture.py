@@ -18,6 +18,7 @@ from .backend import backend, gpu, kernels
 from .memory import own
 
 ROWS, WORDS = 48, 128                 # steps whose numbers are sent ahead, 8-byte words of each
+MOST_GRAPHS = 16                      # that one captured step keeps
 step_kernels = kernels("step")
 
 
@@ -57,6 +58,8 @@ class Captured:
             return self.step(*inputs)
         kind = self.key(), tuple((x.shape, x.dtype) for x in inputs)
         if kind not in self.graphs:
+            if len(self.graphs) == MOST_GRAPHS:        # let go of the oldest, with its memory
+                del self.graphs[next(iter(self.graphs))]
             self.graphs[kind] = None
             return self.step(*(own(x) for x in inputs))
         if self.graphs[kind] is None:

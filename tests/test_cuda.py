@@ -165,6 +165,15 @@ def test_a_capture_is_renewed_when_its_table_is_used_up_or_clocks_are_set(gpu, m
         assert (host(draw()) == seen[0]).all() and stream.counter == 2
 
 
+def test_kinds_of_steps_that_are_long_past_are_let_go(gpu):
+    with sg.use_backend("cuda"):
+        stream, kind = sg.Stream(1, "z"), iter(range(100))
+        draw = sg.capture(lambda: stream.uniform(3), lambda: next(kind))
+        for _ in range(40):
+            draw()
+    assert len(draw.graphs) == 16 and {k for k, _ in draw.graphs} == set(range(24, 40))
+
+
 def test_clipping_is_captured_with_the_rest(gpu):
     def weights(captured):
         with sg.use_backend("cuda"):
