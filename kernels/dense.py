@@ -32,7 +32,7 @@ def forward_numba(x, w, tw, b, activation, y):
     count = parts(n * o * x.shape[1])
     for t in prange(count):                            # each iteration owns a block of y
         gemm_part(t, count, x, w, y, False, tw, 0)
-        top, bottom, left, right = block(t, count, n, o)
+        top, bottom, left, right = block(t, count, n, o, False)
         for i in range(top, bottom):                   # while they are in this core's cache
             activate(y[i, left:right], b[left:right], activation)
 

@@ -129,7 +129,7 @@ def matmul_add_cuda(a, b, c, ta, tb):
 @compiled
 def gemm_part(t, count, a, b, c, ta, tb, beta):
     """Part t of c = a b + beta c."""
-    top, bottom, left, right = block(t, count, c.shape[0], c.shape[1])
+    top, bottom, left, right = block(t, count, c.shape[0], c.shape[1], ta)
     part, rows = c[top:bottom, left:right], a[:, top:bottom] if ta else a[top:bottom]
     columns = b[left:right] if tb else b[:, left:right]
     if tb and not ta and beta == 0 and count > 1 and FLAT * len(c) <= min(len(b), b.shape[1]):
@@ -165,12 +165,15 @@ def parts(work):
 
 
 @compiled
-def block(t, count, m, n):
-    """Part t of c (m, n), cut across its longer side: top, bottom, left, right."""
-    side = max(m, n)
+def block(t, count, m, n, ta):
+    """Part t of c (m, n): top, bottom, left, right. Cut across its longer side; but where the first
+    factor is given transposed (dw = xᵀ dy) across its rows, whose parts are whole in memory: with
+    columns of c BLAS takes up to three times as long for a short sum."""
+    rows = m >= n or ta and m >= 2 * TILE * count
+    side = m if rows else n
     first = (side * t // count + TILE // 2) // TILE * TILE         # at the nearest tile: even parts
     last = side if t == count - 1 else (side * (t + 1) // count + TILE // 2) // TILE * TILE
-    return (first, last, 0, n) if m > n else (0, m, first, last)
+    return (first, last, 0, n) if rows else (0, m, first, last)
 
 
 # --- the same on a GPU: c = activation(a b + bias), in one launch --------------------------------
