@@ -129,7 +129,8 @@ def matmul_add_cuda(a, b, c, ta, tb):
 @compiled
 def gemm_part(t, count, a, b, c, ta, tb, beta):
     """Part t of c = a b + beta c."""
-    top, bottom, left, right = block(t, count, c.shape[0], c.shape[1], ta)
+    short = ta and len(a) < min(c.shape)
+    top, bottom, left, right = block(t, count, c.shape[0], c.shape[1], short)
     part, rows = c[top:bottom, left:right], a[:, top:bottom] if ta else a[top:bottom]
     columns = b[left:right] if tb else b[:, left:right]
     if tb and not ta and beta == 0 and count > 1 and FLAT * len(c) <= min(len(b), b.shape[1]):
@@ -165,11 +166,11 @@ def parts(work):
 
 
 @compiled
-def block(t, count, m, n, ta):
-    """Part t of c (m, n): top, bottom, left, right. Cut across its longer side; but where the first
-    factor is given transposed (dw = xᵀ dy) across its rows, whose parts are whole in memory: with
-    columns of c BLAS takes up to three times as long for a short sum."""
-    rows = m >= n or ta and m >= 2 * TILE * count
+def block(t, count, m, n, short):
+    """Part t of c (m, n): top, bottom, left, right. Cut across its longer side; but where a sum is
+    ``short`` (dw = xᵀ dy of a batch) across its rows, whose parts are whole in memory: with columns
+    of a c that is not in the cache BLAS takes up to three times as long."""
+    rows = m >= n or short and m >= 2 * TILE * count
     side = m if rows else n
     first = (side * t // count + TILE // 2) // TILE * TILE         # at the nearest tile: even parts
     last = side if t == count - 1 else (side * (t + 1) // count + TILE // 2) // TILE * TILE
