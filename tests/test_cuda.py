@@ -218,6 +218,40 @@ def test_the_rung_of_a_product_can_be_chosen_and_is_said(gpu):
         gemm_chooser.choose(9, 9, 9, np.float64)
 
 
+def in_tf32(x):
+    """float32 rounded to ten bits of mantissa, ties away from zero."""
+    return ((x.view(np.uint32) + np.uint32(0x1000)) & np.uint32(0xFFFFE000)).view(np.float32)
+
+
+@pytest.mark.parametrize("ta", [False, True])
+@pytest.mark.parametrize("tb", [False, True])
+def test_tensor_cores_multiply_factors_rounded_to_tf32(ta, tb, gpu):
+    """Against the product of the rounded factors, in float64; also with a sum in three shares."""
+    from scratchgen.kernels.gemm import product
+    for m, n, k, split in ((70, 90, 50, 1), (33, 130, 100, 3), (5, 7, 3, 1)):
+        rng = np.random.default_rng(m)
+        a, b = (rng.normal(size=size).astype(np.float32) for size in ((m, k), (k, n)))
+        expected = in_tf32(a).astype(np.float64) @ in_tf32(b).astype(np.float64)
+        with sg.use_backend("cuda"), sg.use_gemm("tensor_core", split=split):
+            c = own(np.zeros((m, n), np.float32))
+            product(own(a.T.copy() if ta else a), own(b.T.copy() if tb else b), c, ta, tb)
+        assert np.abs(host(c) - expected).max() <= 3e-6 * np.abs(expected).max()
+
+
+@pytest.mark.parametrize("kernel", ["forward", "backward_x", "backward_w"])
+def test_rungs_of_a_convolution_agree(kernel, gpu):
+    from test_parity import CASES, PRECISIONS, carried, compare_all, copies, versions
+    every = versions("conv2d")[kernel]
+    for dtype, tolerance in PRECISIONS.items():
+        for arguments in CASES["conv2d", kernel](np.random.default_rng(2), dtype):
+            expected = copies(arguments)
+            every["numpy"](*expected)
+            with sg.use_convolution("naive"):
+                found = carried(arguments, "conv2d", kernel, gpu.xp)
+                every["cuda"](*found)
+            compare_all(found, expected, "conv2d", kernel, tolerance)
+
+
 def test_on_the_cpu_a_captured_step_is_the_step():
     assert train("vae", "numpy", 3, captured=True) [0] == train("vae", "numpy", 3)[0]
 
