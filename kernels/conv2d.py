@@ -9,18 +9,17 @@ to the product, and the bias and the activation follow while y is there too.
 ``kernel``, ``stride``, ``padding`` and ``dilation`` are pairs of ints, filters are given as the
 matrix w (KH·KW·C, O), ``activation`` is one of the numbers in ``dense.py``.
 
+``winograd.py`` does it with fewer products where that is quicker, as ``conv2d_chooser.py`` decides.
 On the GPU there are no columns: blocks gather from x what they multiply (``conv2d_tile.cuh``).
 """
 
-import math
-from typing import NamedTuple
-
 import numpy as np
 
-from ..errors import unknown
+from . import winograd
 from .compiler import compiled, prange
+from .conv2d_chooser import by_winograd, convolution, gathered, shares_of_w
 from .cuda import blocks_for, empty, launch
-from .dense import activate, bias_activation_numpy
+from .dense import activate, bias_activation_numpy, tile
 from .gemm import gemm
 
 COLUMNS = 1 << 18      # numbers: the columns of so many images at a time as fit in 1 MB (float32)
@@ -40,8 +39,15 @@ def forward_numpy(x, w, b, activation, kernel, stride, padding, dilation, y):
     bias_activation_numpy(y, b, activation)
 
 
-@compiled(parallel=True)
 def forward_numba(x, w, b, activation, kernel, stride, padding, dilation, y):
+    if by_winograd(x.shape, y.shape, kernel, stride, dilation):
+        winograd.forward(x, w, b, activation, kernel, stride, padding, y)
+    else:
+        forward_patches(x, w, b, activation, kernel, stride, padding, dilation, y)
+
+
+@compiled(parallel=True)
+def forward_patches(x, w, b, activation, kernel, stride, padding, dilation, y):
     n, oh, ow, o = y.shape
     lines, out, tiled = as_lines(x), y.reshape(n * oh, ow * o), tile(b, ow)
     images = images_at_once(n, oh * ow * len(w))
@@ -77,8 +83,15 @@ def backward_x_numpy(g, w, b, activation, kernel, stride, padding, dilation, x):
     bias_activation_numpy(x, b, activation)
 
 
-@compiled(parallel=True)
 def backward_x_numba(g, w, b, activation, kernel, stride, padding, dilation, x):
+    if by_winograd(x.shape, g.shape, kernel, stride, dilation):
+        winograd.backward_x(g, w, b, activation, kernel, stride, padding, x)
+    else:
+        backward_x_patches(g, w, b, activation, kernel, stride, padding, dilation, x)
+
+
+@compiled(parallel=True)
+def backward_x_patches(g, w, b, activation, kernel, stride, padding, dilation, x):
     n, oh, ow, o = g.shape
     h, width = x.shape[1], x.shape[2]
     rows, lines, tiled = g.reshape(n * oh * ow, o), as_lines(x), tile(b, width)
@@ -116,8 +129,15 @@ def backward_w_numpy(x, g, kernel, stride, padding, dilation, dw):
         dw += columns.T @ gradient.reshape(-1, dw.shape[1])
 
 
-@compiled(parallel=True)
 def backward_w_numba(x, g, kernel, stride, padding, dilation, dw):
+    if by_winograd(x.shape, g.shape, kernel, stride, dilation):
+        winograd.backward_w(x, g, kernel, stride, padding, dw)
+    else:
+        backward_w_patches(x, g, kernel, stride, padding, dilation, dw)
+
+
+@compiled(parallel=True)
+def backward_w_patches(x, g, kernel, stride, padding, dilation, dw):
     n, oh, ow, o = g.shape
     patch = len(dw)
     lines, rows = as_lines(x), g.reshape(n * oh * ow, o)
@@ -147,109 +167,14 @@ def backward_w_cuda(x, g, kernel, stride, padding, dilation, dw):
         launch("conv2d_backward_w.backward_w", blocks_for(dw.size, 256), 256, *arguments, dw,
                len(x), *sizes)
         return
-    even = x.shape[3] % pack(x) == 0 and g.shape[3] % pack(x) == 0
-    tile = quickest([t for t in TILES_OF_W if t.read == even], *dw.shape, 1)
-    blocks, slab = blocks_of(tile, *dw.shape), tile.depth * pack(x)
     positions = len(g) * g.shape[1] * g.shape[2]
-    slabs = blocks_for(positions, slab)
-    of_a_share = max(LEAST_SLABS, blocks_for(slabs, max(1, 2 * PROCESSORS // max(1, blocks))))
-    shares = max(1, blocks_for(slabs, of_a_share))
+    of_a_block, blocks, shares, of_a_share = shares_of_w(x, dw, positions)
     out = dw if shares == 1 else empty((shares, *dw.shape), dw.dtype)
     launch("conv2d_backward_w.implicit_gemm", (blocks, shares), 256, *arguments, out, len(x),
-           positions, of_a_share, *sizes, constants=tile[:6])
+           positions, of_a_share, *sizes, constants=of_a_block[:6])
     if shares > 1:
         launch("conv2d_backward_w.add_shares", blocks_for(dw.size, 32), (32, 8), out, dw, shares,
                dw.size)
-
-
-# --- on the GPU: which kernel, which tile --------------------------------------------------------
-
-CONVOLUTIONS = ("auto", "implicit_gemm", "naive")
-PROCESSORS = 132       # that tiles are chosen for: one number, so that all GPUs make the same bits
-LEAST_SLABS = 4        # of a reduction, that are worth a block of their own
-
-
-class Tile(NamedTuple):
-    """What a block computes (rows, columns), a thread of it (tm, tn), how many packs of sixteen
-    bytes a slab of the reduction is deep, how the source is read (as the .cu file says), and which
-    part of a GPU's rate the tile is thought to reach."""
-
-    rows: int
-    columns: int
-    tm: int
-    tn: int
-    depth: int
-    read: int
-    rate: float
-
-
-NUMBERS, PACKS, ONE_TAP = range(3)
-THIN = 4               # channels of the result, for which there are tiles of four columns
-TILES = [Tile(128, 128, 8, 8, 4, ONE_TAP, 1.0), Tile(128, 64, 8, 8, 4, ONE_TAP, 0.95),
-         Tile(64, 64, 8, 8, 8, ONE_TAP, 0.85), Tile(64, 32, 8, 4, 8, ONE_TAP, 0.65),
-         Tile(32, 32, 8, 4, 8, ONE_TAP, 0.6), Tile(64, 64, 8, 4, 8, PACKS, 0.6),
-         Tile(32, 32, 8, 4, 8, PACKS, 0.5), Tile(64, 64, 8, 4, 4, NUMBERS, 0.4),
-         Tile(32, 32, 8, 4, 8, NUMBERS, 0.3)]
-THIN_TILES = [Tile(128, 4, 4, 4, 8, PACKS, 0.2), Tile(128, 4, 4, 4, 4, NUMBERS, 0.1)]
-TILES_OF_W = [Tile(128, 128, 8, 8, 4, True, 1.0), Tile(64, 64, 8, 8, 8, True, 0.85),
-              Tile(32, 32, 8, 4, 16, True, 0.6), Tile(64, 64, 8, 4, 4, False, 0.5),
-              Tile(32, 32, 8, 4, 8, False, 0.4)]
-
-
-class use_convolution:
-    """Choose the kernel of convolutions on the GPU, from now on or in a ``with`` block: "naive",
-    the definition, or "implicit_gemm", which "auto" always takes. UserError for another name."""
-
-    current = "auto"
-
-    def __init__(self, name):
-        if name not in CONVOLUTIONS:
-            raise unknown("convolution", name, CONVOLUTIONS)
-        self.previous, use_convolution.current = use_convolution.current, name
-
-    def __enter__(self):
-        return self
-
-    def __exit__(self, *exception):
-        use_convolution.current = self.previous
-
-
-def convolution():
-    """The kernel of convolutions that is in force."""
-    return use_convolution.current
-
-
-def gathered(arguments, transposed, sizes, rows, phases):
-    """The implicit product, forwards or transposed: so many phases, each of so many pixels."""
-    source, result = arguments[0], arguments[-1]
-    channels, columns = sizes[2], sizes[5]
-
-    def fits(tile):
-        if tile.read == ONE_TAP:
-            return channels % (tile.depth * pack(source)) == 0 and columns % pack(source) == 0
-        return tile.read == NUMBERS or channels % pack(source) == 0
-    tile = quickest([t for t in (THIN_TILES if columns <= THIN else TILES) if fits(t)], rows,
-                    columns, PROCESSORS / math.prod(phases))
-    launch("conv2d.implicit_gemm", (blocks_of(tile, rows, columns), *phases), 256, *arguments,
-           transposed, len(result) * sizes[3] * sizes[4], *sizes, constants=tile[:6])
-
-
-def quickest(tiles, rows, columns, processors):
-    """The tile with which the processor that has most to do is done first."""
-    def time(tile):
-        blocks = math.ceil(blocks_of(tile, rows, columns) / processors)
-        return blocks * tile.rows * tile.columns / tile.rate
-    return min(tiles, key=time)
-
-
-def blocks_of(tile, rows, columns):
-    """How many tiles cover a result."""
-    return blocks_for(rows, tile.rows) * blocks_for(columns, tile.columns)
-
-
-def pack(x):
-    """How many numbers sixteen bytes are."""
-    return 16 // x.dtype.itemsize
 
 
 # --- patches into columns, and back --------------------------------------------------------------
@@ -338,12 +263,3 @@ def images_at_once(n, columns):
 def as_lines(x):
     """Images (N, H, W, C) as rows of pixels (N·H, W·C)."""
     return x.reshape(x.shape[0] * x.shape[1], x.shape[2] * x.shape[3])
-
-
-@compiled
-def tile(b, times):
-    """(C,) again and again: a bias for a whole row of pixels."""
-    out = np.empty(times * b.size, b.dtype)
-    for i in range(times):
-        out[i * b.size:(i + 1) * b.size] = b
-    return out

@@ -102,6 +102,16 @@ def activate(row, b, activation):
             row[j] = max(v, zero) + log1p(exp(-abs(v)))
 
 
+@compiled
+def tile(b, times):
+    """(C,) again and again: a bias for a whole row of pixels."""
+    out = np.empty(times * b.size, b.dtype)
+    for i in range(times):
+        for j in range(b.size):
+            out[i * b.size + j] = b[j]
+    return out
+
+
 # --- activation_backward(dy, y, activation, dx, db): dx = dy a'(·) from y, db = Σ over rows ------
 
 def activation_backward_numpy(dy, y, activation, dx, db):

@@ -47,7 +47,7 @@ LAZY = {"nn": "nn", "optim": "optim", "data": "data", "models": "models", "train
         "GradientError": "gradient_check:GradientError",
         "use_gemm": "kernels.gemm_chooser:use_gemm",
         "allow_tf32": "kernels.gemm_chooser:allow_tf32",
-        "use_convolution": "kernels.conv2d:use_convolution"}
+        "use_convolution": "kernels.conv2d_chooser:use_convolution"}
 
 
 def __getattr__(name):

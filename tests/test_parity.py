@@ -4,6 +4,8 @@ A kernel without cases, a version with another signature, or a missing version w
 fails a test here.
 """
 
+import contextlib
+import functools
 import importlib
 import inspect
 import itertools
@@ -21,8 +23,8 @@ from scratchgen.backend import BACKENDS, kernels
 from scratchgen.memory import host
 
 ROOT = pathlib.Path(__file__).parents[1]
-SERVICES = {"compiler", "vector_math", "blas", "cuda", "gpu", "elementwise",
-            "gemm_chooser"}
+SERVICES = {"compiler", "vector_math", "blas", "cuda", "gpu", "elementwise", "gemm_chooser",
+            "conv2d_chooser", "winograd", "minimal_filter"}
 FAMILIES = [path.stem for path in sorted((ROOT / "kernels").glob("*.py"))
             if path.stem not in SERVICES]
 
@@ -53,7 +55,8 @@ VECTORS = [0, 1, 7, 64, 1001]
 IMAGES = [((2, 7, 9, 3), (4, 5), (3, 2), (2, 1), (1, 1)), ((3, 8, 10, 2), (3, 2), (2, 3), (1, 1),
           (1, 1)), ((1, 1, 1, 1), (1, 1), (1, 1), (0, 0), (1, 1)), ((0, 6, 5, 2), (3, 4), (2, 1),
           (1, 0), (1, 1)), ((2, 5, 11, 33), (2, 3), (1, 2), (0, 1), (1, 1))]
-DILATED = IMAGES + [((2, 9, 11, 3), (3, 2), (2, 1), (2, 3), (3, 4))]
+DILATED = IMAGES + [((2, 9, 11, 3), (3, 2), (2, 1), (2, 3), (3, 4)),
+                    ((7, 11, 9, 3), (4, 3), (2, 1), (1, 2), (1, 1))]      # as winograd.py can
 
 
 def out_size(shape, kernel, stride, padding, dilation):
@@ -433,6 +436,8 @@ CASES = {
     ("optimizer", "clip_norm"): clip_norm,
     ("step", "take_row"): take_row, ("step", "keep"): keep,
 }
+# Kernels that compute in several ways, to choose from
+WAYS = {"conv2d": [functools.partial(sg.use_convolution, name) for name in ("patches", "winograd")]}
 PRECISIONS = {np.float32: 3e-6, np.float64: 1e-13}     # relative to the largest element
 # The ladder of products and the reductions of any shape have kernels of their own names.
 LAUNCHED_BY_OTHER_NAMES = {("gemm", "matmul"), ("gemm", "matmul_add"), ("dense", "forward"),
@@ -461,10 +466,12 @@ def test_versions_agree(family, kernel, backend, request):
         for arguments in CASES[family, kernel](np.random.default_rng(1), dtype):
             expected = copies(arguments)
             every["numpy"](*expected)
-            found = copies(arguments) if device is None else carried(arguments, family, kernel,
-                                                                     device.xp)
-            every[backend](*found)
-            compare_all(found, expected, family, kernel, tolerance)
+            for way in WAYS.get(family, [contextlib.nullcontext]):
+                found = copies(arguments) if device is None else carried(arguments, family, kernel,
+                                                                         device.xp)
+                with way():
+                    every[backend](*found)
+                compare_all(found, expected, family, kernel, tolerance)
             count += 1
         assert count >= 4
 
@@ -578,27 +585,33 @@ def differing_kernels():
     """Run with two threads at hand: kernels whose bits depend on their number, or on the run."""
     import numba
     assert numba.config.NUMBA_NUM_THREADS == 2
+    compiler.WORTH_WAKING_THREADS = 0
     parallel = 0
     for family, kernel in KERNELS:
         version = versions(family)[kernel].get("numba")
-        if version is None or not version.parallel:
+        if version is None or not getattr(version, "parallel", True):
             continue
         parallel += 1
         every = list(CASES[family, kernel](np.random.default_rng(1), np.float32))
         largest = sorted(every, key=lambda case: sum(np.size(a) for a in case))[-3:]
-        for arguments in largest:
-            results = set()
-            for threads in (1, 2, 2):
-                numba.set_num_threads(threads)
-                found = copies(arguments)
-                version.dispatcher(parallel=True)(*found)
-                results.add(b"".join(a.tobytes() for a in found if isinstance(a, np.ndarray)))
-            found = copies(arguments)
-            version.dispatcher()(*found)
-            results.add(b"".join(a.tobytes() for a in found if isinstance(a, np.ndarray)))
-            if len(results) != 1:
-                yield f"{family}.{kernel}"
+        for way in WAYS.get(family, [contextlib.nullcontext]):
+            for arguments in [*largest, *(every[-1:] if family in WAYS else ())]:
+                if len(bits_of(version, arguments, way, numba)) != 1:
+                    yield f"{family}.{kernel}"
     print(parallel, "parallel kernels")
+
+
+def bits_of(version, arguments, way, numba):
+    """The results with one thread, with two, twice, and in a thread that must go alone."""
+    results = set()
+    for threads in (1, 2, 2, None):
+        if threads is not None:
+            numba.set_num_threads(threads)
+        found = copies(arguments)
+        with way(), compiler.threads_are_free if threads is None else contextlib.nullcontext():
+            version(*found)
+        results.add(b"".join(a.tobytes() for a in found if isinstance(a, np.ndarray)))
+    return results
 
 
 @pytest.mark.slow

@@ -164,7 +164,7 @@ def tensor_cores_agree(device):
 
 def items(device):
     """name → function of this part."""
-    from scratchgen.kernels.conv2d import use_convolution
+    from scratchgen.kernels.conv2d_chooser import use_convolution
     found = {}
     for family, kernel in cuda_kernels():
         found[f"parity {family}.{kernel}"] = functools.partial(agrees, device, family, kernel)

@@ -95,7 +95,7 @@ def difference(xp, found, expected):
 
 def measure(device, clock, which, quick=False):
     """{flops, bytes, cudnn: {"fp32, channels last": …}, rungs: {…}} of one pass."""
-    from scratchgen.kernels.conv2d import use_convolution
+    from scratchgen.kernels.conv2d_chooser import use_convolution
     ours = Convolution(device, **(QUICK if quick else SIZES))
     found = {"flops": ours.flops, "bytes": ours.bytes[which], "cudnn": {}, "rungs": {}}
     expected = None

@@ -1,0 +1,143 @@
+"""Which kernel computes a convolution, by its shape.
+
+    use_convolution("patches")         # from now on or in a with block
+
+On the CPU: the product of patches (``conv2d.py``), or fewer products (``winograd.py``) where there
+are channels enough to pay for its transforms. On the GPU: the implicit product, and its tile.
+"""
+
+import functools
+import math
+from typing import NamedTuple
+
+from ..errors import unknown
+from .cuda import blocks_for, launch
+from .gemm_chooser import Setting
+from .minimal_filter import count_lanes
+
+CONVOLUTIONS = ("auto", "patches", "winograd", "implicit_gemm", "naive")
+# Winograd's transforms pay if they save so many multiply-adds for each number of the images (times
+# the taps: patches of many are dear) and of the filters. Measured on two cores, 1 to 512 channels.
+FOR_IMAGES, FOR_FILTERS = 80, 3000
+
+
+class use_convolution(Setting):
+    """Choose how convolutions are computed, from now on or in a ``with`` block.
+
+    On the CPU "patches" or "winograd", on the GPU "implicit_gemm" or "naive", the definition;
+    "auto" chooses by shape. A name that a backend does not have, or "winograd" for filters it
+    cannot do (``winograd.py``), is as good as "auto" and "patches". The NumPy backend is always
+    the definition. UserError for another name.
+    """
+
+    current = "auto"
+
+    def __init__(self, name):
+        if name not in CONVOLUTIONS:
+            raise unknown("convolution", name, CONVOLUTIONS)
+        super().__init__(name)
+
+
+def convolution():
+    """The kernel of convolutions that is in force."""
+    return use_convolution.current
+
+
+# --- on the CPU ----------------------------------------------------------------------------------
+
+def by_winograd(x, y, kernel, stride, dilation):
+    """Whether the convolution from a shape x (N, H, W, C) to y (N, OH, OW, O) takes fewer products;
+    ``dilation`` as always."""
+    name = convolution()
+    return name != "patches" and winograd_pays(x, y, kernel, stride, dilation, name == "winograd")
+
+
+@functools.lru_cache(maxsize=1024)
+def winograd_pays(x, y, kernel, stride, dilation, possible_is_enough):
+    taps = [k // s for k, s in zip(kernel, stride, strict=True)]
+    if (dilation != (1, 1) or min(*x, *y) < 1 or not all(2 <= r <= 3 for r in taps)
+            or any(k % s for k, s in zip(kernel, stride, strict=True))):
+        return False
+    depth, width = x[3] * math.prod(stride), y[3]
+    lanes = math.prod(map(count_lanes, y[1:3], taps))
+    saved = x[0] * (math.prod(y[1:3]) * math.prod(taps) - lanes) * depth * width
+    cost = (FOR_IMAGES * x[0] * lanes * (depth + width) / math.prod(taps)
+            + FOR_FILTERS * depth * width)
+    return possible_is_enough or saved > cost
+
+
+# --- on the GPU: which tile ----------------------------------------------------------------------
+
+PROCESSORS = 132       # that tiles are chosen for: one number, so that all GPUs make the same bits
+LEAST_SLABS = 4        # of a reduction, that are worth a block of their own
+
+
+class Tile(NamedTuple):
+    """What a block computes (rows, columns), a thread of it (tm, tn), how many packs of sixteen
+    bytes a slab of the reduction is deep, how the source is read (as the .cu file says), and which
+    part of a GPU's rate the tile is thought to reach."""
+
+    rows: int
+    columns: int
+    tm: int
+    tn: int
+    depth: int
+    read: int
+    rate: float
+
+
+NUMBERS, PACKS, ONE_TAP = range(3)
+THIN = 4               # channels of the result, for which there are tiles of four columns
+TILES = [Tile(128, 128, 8, 8, 4, ONE_TAP, 1.0), Tile(128, 64, 8, 8, 4, ONE_TAP, 0.95),
+         Tile(64, 64, 8, 8, 8, ONE_TAP, 0.85), Tile(64, 32, 8, 4, 8, ONE_TAP, 0.65),
+         Tile(32, 32, 8, 4, 8, ONE_TAP, 0.6), Tile(64, 64, 8, 4, 8, PACKS, 0.6),
+         Tile(32, 32, 8, 4, 8, PACKS, 0.5), Tile(64, 64, 8, 4, 4, NUMBERS, 0.4),
+         Tile(32, 32, 8, 4, 8, NUMBERS, 0.3)]
+THIN_TILES = [Tile(128, 4, 4, 4, 8, PACKS, 0.2), Tile(128, 4, 4, 4, 4, NUMBERS, 0.1)]
+TILES_OF_W = [Tile(128, 128, 8, 8, 4, True, 1.0), Tile(64, 64, 8, 8, 8, True, 0.85),
+              Tile(32, 32, 8, 4, 16, True, 0.6), Tile(64, 64, 8, 4, 4, False, 0.5),
+              Tile(32, 32, 8, 4, 8, False, 0.4)]
+
+
+def shares_of_w(x, dw, positions):
+    """For a gradient of filters, a sum over so many positions: the tile, how many tiles cover dw,
+    how many blocks share a sum, and how many slabs of it each takes."""
+    even = x.shape[3] % pack(x) == 0 and dw.shape[1] % pack(x) == 0
+    tile = quickest([t for t in TILES_OF_W if t.read == even], *dw.shape, 1)
+    blocks = blocks_of(tile, *dw.shape)
+    slabs = blocks_for(positions, tile.depth * pack(x))
+    of_a_share = max(LEAST_SLABS, blocks_for(slabs, max(1, 2 * PROCESSORS // max(1, blocks))))
+    return tile, blocks, max(1, blocks_for(slabs, of_a_share)), of_a_share
+
+
+def gathered(arguments, transposed, sizes, rows, phases):
+    """The implicit product, forwards or transposed: so many phases, each of so many pixels."""
+    source, result = arguments[0], arguments[-1]
+    channels, columns = sizes[2], sizes[5]
+
+    def fits(tile):
+        if tile.read == ONE_TAP:
+            return channels % (tile.depth * pack(source)) == 0 and columns % pack(source) == 0
+        return tile.read == NUMBERS or channels % pack(source) == 0
+    tile = quickest([t for t in (THIN_TILES if columns <= THIN else TILES) if fits(t)], rows,
+                    columns, PROCESSORS / math.prod(phases))
+    launch("conv2d.implicit_gemm", (blocks_of(tile, rows, columns), *phases), 256, *arguments,
+           transposed, len(result) * sizes[3] * sizes[4], *sizes, constants=tile[:6])
+
+
+def quickest(tiles, rows, columns, processors):
+    """The tile with which the processor that has most to do is done first."""
+    def time(tile):
+        blocks = math.ceil(blocks_of(tile, rows, columns) / processors)
+        return blocks * tile.rows * tile.columns / tile.rate
+    return min(tiles, key=time)
+
+
+def blocks_of(tile, rows, columns):
+    """How many tiles cover a result."""
+    return blocks_for(rows, tile.rows) * blocks_for(columns, tile.columns)
+
+
+def pack(x):
+    """How many numbers sixteen bytes are."""
+    return 16 // x.dtype.itemsize
