@@ -5,7 +5,8 @@
 
 P parameters: Adam reads p, g, m, v and writes p, m, v (SGD without momentum: 3 instead of 7).
 A elements of layers' outputs and A' of their gradients: outside the products each is read once and
-written once. A convolution counts as the product of its patches; gathering them is not counted.
+written once. A convolution counts as the product of its patches, gathering them not counted; a
+kernel that needs fewer multiply-adds (kernels/winograd.py) may take less time than this floor.
 
 The products run on NumPy's BLAS with the step's number of threads or with one, whichever is faster,
 best of many and of all orders of the operands in memory. The bandwidth is that of copying between

@@ -1,5 +1,8 @@
 """Convolution with fewer products: the algebra, exactly; the kernels; and when they are taken."""
 
+import pathlib
+import re
+
 import numpy as np
 import pytest
 from checks import assert_close, assert_gradients, draw, weighted
@@ -169,3 +172,16 @@ def test_what_it_cannot_do_is_left_to_patches(kernel, stride, dilation, taken):
     with sg.use_backend("numba"), sg.use_convolution("winograd"):
         assert_kernels_equal_formulas(*case)
     assert not taken
+
+
+def test_the_example_of_the_page_runs():
+    page = (pathlib.Path(__file__).parents[1] / "docs" / "winograd.md").read_text(encoding="utf-8")
+    (example,) = re.findall(r"```python\n(.*?)```", page, re.DOTALL)
+    exec(compile(example, "docs/winograd.md", "exec"), {})
+
+
+@pytest.mark.parametrize("outputs, taps, plain, fewer, both", [
+    (7, 2, 14, 10, 0.51), (14, 2, 28, 19, 0.46), (16, 3, 48, 32, 0.44)])
+def test_the_counts_of_the_page(outputs, taps, plain, fewer, both):
+    assert (outputs * taps, count_lanes(outputs, taps)) == (plain, fewer)
+    assert round((fewer / plain)**2, 2) == both

@@ -3,17 +3,20 @@
 x (N, H, W, C), w (4, 4, C, O), y (N, OH, OW, O) with OH = ⌊H/2⌋:
 y[i, j] = Σ_{u, v} x[2i + u − 1, 2j + v − 1] w[u, v]  over the taps (u, v) that lie in the image.
 Each tap is a dense layer of the channels, so most of what the dense page says holds here too.
+GFLOP/s count the multiply-adds of this sum, also where a rung needs fewer.
 """
 
 import numpy as np
 from scratchgen.kernels.compiler import compiled
 from scratchgen.kernels.gemm import gemm
+from scratchgen.kernels.minimal_filter import minimal_filter
 
 import scratchgen as sg
 
 from . import Ladder
 
 K, STRIDE, PADDING = 4, 2, 1
+TILE = 3             # outputs that Winograd's filtering makes at a time, along each axis
 # A negative index counts from the end. One that cannot be negative needs no such check, and the
 # loop becomes vector instructions.
 unsigned = np.uint64
@@ -133,12 +136,55 @@ def patches_in_runs(x, w):
     return y
 
 
-def conv2d_in_the_house(x, w):
-    """sg.conv2d: the same, over all threads
+def patches_over_threads(x, w):
+    """sg.conv2d by patches: the same, over all threads
 
     Why: each thread takes images of its own, with a patch buffer that fits in its core's cache.
     """
-    return sg.conv2d(x, w, stride=STRIDE, padding=PADDING).data
+    with sg.use_convolution("patches"):
+        return sg.conv2d(x, w, stride=STRIDE, padding=PADDING).data
+
+
+def sums(matrix, parts):
+    """For each row of a small matrix, the sum of its numbers times the parts."""
+    return [sum(a * part for a, part in zip(row, parts, strict=True) if a) for row in matrix]
+
+
+def fewer_products(x, w):
+    """Winograd's minimal filtering in NumPy: 3 × 3 outputs of 2 × 2 taps from 16 products, not 36
+
+    Why: only additions and halving come before and after (docs/winograd.md derives it). To read:
+    NumPy makes a dozen passes over memory for them, which cost more than the products saved.
+    """
+    bt, g, at = (a.astype(x.dtype) for a in minimal_filter(TILE, K // STRIDE))
+    (n, h, width, c), o, z = x.shape, w.shape[3], range(len(bt))
+    down, across = -(-(h // STRIDE) // TILE), -(-(width // STRIDE) // TILE)
+    rows, columns = STRIDE * (TILE * down + 1), STRIDE * (TILE * across + 1)
+    x = np.pad(x, ((0, 0), (PADDING, max(0, rows - h - PADDING)), (
+        PADDING, max(0, columns - width - PADDING)), (0, 0)))[:, :rows, :columns]
+    # A pixel of each phase, together: a grid with 4·C channels, where filters have 2 × 2 taps.
+    x = x.reshape(n, rows // STRIDE, STRIDE, columns // STRIDE, STRIDE * c).swapaxes(2, 3)
+    w = w.reshape(K // STRIDE, STRIDE, K // STRIDE, STRIDE * c, o).swapaxes(1, 2)
+    v = [sums(bt, [line[:, :, j:j + TILE * across - 2:TILE] for j in z])          # Bᵀ x B
+         for line in sums(bt, [x[:, i:i + TILE * down - 2:TILE] for i in z])]
+    u = [sums(g, line) for line in sums(g, w)]                                    # G w Gᵀ
+    m = [[v[p][q].reshape(-1, STRIDE**2 * c) @ u[p][q].reshape(-1, o) for q in z] for p in z]
+    y = np.empty((n, TILE * down, TILE * across, o), x.dtype)
+    lines = zip(*(sums(at, m[p]) for p in z), strict=True)                        # m A
+    for j, line in enumerate(lines):
+        for i, part in enumerate(sums(at, line)):                                 # Aᵀ (m A)
+            y[:, i::TILE, j::TILE] = part.reshape(n, down, across, o)
+    return np.ascontiguousarray(y[:, :h // STRIDE, :width // STRIDE])
+
+
+def conv2d_in_the_house(x, w):
+    """sg.conv2d with fewer products, over all threads
+
+    Why: a few images at a time are transformed, multiplied and transformed back in the cache, row
+    by row, and border tiles are no larger than they must be (kernels/winograd.py).
+    """
+    with sg.use_convolution("winograd"):
+        return sg.conv2d(x, w, stride=STRIDE, padding=PADDING).data
 
 
 # --- the ladder ----------------------------------------------------------------------------------
@@ -162,4 +208,4 @@ LADDERS = [
     Ladder("conv2d", "y = conv2d(x, w), x (N, H, W, C), w (4, 4, C, O), stride 2", "GFLOP/s", work,
            arguments("x", "w"), formula,
            (seven_loops, filters_innermost, patches_by_slices, patches_in_runs,
-            conv2d_in_the_house), **SIZES)]
+            patches_over_threads, fewer_products, conv2d_in_the_house), **SIZES)]

@@ -129,13 +129,25 @@ def product_and_gather(dy, w):
     return dx
 
 
-def input_in_the_house(dy, w):
-    """sg.conv2d_input: the same, over all threads
+def gather_over_threads(dy, w):
+    """sg.conv2d_input by patches: the same, over all threads
 
     Why: each thread takes images of its own; so does conv_transpose2d, which is the same map.
     """
     size = (STRIDE * dy.shape[1], STRIDE * dy.shape[2])
-    return sg.conv2d_input(dy, w, size, stride=STRIDE, padding=PADDING).data
+    with sg.use_convolution("patches"):
+        return sg.conv2d_input(dy, w, size, stride=STRIDE, padding=PADDING).data
+
+
+def input_in_the_house(dy, w):
+    """sg.conv2d_input with fewer products: Winograd's filtering, transposed
+
+    Why: y = Aᵀ((G w) ∘ (Bᵀ x)) is linear in x; its transpose, x = B((G w) ∘ (A y)), saves as many
+    products, and nothing is multiplied by zero here either (docs/winograd.md).
+    """
+    size = (STRIDE * dy.shape[1], STRIDE * dy.shape[2])
+    with sg.use_convolution("winograd"):
+        return sg.conv2d_input(dy, w, size, stride=STRIDE, padding=PADDING).data
 
 
 # --- dw[u, v] = Σ over images and positions of xᵀ dy ---------------------------------------------
@@ -211,13 +223,24 @@ def patches_transposed(x, dy):
     return dw.reshape(K, K, c, o)
 
 
-def weight_in_the_house(x, dy):
-    """sg.conv2d_weight: the same, over all threads
+def weight_over_threads(x, dy):
+    """sg.conv2d_weight by patches: the same, over all threads
 
     Why: each part of the images has a sum of its own, and the sums are added in a fixed order, so
     that the bits do not depend on the number of threads.
     """
-    return sg.conv2d_weight(x, dy, (K, K), stride=STRIDE, padding=PADDING).data
+    with sg.use_convolution("patches"):
+        return sg.conv2d_weight(x, dy, (K, K), stride=STRIDE, padding=PADDING).data
+
+
+def weight_in_the_house(x, dy):
+    """sg.conv2d_weight with fewer products: the third map of the same kind
+
+    Why: dw = Gᵀ((Bᵀ x) ∘ (A dy)): both factors are transformed as for y and dx, and a point's
+    matrix stays in a thread's cache while the images go by (docs/winograd.md).
+    """
+    with sg.use_convolution("winograd"):
+        return sg.conv2d_weight(x, dy, (K, K), stride=STRIDE, padding=PADDING).data
 
 
 # --- the ladders ---------------------------------------------------------------------------------
@@ -225,9 +248,11 @@ def weight_in_the_house(x, dy):
 LADDERS = [
     Ladder("conv2d, dx", "dx from dy (N, H/2, W/2, O) and w; also conv_transpose2d", "GFLOP/s",
            work, arguments("dy", "w"), input_formula,
-           (zeros_between, scatter, product_and_slices, product_and_gather, input_in_the_house),
+           (zeros_between, scatter, product_and_slices, product_and_gather, gather_over_threads,
+            input_in_the_house),
            **SIZES),
     Ladder("conv2d, dw", "dw from x (N, H, W, C) and dy (N, H/2, W/2, O)", "GFLOP/s", work,
            arguments("x", "dy"), weight_formula,
-           (sum_for_each_weight, outer_products, patches_transposed, weight_in_the_house),
+           (sum_for_each_weight, outer_products, patches_transposed, weight_over_threads,
+            weight_in_the_house),
            **SIZES)]
