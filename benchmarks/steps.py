@@ -35,11 +35,10 @@ LIMITS = {
     "vae": f"{PYTHON}, 0.5 ms of the step; {TURNED}.",
     "gan": f"{PYTHON}, twice, for there are two updates; {TURNED}.",
     "sdae": f"the floor alone is 0.8 of JAX; {PYTHON}.",
-    "conv-vae": "the layers with one channel run at 17 to 26 % of the peak (copies of patches, small "
+    "conv-vae": "layers with one channel run at 17 to 26 % of the peak (copies of patches, small "
                 "products); in the others a third of the time is transforms, not products.",
-    "dcgan": "twelve large products, two thirds of the step, already with half of the multiply-adds "
-             "of their definition and at 95 % of OpenBLAS's best rate, which is what PyTorch's run "
-             "at too; the products alone would take half of PyTorch's time.",
+    "dcgan": "twelve large products are two thirds of the step, with half of the multiply-adds of "
+             "their definition already; batch norm and layers with one channel are a sixth.",
     "tiny": "memory: Numba and LLVM take 130 MiB before any work.",
 }
 
