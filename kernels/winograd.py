@@ -25,6 +25,7 @@ from .minimal_filter import POINTS, axis
 
 NUMBERS = 1 << 16                # are transformed at a time: so many stay in a core's cache,
 LEAST_ROWS = 64                  # but at least what makes matrices of so many rows, on average
+PIECE = 1 << 11                  # numbers of the filters that are transformed at a time
 SHARES = 2                       # a gradient of the filters is the sum of so many
 
 unsigned = np.uint64             # an index that cannot be negative needs no check
@@ -49,14 +50,14 @@ class Grid(NamedTuple):
 def forward(x, w, b, activation, kernel, stride, padding, y):
     """y (N, OH, OW, O) = a(conv2d(x, w) + b) from x (N, H, W, C), w (KH·KW·C, O), b (O,)."""
     axes, (seen, made) = geometry(x, y, kernel, stride, padding)
-    u = points_of_filters(w, 1, x.shape[3], *stride, *axes)
+    u = points_of_filters(w, 1, stride[0], *axes)
     filtered(x, u, b, activation, False, *axes, seen, made, y)
 
 
 def backward_x(g, w, b, activation, kernel, stride, padding, x):
     """x (N, H, W, C) = a(b + the transpose of conv2d), from g (N, OH, OW, O), w (O, KH·KW·C)."""
     axes, (seen, made) = geometry(x, g, kernel, stride, padding)
-    u = points_of_filters(w.reshape(-1, x.shape[3]), len(w), 1, *stride, *axes)
+    u = points_of_filters(w, len(w), stride[0], *axes)
     filtered(g, u, b, activation, True, *axes, made, seen, x)
 
 
@@ -64,7 +65,7 @@ def backward_w(x, g, kernel, stride, padding, dw):
     """dw (KH·KW·C, O) from x (N, H, W, C) and g (N, OH, OW, O)."""
     (vertical, horizontal), (seen, made) = geometry(x, g, kernel, stride, padding)
     du = gradient_of_points(x, g, vertical, horizontal, seen, made)
-    filters_of_points(du, x.shape[3], *stride, vertical, horizontal, dw)
+    filters_of_points(du, stride[0], vertical, horizontal, dw)
 
 
 def geometry(x, y, kernel, stride, padding):
@@ -166,71 +167,69 @@ def clear(rows, begin, end):
 # --- the filters: U = G w Gᵀ, and the transpose --------------------------------------------------
 
 @compiled(parallel=True)
-def points_of_filters(w, outer, middle, step, stride, vertical, horizontal):
-    """w (outer·KH·KW·middle, O) → (points², outer·phases·middle, O)."""
-    rows = outer * step * stride * middle
-    u = np.empty((len(POINTS)**2, rows, w.shape[1]), w.dtype)
-    for i in prange(rows):                             # each iteration owns u[:, row]
-        row = np.int64(i)
-        tap = first_tap(row, middle, step, stride, vertical.taps, horizontal.taps)
-        points_of_taps(w.reshape(-1), tap, middle, step, stride, vertical, horizontal,
-                       row, u)
+def points_of_filters(w, outer, step, vertical, horizontal):
+    """w (outer, taps down, step, taps across, run) → (points², outer · step · run), all flat. A run
+    is what lies together: the phases across, the channels, the columns of w as a matrix."""
+    run = w.size // (outer * vertical.taps * step * horizontal.taps)
+    u = np.empty((len(POINTS)**2, outer * step * run), w.dtype)
+    n, together = min(run, PIECE), max(1, PIECE // run)
+    pieces, groups = (run + n - 1) // n, (outer + together - 1) // together
+    for task in prange(step * groups * pieces):        # each iteration owns a piece of all points
+        phase, rest = np.int64(task) % step, np.int64(task) // step
+        start, first = rest % pieces * n, rest // pieces * together
+        points_of_taps(w.reshape(-1), first, min(together, outer - first), phase, start,
+                       min(n, run - start), step, run, vertical, horizontal, u)
     return u
 
 
 @compiled
-def points_of_taps(w, tap, middle, step, stride, vertical, horizontal, row, u):
-    """u[:, row] from the taps that belong together, of which ``tap`` is the first."""
-    z, taps, (_, rows, o) = len(POINTS), horizontal.taps, u.shape
-    half, right, down = np.empty(taps * z * o, u.dtype), stride * middle, step * taps * stride * (
-        middle)
+def points_of_taps(w, first, outers, phase, start, n, step, run, vertical, horizontal, u):
+    """n numbers of each run, from ``start`` on, of one phase down, of some ``outers``."""
+    z, taps, down = len(POINTS), horizontal.taps, step * horizontal.taps * run
+    half, size = np.empty(taps * z * outers * n, u.dtype), outers * n
     for t in range(taps):
+        source = ((first * vertical.taps * step + phase) * taps + t) * run + start
         for p in range(z):
-            weighted_sum(half, (t * z + p) * o, 0, w, (tap + t * right) * o, 0, 1, o, vertical,
-                         matrices.TAPS, p, down * o)
+            weighted_sum(half, (t * z + p) * size, n, w, source, vertical.taps * down, outers, n,
+                         vertical, matrices.TAPS, p, down)
     for p in range(z):
         for q in range(z):
-            weighted_sum(u.reshape(-1), ((p * z + q) * rows + row) * o, 0, half, p * o, 0, 1, o,
-                         horizontal, matrices.TAPS, q, z * o)
+            to = (p * z + q) * u.shape[1] + (first * step + phase) * run + start
+            weighted_sum(u.reshape(-1), to, step * run, half, p * size, n, outers, n, horizontal,
+                         matrices.TAPS, q, z * size)
 
 
 @compiled(parallel=True)
-def filters_of_points(du, middle, step, stride, vertical, horizontal, dw):
-    """dw (KH·KW·C, O) = Gᵀ du G, the shares of du (shares, points², phases·C, O) added up."""
-    for i in prange(du.shape[2]):                      # each iteration owns the taps of a phase
-        row = np.int64(i)
-        tap = first_tap(row, middle, step, stride, vertical.taps, horizontal.taps)
-        taps_of_points(du, row, middle, step, stride, vertical, horizontal, tap, dw.reshape(-1))
+def filters_of_points(du, step, vertical, horizontal, dw):
+    """dw = Gᵀ du G, as above with one outer; the shares of du (shares, points², …) are added up."""
+    run = dw.size // (vertical.taps * step * horizontal.taps)
+    n = min(run, PIECE)
+    pieces = (run + n - 1) // n
+    for task in prange(step * pieces):                 # each iteration owns a piece of all taps
+        phase, start = np.int64(task) % step, np.int64(task) // step * n
+        taps_of_points(du.reshape(-1), len(du), phase, start, min(n, run - start), step, run,
+                       vertical, horizontal, dw.reshape(-1))
 
 
 @compiled
-def taps_of_points(du, row, middle, step, stride, vertical, horizontal, tap, dw):
-    """The taps that belong together, of which ``tap`` is the first, from du[:, :, row]."""
-    z, taps, o = len(POINTS), horizontal.taps, du.shape[3]
-    right, down = stride * middle, step * taps * stride * middle
-    total, half = np.empty(z * z * o, du.dtype), np.empty(z * o, du.dtype)
+def taps_of_points(du, shares, phase, start, n, step, run, vertical, horizontal, dw):
+    """n numbers of each run, from ``start`` on, of one phase down."""
+    z, taps, down = len(POINTS), horizontal.taps, step * horizontal.taps * run
+    total, half = np.empty(z * z * n, du.dtype), np.empty(z * n, du.dtype)
     for p in range(z * z):
-        for j in range(o):
-            total[p * o + j] = du[0, p, row, j]
-        for share in range(1, len(du)):
-            for j in range(o):
-                total[p * o + j] += du[share, p, row, j]
+        for share in range(shares):
+            source = ((share * z * z + p) * step + phase) * run + start
+            for j in range(n):
+                before = total[unsigned(p * n + j)] if share else du.dtype.type(0)
+                total[unsigned(p * n + j)] = before + du[unsigned(source + j)]
     for t in range(taps):
         for p in range(z):
-            weighted_sum(half, p * o, 0, total, p * z * o, 0, 1, o, horizontal,
-                         matrices.POINTS_OF_TAP, t, o)
+            weighted_sum(half, p * n, 0, total, p * z * n, 0, 1, n, horizontal,
+                         matrices.POINTS_OF_TAP, t, n)
+        to = (phase * taps + t) * run + start
         for s in range(vertical.taps):
-            weighted_sum(dw, (tap + t * right + s * down) * o, 0, half, 0, 0, 1, o, vertical,
-                         matrices.POINTS_OF_TAP, s, o)
-
-
-@compiled
-def first_tap(row, middle, step, stride, down, across):
-    """Where filters hold the first tap of what row (outer, phase, phase, middle) belongs to."""
-    channel, rest = row % middle, row // middle
-    right, rest = rest % stride, rest // stride
-    below, outer = rest % step, rest // step
-    return ((outer * down * step + below) * across * stride + right) * middle + channel
+            weighted_sum(dw, to + s * down, 0, half, 0, 0, 1, n, vertical, matrices.POINTS_OF_TAP,
+                         s, n)
 
 
 # --- from positions to lanes, and back -----------------------------------------------------------
