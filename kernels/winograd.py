@@ -93,8 +93,8 @@ def filtered(source, u, b, activation, of_y, vertical, horizontal, before, after
 def filter_images(start, some, source, u, b, activation, of_y, vertical, horizontal, before, after,
                   result):
     """Some images, from ``start`` on: the lanes of one point of the vertical axis at a time."""
-    z, first, lines, v = len(POINTS), horizontal.first, *space(some, vertical, horizontal, before,
-                                                               result)
+    z, first = len(POINTS), horizontal.first
+    lines, v = space(some, vertical, horizontal, before, result)
     out, m = space(some, vertical, horizontal, after, result)
     rows, tiled = result.reshape(-1, after.numbers), tile(b, after.numbers // b.size)
     clear(rows, start * after.rows, (start + some) * after.rows)
@@ -131,7 +131,8 @@ def gradient_of_points(x, g, vertical, horizontal, seen, made):
 @compiled
 def gradient_of_images(begin, end, images, p, x, g, vertical, horizontal, seen, made, du):
     """du (points, depth, O): what the images from ``begin`` to ``end`` give to points (p, …)."""
-    first, x_lines, v = horizontal.first, *space(images, vertical, horizontal, seen, x)
+    first = horizontal.first
+    x_lines, v = space(images, vertical, horizontal, seen, x)
     g_lines, m = space(images, vertical, horizontal, made, x)
     for start in range(begin, end, images):
         some = min(end - start, images)
@@ -217,11 +218,13 @@ def taps_of_points(du, shares, phase, start, n, step, run, vertical, horizontal,
     z, taps, down = len(POINTS), horizontal.taps, step * horizontal.taps * run
     total, half = np.empty(z * z * n, du.dtype), np.empty(z * n, du.dtype)
     for p in range(z * z):
-        for share in range(shares):
+        source = (p * step + phase) * run + start
+        for j in range(n):
+            total[unsigned(p * n + j)] = du[unsigned(source + j)]
+        for share in range(1, shares):
             source = ((share * z * z + p) * step + phase) * run + start
             for j in range(n):
-                before = total[unsigned(p * n + j)] if share else du.dtype.type(0)
-                total[unsigned(p * n + j)] = before + du[unsigned(source + j)]
+                total[unsigned(p * n + j)] += du[unsigned(source + j)]
     for t in range(taps):
         for p in range(z):
             weighted_sum(half, p * n, 0, total, p * z * n, 0, 1, n, horizontal,
