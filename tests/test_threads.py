@@ -173,7 +173,9 @@ def test_kernels_of_single_precision_compute_in_single_precision():
                     if "float32" in str(signature) and "float64" not in str(signature):
                         checked += 1
                         found = doubles(dispatcher.overloads[signature].type_annotation)
-                        assert bool(found) == (function.__name__ in DOUBLE), function.__name__
+                        assert bool(found) == (function.__name__ in DOUBLE), (
+                            function.__name__, signature, len(str(
+                                dispatcher.overloads[signature].type_annotation)))
     assert checked >= 20
 
 
