@@ -35,7 +35,7 @@ LIMITS = {
     "vae": f"{PYTHON}, 0.5 ms of the step; {TURNED}.",
     "gan": f"{PYTHON}, twice, for there are two updates; {TURNED}.",
     "sdae": f"the floor alone is 0.8 of JAX; {PYTHON}.",
-    "conv-vae": "layers with one channel run at 17 to 26 % of the peak (copies of patches, small "
+    "conv-vae": "layers with one channel run at 23 to 28 % of the peak (copies of patches, small "
                 "products); in the others a third of the time is transforms, not products.",
     "dcgan": "twelve large products are two thirds of the step, with half of the multiply-adds of "
              "their definition already; batch norm and layers with one channel are a sixth.",

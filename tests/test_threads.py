@@ -173,9 +173,7 @@ def test_kernels_of_single_precision_compute_in_single_precision():
                     if "float32" in str(signature) and "float64" not in str(signature):
                         checked += 1
                         found = doubles(dispatcher.overloads[signature].type_annotation)
-                        assert bool(found) == (function.__name__ in DOUBLE), (
-                            function.__name__, signature, len(str(
-                                dispatcher.overloads[signature].type_annotation)))
+                        assert bool(found) == (function.__name__ in DOUBLE), function.__name__
     assert checked >= 20
 
 
@@ -183,5 +181,6 @@ def doubles(annotation):
     """What a compiled function computes in double precision, by Numba's listing; numbers that
     stand in the source are doubles until they are given the arrays' precision."""
     typed = re.findall(r"# +(\S+) = (.*) :: (.*)$", str(annotation), re.MULTILINE)
+    assert typed, "Numba lists no types"
     return [name for name, how, kind in typed if "float64" in kind.rpartition("->")[2]
             and "class" not in kind and not how.startswith(("global", "const"))]

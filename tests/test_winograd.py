@@ -42,12 +42,10 @@ def correlation(w, n):
     return np.array([np.concatenate([np.zeros(i), w, np.zeros(n - 1 - i)]) for i in range(n)])
 
 
-@pytest.mark.parametrize("r", [2, 3])
-@pytest.mark.parametrize("m", [1, 2, 3])
+@pytest.mark.parametrize("m, r", [(1, 2), (2, 2), (3, 2), (1, 3), (2, 3)])
 def test_a_tile_is_the_sum_with_fewer_products(m, r):
     """y = Aᵀ((G w) ∘ (Bᵀ x)), exactly: the numbers are halves of whole ones."""
-    if m > tile_of(r):
-        pytest.skip("more points than there are")
+    assert m <= tile_of(r)
     bt, g, at = minimal_filter(m, r)
     assert bt.shape == (m + r - 1, m + r - 1) and g.shape == (m + r - 1, r)
     rng = np.random.default_rng(3)
