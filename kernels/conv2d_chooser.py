@@ -25,9 +25,9 @@ class use_convolution(Setting):
     """Choose how convolutions are computed, from now on or in a ``with`` block.
 
     On the CPU "patches" or "winograd", on the GPU "implicit_gemm" or "naive", the definition;
-    "auto" chooses by shape. A name that a backend does not have, or "winograd" for filters it
-    cannot do (``winograd.py``), is as good as "auto" and "patches". The NumPy backend is always
-    the definition. UserError for another name.
+    "auto" chooses by shape. A name that the backend in force does not have means "auto" there, and
+    "winograd" means "patches" for filters that ``winograd.py`` cannot do. The NumPy backend is
+    always the definition. UserError for another name.
     """
 
     current = "auto"
@@ -46,24 +46,25 @@ def convolution():
 # --- on the CPU ----------------------------------------------------------------------------------
 
 def by_winograd(x, y, kernel, stride, dilation):
-    """Whether the convolution from a shape x (N, H, W, C) to y (N, OH, OW, O) takes fewer products;
-    ``dilation`` as always."""
-    name = convolution()
-    return name != "patches" and winograd_pays(x, y, kernel, stride, dilation, name == "winograd")
+    """Whether the convolution from a shape x (N, H, W, C) to y (N, OH, OW, O), or one of its
+    gradients, takes the kernels of ``winograd.py``."""
+    return decided(convolution(), x, y, kernel, stride, dilation)
 
 
 @functools.lru_cache(maxsize=1024)
-def winograd_pays(x, y, kernel, stride, dilation, possible_is_enough):
+def decided(name, x, y, kernel, stride, dilation):
+    """The same for the choice ``name``; shapes come again in every step."""
     taps = [k // s for k, s in zip(kernel, stride, strict=True)]
-    if (dilation != (1, 1) or min(*x, *y) < 1 or not all(2 <= r <= 3 for r in taps)
-            or any(k % s for k, s in zip(kernel, stride, strict=True))):
+    whole = all(r in (2, 3) and r * s == k for r, k, s in zip(taps, kernel, stride, strict=True))
+    if name == "patches" or not whole or dilation != (1, 1) or min(*x, *y) < 1:
         return False
+    if name == "winograd":
+        return True
     depth, width = x[3] * math.prod(stride), y[3]
     lanes = math.prod(map(count_lanes, y[1:3], taps))
     saved = x[0] * (math.prod(y[1:3]) * math.prod(taps) - lanes) * depth * width
-    cost = (FOR_IMAGES * x[0] * lanes * (depth + width) / math.prod(taps)
-            + FOR_FILTERS * depth * width)
-    return possible_is_enough or saved > cost
+    return saved > (FOR_IMAGES * x[0] * lanes * (depth + width) / math.prod(taps)
+                    + FOR_FILTERS * depth * width)
 
 
 # --- on the GPU: which tile ----------------------------------------------------------------------

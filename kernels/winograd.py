@@ -29,6 +29,8 @@ PIECE = 1 << 11                  # numbers of the filters that are transformed a
 SHARES = 2                       # a gradient of the filters is the sum of so many
 
 unsigned = np.uint64             # an index that cannot be negative needs no check
+# A parallel loop counts in unsigned numbers. As np.int64 they have the type of all others, and what
+# is called with them compiles once.
 
 
 class Grid(NamedTuple):
