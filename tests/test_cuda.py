@@ -238,20 +238,6 @@ def test_tensor_cores_multiply_factors_rounded_to_tf32(ta, tb, gpu):
         assert np.abs(host(c) - expected).max() <= 3e-6 * np.abs(expected).max()
 
 
-@pytest.mark.parametrize("kernel", ["forward", "backward_x", "backward_w"])
-def test_rungs_of_a_convolution_agree(kernel, gpu):
-    from test_parity import CASES, PRECISIONS, carried, compare_all, copies, versions
-    every = versions("conv2d")[kernel]
-    for dtype, tolerance in PRECISIONS.items():
-        for arguments in CASES["conv2d", kernel](np.random.default_rng(2), dtype):
-            expected = copies(arguments)
-            every["numpy"](*expected)
-            with sg.use_convolution("naive"):
-                found = carried(arguments, "conv2d", kernel, gpu.xp)
-                every["cuda"](*found)
-            compare_all(found, expected, "conv2d", kernel, tolerance)
-
-
 def test_on_the_cpu_a_captured_step_is_the_step():
     assert train("vae", "numpy", 3, captured=True) [0] == train("vae", "numpy", 3)[0]
 

@@ -437,7 +437,9 @@ CASES = {
     ("step", "take_row"): take_row, ("step", "keep"): keep,
 }
 # Kernels that compute in several ways, to choose from
-WAYS = {"conv2d": [functools.partial(sg.use_convolution, name) for name in ("patches", "winograd")]}
+WAYS = {("conv2d", backend): [functools.partial(sg.use_convolution, name) for name in names]
+        for backend, names in {"numba": ("patches", "winograd"),
+                               "cuda": ("implicit_gemm", "naive")}.items()}
 PRECISIONS = {np.float32: 3e-6, np.float64: 1e-13}     # relative to the largest element
 # The ladder of products and the reductions of any shape have kernels of their own names.
 LAUNCHED_BY_OTHER_NAMES = {("gemm", "matmul"), ("gemm", "matmul_add"), ("dense", "forward"),
@@ -466,7 +468,7 @@ def test_versions_agree(family, kernel, backend, request):
         for arguments in CASES[family, kernel](np.random.default_rng(1), dtype):
             expected = copies(arguments)
             every["numpy"](*expected)
-            for way in WAYS.get(family, [contextlib.nullcontext]):
+            for way in WAYS.get((family, backend), [contextlib.nullcontext]):
                 found = copies(arguments) if device is None else carried(arguments, family, kernel,
                                                                          device.xp)
                 with way():
@@ -594,8 +596,8 @@ def differing_kernels():
         parallel += 1
         every = list(CASES[family, kernel](np.random.default_rng(1), np.float32))
         largest = sorted(every, key=lambda case: sum(np.size(a) for a in case))[-3:]
-        for way in WAYS.get(family, [contextlib.nullcontext]):
-            for arguments in [*largest, *(every[-1:] if family in WAYS else ())]:
+        for way in WAYS.get((family, "numba"), [contextlib.nullcontext]):
+            for arguments in [*largest, every[-1]]:    # the last of conv2d is one for winograd.py
                 if len(bits_of(version, arguments, way, numba)) != 1:
                     yield f"{family}.{kernel}"
     print(parallel, "parallel kernels")

@@ -78,6 +78,7 @@ def test_an_axis_of_tiles_is_the_sum(n, r):
     point = np.repeat(np.arange(len(POINTS)), np.diff(one.first))
     w = np.random.default_rng(n).integers(-9, 9, r).astype(float)
     assert np.array_equal(a @ np.diag((g @ w)[point]) @ b, correlation(w, n))
+    assert set(np.abs(one.weight).ravel()) <= {0, 0.5, 1, 2}           # exact in any precision
     assert one.first[1] == max(np.diff(one.first))     # space is made for the lanes of point 0
 
 
@@ -175,6 +176,7 @@ def test_what_it_cannot_do_is_left_to_patches(kernel, stride, dilation, taken):
 def test_the_example_of_the_page_runs():
     page = (pathlib.Path(__file__).parents[1] / "docs" / "winograd.md").read_text(encoding="utf-8")
     (example,) = re.findall(r"```python\n(.*?)```", page, re.DOTALL)
+    assert "assert len(bt) == 4" in example
     exec(compile(example, "docs/winograd.md", "exec"), {})
 
 
