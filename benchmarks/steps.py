@@ -31,14 +31,14 @@ TURNED = ("a product with a transposed factor (dx = dh wᵀ) is slower in OpenBL
 LIMITS = {
     "dae-128": f"{PYTHON}; {TURNED}.",
     "dae-20": f"{PYTHON}; products at their best are half of the step, Adam's bytes a fifth.",
-    "dae-1000": f"the floor alone is 0.93 of JAX and 0.85 of PyTorch; {TURNED}.",
+    "dae-1000": f"the floor alone is 0.9 of JAX and 0.85 of PyTorch; {TURNED}.",
     "vae": f"{PYTHON}, 0.5 ms of the step; {TURNED}.",
     "gan": f"{PYTHON}, twice, for there are two updates; {TURNED}.",
     "sdae": f"the floor alone is 0.8 of JAX; {PYTHON}.",
     "conv-vae": "layers with one channel run at 23 to 28 % of the peak (copies of patches, small "
-                "products); in the others a third of the time is transforms, not products.",
+                "products); in the others a third of the time is not products.",
     "dcgan": "twelve large products are two thirds of the step, with half of the multiply-adds of "
-             "their definition already; batch norm and layers with one channel are a sixth.",
+             "their definition already; batch norm and layers with one channel are an eighth.",
     "tiny": "memory: Numba and LLVM take 130 MiB before any work.",
 }
 
