@@ -19,7 +19,7 @@ FLOATS = {np.dtype(np.float32): "float", np.dtype(np.float64): "double"}
 SCALARS = {"float": np.float32, "double": np.float64, "int": np.int32, "unsigned": np.uint32,
            "long long": np.int64, "unsigned long long": np.uint64, "bool": np.bool_,
            "unsigned char": np.uint8}
-PAIR = "int2"                                          # a pair of ints, passed by value
+INT2 = np.dtype([("x", np.int32), ("y", np.int32)])    # what CUDA C calls int2
 LARGEST_GRID = (2**31 - 1, 65535, 65535)
 KERNEL = re.compile(
     r"(?P<constants>(?:^// constants:.*\n)*)"
@@ -146,8 +146,10 @@ def argument(kernel, a, kind, name, dtype):
             raise ValueError(f"kernel {kernel.name}: {name} {a.shape} is a view with gaps or in "
                              "another order, which a kernel would misread; pass a contiguous copy")
         return a
-    if kind == PAIR:
-        return np.array(a, np.int32)
+    if kind == "int2":
+        first, second = a
+        pair = tuple(argument(kernel, n, "int", name, dtype) for n in (first, second))
+        return np.array([pair], INT2)                  # CuPy passes one element by value
     scalar = dtype.type if kind == "T" else SCALARS[kind]
     with contextlib.suppress(OverflowError):
         number = scalar(a)
@@ -171,7 +173,9 @@ def blocks_for(n, block, at_most=None):
 
 def device():
     """What launches go to: the GPU, or what a test has put in its place."""
-    return stand_in or found()
+    gpu = stand_in or found()
+    gpu.enter_thread()
+    return gpu
 
 
 @functools.cache

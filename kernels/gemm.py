@@ -9,6 +9,7 @@ import functools
 
 import numpy as np
 
+from ..errors import UserError
 from . import blas
 from .compiler import Overloaded, compiled, load_numba, prange
 from .cuda import blocks_for, device, empty, launch
@@ -200,7 +201,7 @@ def product(a, b, c, ta, tb, bias=None, activation=0, accumulate=False):
         tiles = count(m, n, tile)
         split = split if tiles <= TICKETS else 1
         partial = c if split == 1 else empty(tiles * split * tile[0] * tile[1], c.dtype)
-        rest = (*epilogue, k, partial, tickets(device()))
+        rest = (*epilogue, k, partial, device().cached(tickets, device()))
         if rung == "tensor_core":
             launch("gemm.tensor_core", (tiles, split), 128, a, b, c, *rest,
                    constants=(int(ta), int(tb), *TENSOR_TILES[tile]))
@@ -213,8 +214,7 @@ def product(a, b, c, ta, tb, bias=None, activation=0, accumulate=False):
 def tickets(gpu):
     """A count for each tile, of the blocks that are done with it; every launch leaves zeros.
 
-    Made by the first product, so that has to come before a capture: the warm-up does. Products on
-    two streams at once would share the counts, and must not be.
+    Products on two streams at once would share the counts, and must not be.
     """
     return gpu.xp.zeros(TICKETS, np.uint32)
 
@@ -222,8 +222,12 @@ def tickets(gpu):
 def by_cublas(a, b, c, ta, tb, epilogue):
     """The last rung: NVIDIA's library, then bias and activation in a launch of their own.
 
-    In full float32, whatever CUPY_TF32 says, unless ``allow_tf32`` is on.
+    In full float32, whatever CUPY_TF32 says, unless ``allow_tf32`` is on. UserError inside a
+    capture, where CuPy cannot call cuBLAS.
     """
+    if device().is_capturing():
+        raise UserError("gemm 'cublas' cannot be captured, for CuPy gives cuBLAS no stream that is "
+                        "recording: use gemm 'auto', or run the step without a capture")
     xp, (bias, activation, biased, accumulate, m, n) = device().xp, epilogue
     precisions = xp._core._routines_linalg
     before = precisions.get_compute_type(c.dtype)

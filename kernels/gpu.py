@@ -2,6 +2,7 @@
 
 import contextlib
 import re
+import threading
 
 import numpy as np
 
@@ -15,7 +16,9 @@ OPTIONS = ("--std=c++17",)
 class Gpu:
     """The device that ``cuda.launch`` launches on; ``xp`` is CuPy.
 
-    All work goes to one stream of its own: the default one cannot be captured.
+    All threads share one stream, not CuPy's default one, and whatever they ask for is done in the
+    order in which it was asked. A capture records on a stream of its own, so that other threads go
+    on meanwhile.
     """
 
     def __init__(self):
@@ -27,16 +30,41 @@ class Gpu:
             raise UserError(f"the GPU {self.name} has compute capability "
                             f"{self.capability / 10:.1f}, and the kernels need {OLDEST / 10:.1f} "
                             "or more; choose --backend numba")
-        self.stream = cupy.cuda.Stream(non_blocking=True)
-        self.stream.use()
-        self.functions, self.uploads, self.on_compile = {}, {}, lambda name: None
+        self.shared, self.local = cupy.cuda.Stream(non_blocking=True), threading.local()
+        self.enter_thread()
+        self.functions, self.on_compile = {}, lambda name: None
+
+    # --- streams: CuPy's current stream is a matter of each thread ---
+
+    def enter_thread(self):
+        """Let CuPy's own work in the calling thread go to the shared stream; once a thread."""
+        if not hasattr(self.local, "stream"):
+            self.local.stream, self.local.recorded = self.shared, None
+            self.shared.use()
+
+    @property
+    def stream(self):
+        """Where the calling thread's work goes: the shared stream, or that of its capture."""
+        self.enter_thread()
+        return self.local.stream
+
+    def is_capturing(self):
+        """Whether the calling thread's work is being recorded."""
+        self.enter_thread()
+        return self.local.recorded is not None
+
+    def synchronize(self):
+        """Wait until all work that was asked for is done."""
+        self.stream.synchronize()
+
+    # --- kernels ---
 
     def launch(self, kernel, expression, grid, block, args):
         """Run a compiled kernel; it is compiled when it is first called."""
         function = self.functions.get((kernel.code, expression))
         if function is None:
             function = self.functions[kernel.code, expression] = self.compiled(kernel, expression)
-        function(grid, block, args)
+        function(grid, block, args, stream=self.stream)
 
     def compiled(self, kernel, expression):
         """The function, from CuPy's cache on disk if it was compiled before."""
@@ -64,34 +92,71 @@ class Gpu:
         """Bytes that nobody uses."""
         return self.xp.cuda.runtime.memGetInfo()[0]
 
-    def synchronize(self):
-        """Wait until all work that was asked for is done."""
-        self.stream.synchronize()
+    # --- captures ---
 
     @contextlib.contextmanager
     def capturing(self):
-        """Inside, work is recorded and not done; yields the Recorded that can then be launched.
+        """Inside, the thread's work is recorded and not done; yields the Recorded to be launched.
 
-        What is allocated inside comes from a pool that nobody else draws from.
+        What is allocated inside comes from a pool that nobody else draws from. An error inside
+        ends the capture and arrives as it is. UserError for a capture inside another one.
         """
-        recorded = Recorded(self.xp.cuda.MemoryPool())
-        with self.xp.cuda.using_allocator(recorded.pool.malloc):
-            self.stream.begin_capture(self.xp.cuda.runtime.streamCaptureModeRelaxed)
-            try:
-                yield recorded
-            finally:
-                recorded.graph = self.stream.end_capture()
+        if self.is_capturing():
+            raise UserError("a capture begins inside another one: capture the outer step alone")
+        cuda = self.xp.cuda
+        recorded, stream = Recorded(self), cuda.Stream(non_blocking=True)
+        try:
+            with cuda.using_allocator(recorded.pool.malloc):
+                self.switch(stream, recorded)
+                stream.begin_capture(cuda.runtime.streamCaptureModeRelaxed)
+                try:
+                    yield recorded
+                except BaseException:
+                    with contextlib.suppress(Exception):           # the first error is the cause
+                        stream.end_capture()
+                    raise
+                recorded.graph = stream.end_capture()
+        except BaseException:
+            recorded.kept.clear()
+            recorded.pool.free_all_blocks()
+            raise
+        finally:
+            self.switch(self.shared, None)
 
-    def copy_in(self, mine, given):
-        """mine[...] = given, an array of the GPU or of the host; the host does not wait."""
-        if isinstance(given, self.xp.ndarray):
-            if given is not mine:
-                self.xp.copyto(mine, given)
-            return
-        key = mine.data.ptr, mine.shape
-        if key not in self.uploads:
-            self.uploads[key] = Upload(self, mine)
-        self.uploads[key].send(np.asarray(given, mine.dtype))
+    def switch(self, stream, recorded):
+        """From now on the calling thread's work goes to ``stream``."""
+        self.local.stream, self.local.recorded = stream, recorded
+        stream.use()
+
+    @contextlib.contextmanager
+    def not_captured(self):
+        """Inside, work is done at once even during a capture: for arrays that outlive the step."""
+        before = self.stream, self.local.recorded
+        try:
+            with self.xp.cuda.using_allocator(before[1].allocator_outside):
+                self.switch(self.shared, None)
+                yield
+        finally:
+            self.switch(*before)
+
+    def cached(self, function, *arguments):
+        """function(*arguments), an array from a cache; made outside of a capture, and held by it.
+
+        An array made inside would have no values before the first replay, and one that the cache
+        forgets would be freed while the graph still reads it.
+        """
+        if not self.is_capturing():
+            return function(*arguments)
+        with self.not_captured():
+            array = function(*arguments)
+        self.local.recorded.kept[id(array)] = array
+        return array
+
+    # --- between the host and the GPU ---
+
+    def upload(self, mine):
+        """The way for batches into the array ``mine``."""
+        return Upload(self, mine)
 
     def copy_out(self, array):
         """Begin to copy an array to the host; returns a function: the copy if it is there, or None.
@@ -110,13 +175,14 @@ class Gpu:
 
 
 class Recorded:
-    """A captured step: the graph, and the memory it computes in."""
+    """A captured step: the graph, the memory it computes in, and what else it reads (``kept``)."""
 
-    def __init__(self, pool):
-        self.pool, self.graph = pool, None
+    def __init__(self, gpu):
+        self.gpu, self.pool, self.kept, self.graph = gpu, gpu.xp.cuda.MemoryPool(), {}, None
+        self.allocator_outside = gpu.xp.cuda.get_allocator()
 
     def launch(self):
-        self.graph.launch()
+        self.graph.launch(self.gpu.stream)
 
 
 class Upload:
@@ -127,16 +193,32 @@ class Upload:
     """
 
     def __init__(self, gpu, mine):
-        cuda = gpu.xp.cuda
-        self.gpu, self.mine, self.turn = gpu, mine, 0
+        self.gpu, self.mine, self.turn, self.stream = gpu, mine, 0, None
+
+    def prepare(self):
+        """Make the buffers, when the first batch comes from the host.
+
+        The memory of ``staged`` may have been another array's a moment ago, which kernels on the
+        main stream still read. So the first copy waits for them too: each ``taken`` is recorded.
+        """
+        cuda, mine = self.gpu.xp.cuda, self.mine
         self.stream = cuda.Stream(non_blocking=True)
-        self.pinned = [gpu.pinned(mine.shape, mine.dtype) for _ in range(2)]
-        self.staged = [gpu.xp.empty_like(mine) for _ in range(2)]
+        self.pinned = [self.gpu.pinned(mine.shape, mine.dtype) for _ in range(2)]
+        self.staged = [self.gpu.xp.empty_like(mine) for _ in range(2)]
         self.arrived, self.taken = ([cuda.Event(disable_timing=True) for _ in range(2)]
                                     for _ in range(2))
+        for event in self.taken:
+            event.record(self.gpu.stream)
 
     def send(self, given):
-        """mine[...] = given, in the order of the device's own stream."""
+        """mine[...] = given, of the GPU or the host, in the order of the device's own stream; the
+        host does not wait."""
+        if isinstance(given, self.gpu.xp.ndarray):
+            if given is not self.mine:
+                self.gpu.xp.copyto(self.mine, given)
+            return
+        if self.stream is None:
+            self.prepare()
         k, self.turn = self.turn, 1 - self.turn
         self.arrived[k].synchronize()                  # the copy out of pinned[k], two batches ago
         self.pinned[k][...] = given

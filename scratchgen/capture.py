@@ -42,7 +42,8 @@ def capture(step, key=None):
     replayed: the same results, in the same arrays each time, so that a result which is to last is
     copied. ``key``: a function whose value (hashable) says all that a step depends on besides its
     arrays and what is ``varying``: where it changes, the step is recorded anew. Within the step
-    nothing may be read from the GPU. On the CPU ``step`` is called as it is.
+    nothing may be read from the GPU. On the CPU, and inside another step that is being recorded,
+    ``step`` is called as it is.
     """
     return Captured(step, key or (lambda: ()))
 
@@ -54,7 +55,7 @@ class Captured:
         self.step, self.key, self.graphs = step, key, {}
 
     def __call__(self, *inputs):
-        if backend() != "cuda":
+        if backend() != "cuda" or Graph.recording is not None:
             return self.step(*inputs)
         kind = self.key(), tuple((x.shape, x.dtype) for x in inputs)
         if kind not in self.graphs:
@@ -95,6 +96,7 @@ class Graph:
         device = gpu()
         self.clocks, self.slots, self.width = {}, [], 0
         self.inputs = [own(np.zeros(x.shape, x.dtype)) for x in inputs]
+        self.uploads = [device.upload(x) for x in self.inputs]
         self.row, self.current = own(np.zeros(1, np.uint64)), own(np.zeros(WORDS, np.uint64))
         self.table = own(np.zeros((ROWS, WORDS), np.uint64))
         step_kernels.take_row(self.table, self.row, self.current)     # compiled before the capture
@@ -124,8 +126,8 @@ class Graph:
 
     def replay(self, inputs):
         """Run the step on these inputs; its results lie where they always do."""
-        for mine, given in zip(self.inputs, inputs, strict=True):
-            gpu().copy_in(mine, given)
+        for upload, given in zip(self.uploads, inputs, strict=True):
+            upload.send(given)
         if self.used == ROWS or any(c.now() != c.at(self.used) for c in self.clocks.values()):
             self.fill()
         self.captured.launch()

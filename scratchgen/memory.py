@@ -63,7 +63,8 @@ def known_number(x):
 
 def filled(shape, value, dtype):
     """A constant array of one number, not to be written to: the same array for the same request."""
-    return _filled(backend(), tuple(shape), value, np.dtype(dtype))
+    request = backend(), tuple(shape), value, np.dtype(dtype)
+    return gpu().cached(_filled, *request) if backend() == "cuda" else _filled(*request)
 
 
 @functools.lru_cache(maxsize=64)

@@ -4,8 +4,11 @@ Where there is a GPU these run on it, elsewhere its kernels run emulated (``emul
 arrays that are as strict as CuPy's.
 """
 
+import gc
 import re
 import sys
+import threading
+import weakref
 
 import numpy as np
 import pytest
@@ -14,7 +17,7 @@ from scratchgen.kernels.gpu import Gpu, explain, import_cupy
 from test_ops import ROWS, differentiable, function
 
 import scratchgen as sg
-from scratchgen.memory import host, own
+from scratchgen.memory import filled, host, own
 from scratchgen.ops.op import OPS
 
 # --- ops: value, gradient, second derivative -----------------------------------------------------
@@ -262,6 +265,116 @@ def test_captured_steps_of_the_three_models_are_our_kernels(gpu):
             assert len(graph.captured.graph.kernels) < 80
 
 
+# --- captures, streams and threads ---------------------------------------------------------------
+
+def filler(value):
+    """A step that adds a constant to its array, and needs a cached one to do so."""
+    return lambda x: sg.add(sg.tensor(x), sg.tensor(filled(x.shape, value, x.dtype))).data
+
+
+@pytest.mark.parametrize("fails", ["the body", "a product by cuBLAS", "a wait"])
+def test_the_first_error_of_a_capture_arrives_and_the_stream_goes_on(fails, gpu):
+    x, pools = np.ones((4, 4), np.float32), []
+
+    def step(x):
+        y = sg.square(sg.tensor(x))
+        if gpu.is_capturing():
+            pools.append(gpu.local.recorded)
+            if fails == "the body":
+                raise ZeroDivisionError("of the body")
+            if fails == "a wait":
+                gpu.synchronize()
+            with sg.use_gemm("cublas"):
+                sg.matmul(y, y)
+        return y.data
+
+    with sg.use_backend("cuda"):
+        run = sg.capture(step)
+        first = host(run(x))
+        expected = {"the body": (ZeroDivisionError, "of the body"),
+                    "a product by cuBLAS": (sg.UserError, "gemm 'cublas' cannot be captured"),
+                    "a wait": (Exception, "waits for the GPU|StreamCaptureUnsupported")}[fails]
+        for _ in range(2):                             # nor does a second try change it
+            with pytest.raises(expected[0], match=expected[1]):
+                run(x)
+        assert not gpu.is_capturing() and gpu.stream is gpu.shared
+        assert getattr(pools[-1].pool, "freed", True) and not pools[-1].kept
+        np.testing.assert_array_equal(host(sg.square(sg.tensor(own(x))).data), first)
+        again = sg.capture(lambda x: sg.square(sg.tensor(x)).data)
+        for _ in range(3):
+            np.testing.assert_array_equal(host(again(x)), first)
+
+
+def test_a_capture_inside_another_is_a_part_of_it(gpu):
+    with sg.use_backend("cuda"):
+        inner = sg.capture(lambda x: sg.square(sg.tensor(x)).data)
+        outer = sg.capture(lambda x: sg.square(sg.tensor(inner(x))).data)
+        for k in range(1, 5):
+            np.testing.assert_array_equal(host(outer(np.full(3, k, np.float32))), k**4)
+        with gpu.capturing(), pytest.raises(sg.UserError, match="begins inside another one"):
+            with gpu.capturing():
+                pass
+
+
+def test_batches_of_the_host_wait_for_the_kernels_that_still_read_their_buffers(gpu):
+    """Buffers of an upload may be memory that a step before has freed and still uses."""
+    with sg.use_backend("cuda"):
+        step = sg.capture(lambda x: sg.square(sg.tensor(x)).data)
+        for k in range(7):                             # the two buffers, several times over
+            np.testing.assert_array_equal(host(step(np.full((2, 3), k, np.float32))), k * k)
+        given = own(np.full((2, 3), 9, np.float32))    # of the GPU: copied there
+        np.testing.assert_array_equal(host(step(given)), 81)
+
+
+def test_an_upload_is_forgotten_with_its_graph(gpu):
+    with sg.use_backend("cuda"):
+        step = sg.capture(lambda x: sg.square(sg.tensor(x)).data)
+        for _ in range(3):
+            step(np.ones(3, np.float32))
+        (graph,) = step.graphs.values()
+        upload = weakref.ref(graph.uploads[0])
+        del step, graph
+        gc.collect()
+        assert upload() is None
+
+
+def test_a_graph_keeps_the_constants_it_reads(gpu):
+    """Though the cache drops them, and though one is first asked for while it is recorded."""
+    from scratchgen import memory
+    with sg.use_backend("cuda"):
+        step, x = sg.capture(filler(5)), np.ones(3, np.float32)
+        step(x)
+        for cleared in (True, False):
+            if cleared:
+                memory._filled.cache_clear()           # recorded with a constant that is new
+            np.testing.assert_array_equal(host(step(x)), 6)
+            np.testing.assert_array_equal(host(filled((3,), 5, np.float32)), 5)
+        memory._filled.cache_clear()
+        gc.collect()
+        np.testing.assert_array_equal(host(step(x)), 6)
+        with gpu.capturing():                          # before anybody launches it
+            constant = filled((3,), 7, np.float32)
+        np.testing.assert_array_equal(host(constant), 7)
+
+
+def test_a_second_thread_computes_on_the_same_stream(gpu):
+    with sg.use_backend("cuda"):
+        x = sg.square(sg.tensor(own(np.full(5, 3, np.float32))))
+        found = []
+
+        def work():
+            with sg.use_backend("cuda"):
+                z = x.data + 2                         # CuPy's own, on its current stream
+                found.append((gpu.stream is gpu.shared, sg.add(x, 1), z))
+
+        thread = threading.Thread(target=work)
+        thread.start()
+        thread.join()
+        (same, y, z), = found
+        assert same
+        np.testing.assert_array_equal(host((y + sg.tensor(z)).data), 21)
+
+
 # --- runs ----------------------------------------------------------------------------------------
 
 def tables(backend, kind="vae", epochs=2, **model):
@@ -353,7 +466,8 @@ def test_the_launch_path_names_what_does_not_fit(gpu):
             ({"y": y.astype(np.int32)}, TypeError, "an array of int32; expected float32 or"),
             ({"y": xp.zeros((4, 3), np.float32).T}, ValueError, "y .* is a view with gaps"),
             ({"o": 2**31}, ValueError, "o = 2147483648 does not fit in int"),
-            ({"activation": 1.5}, ValueError, "activation = 1.5 does not fit in int")]:
+            ({"activation": 1.5}, ValueError, "activation = 1.5 does not fit in int"),
+            ({"activation": -2**31 - 1}, ValueError, "activation = -2147483649 does not fit")]:
         with pytest.raises(error, match=message):
             launch(**{"y": y, "b": b, **wrong})
     with pytest.raises(TypeError, match="takes 5 arguments .y, b, activation, n, o., not 1"):
@@ -361,6 +475,23 @@ def test_the_launch_path_names_what_does_not_fit(gpu):
     with pytest.raises(ValueError, match="a GPU takes at most"):
         cuda.launch("dense.bias_activation", (1, 70000), 32, y, b, 0, 3, 4)
     cuda.launch("dense.bias_activation", 0, 32, y, b, 0, 3, 4)                # nothing to do
+
+
+def test_arguments_are_of_the_size_that_the_kernel_reads(gpu):
+    """By value CuPy takes NumPy's numbers, and arrays of one element: a pair is a structure."""
+    kernel = cuda.kernels_of("conv2d")["forward"]
+    pair = cuda.argument(kernel, (3, 4), "int2", "stride", np.dtype(np.float32))
+    assert (pair.size, pair.nbytes, pair["x"][0], pair["y"][0]) == (1, 8, 3, 4)
+    assert pair.tobytes() == np.int32([3, 4]).tobytes()
+    with pytest.raises(ValueError, match="kernel forward: stride = 2147483648 does not fit in int"):
+        cuda.argument(kernel, (1, 2**31), "int2", "stride", np.dtype(np.float32))
+    for dtype, size in ((np.float32, 4), (np.float64, 8)):
+        number = cuda.argument(kernel, 0.5, "T", "slope", np.dtype(dtype))
+        assert isinstance(number, dtype) and number.nbytes == size
+    for kind, size in (("bool", 1), ("int", 4), ("unsigned", 4), ("long long", 8),
+                       ("unsigned long long", 8), ("unsigned char", 1)):
+        number = cuda.argument(kernel, 1, kind, "n", np.dtype(np.float32))
+        assert isinstance(number, np.generic) and number.nbytes == size
 
 
 def test_kernels_are_read_from_the_text():

@@ -170,11 +170,14 @@ def test_pairs_and_packs(gpu):
     }"""
     y = floats(gpu, 8)
     kinds = [("const float*", "x"), ("float*", "y"), ("int2", "by"), ("double", "factor")]
-    args = (gpu.xp.arange(8, dtype=np.float32), y, np.array([10, 3], np.int32), np.float64(100))
+    pair = np.array([(10, 3)], [("x", np.int32), ("y", np.int32)])
+    args = (gpu.xp.arange(8, dtype=np.float32), y, pair, np.float64(100))
     gpu.launch(code, "add", kinds, 1, 2, args)
     np.testing.assert_array_equal(y.get(), [10, 1, 2, 303, 14, 5, 6, 307])
     with pytest.raises(EmulationError, match="address that is not a multiple of 16"):
         gpu.launch(code, "add", kinds, 1, 1, (args[0][1:], *args[1:]))
+    with pytest.raises(TypeError, match=r"by is a numpy.ndarray of shape \(2,\); only "):
+        gpu.launch(code, "add", kinds, 1, 1, (*args[:2], np.int32([10, 3]), args[3]))
 
 
 def test_arguments_that_overlap_share_memory(gpu):
@@ -523,17 +526,54 @@ def test_capture_and_replay(gpu):
 
 
 def test_the_host_may_not_wait_during_a_capture(gpu):
+    """Nor copy, nor call cuBLAS; a wait makes the whole capture invalid."""
     a = gpu.xp.asarray([1.0, 2.0])
+    for wait in (lambda: bool(a[0] > 0), lambda: float(a[0]), a.get, a[0].item, a.tolist,
+                 lambda: gpu.xp.asnumpy(a), gpu.synchronize, lambda: a[a > 1],
+                 lambda: bool(np.array_equal(a, a))):
+        gpu.begin_capture()
+        with pytest.raises(EmulationError, match="waits for the GPU"):
+            wait()
+        with pytest.raises(EmulationError, match="an operation inside has invalidated"):
+            gpu.end_capture()
     with gpu.capturing() as captured:
-        for wait in (lambda: bool(a[0] > 0), lambda: float(a[0]), a.get, a[0].item, a.tolist,
-                     lambda: gpu.xp.asnumpy(a), gpu.synchronize, lambda: a[a > 1],
-                     lambda: bool(np.array_equal(a, a))):
-            with pytest.raises(EmulationError, match="waits for the GPU"):
-                wait()
         for copy in (lambda: gpu.xp.asarray(np.ones(2)), lambda: a.set(np.ones(2))):
             with pytest.raises(EmulationError, match="copies from the host"):
                 copy()
+        for product in (lambda: a @ a, lambda: gpu.xp.dot(a, a), lambda: a.dot(a)):
+            with pytest.raises(NotImplementedError, match="cublas during stream capture"):
+                product()
         a *= 3
         a[a > 4] = 0                                   # what is written where stays on the GPU
     captured[0].launch()
     np.testing.assert_array_equal(a.get(), [3, 0])
+
+
+def test_two_streams_need_an_event_between_them(gpu):
+    cuda, (a, b) = gpu.xp.cuda, (floats(gpu, 3) for _ in range(2))
+    other, event = cuda.Stream(non_blocking=True), cuda.Event()
+    with pytest.raises(EmulationError, match="another stream may still use"):
+        a.set(np.ones(3, np.float32), stream=other)
+    other.wait_event(event)                            # never recorded: it orders nothing
+    with pytest.raises(EmulationError, match="another stream may still use"):
+        a.set(np.ones(3, np.float32), stream=other)
+    event.record()
+    other.wait_event(event)
+    a.set(np.ones(3, np.float32), stream=other)        # ordered after all work on a
+    with pytest.raises(EmulationError, match="another stream may still use"):
+        a + b
+    other.synchronize()                                # so does a host that waits
+    np.testing.assert_array_equal((a + b).get(), 1)
+    with pytest.raises(EmulationError, match="another stream may still use"):
+        gpu.xp.empty(3, np.float32).set(np.ones(3, np.float32), stream=other)    # memory of a + b
+
+
+def test_a_graph_does_not_keep_what_it_reads(gpu):
+    a, y = floats(gpu, 3) + 1, floats(gpu, 3)
+    with gpu.capturing() as captured:
+        run(gpu, READ, "shift", 1, 3, x=a, y=y, by=0)
+        y *= 2                                         # what is made inside is the graph's own
+    captured[0].launch()
+    del a
+    with pytest.raises(EmulationError, match="uses an array which has been freed"):
+        captured[0].launch()

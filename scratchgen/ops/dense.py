@@ -5,7 +5,7 @@ import numpy as np
 from ..backend import kernels
 from ..errors import unknown
 from ..kernels.dense import ACTIVATIONS, IDENTITY, SLOPE
-from ..memory import ARRAYS, contiguous, empty, empty_as, filled
+from ..memory import ARRAYS, contiguous, empty, empty_as, filled, is_host
 from .elementwise import elu, leaky_relu
 from .op import OPS, Fused, Op, implements, only_arrays
 
@@ -21,15 +21,15 @@ class Matmul(Op):
         return a @ b
 
     def forward(a, b):
-        if a.ndim == b.ndim == 2 and a.dtype == b.dtype and a.dtype.kind == "f":
-            return product(a, b)
-        return a @ b
+        if a.dtype != b.dtype or a.dtype.kind != "f":
+            return a @ b
+        return product(a, b) if a.ndim == b.ndim == 2 else products(a, b)
 
     def backward_a(dy, b):
-        return dy @ np.swapaxes(b, -1, -2)
+        return times(dy, np.swapaxes(b, -1, -2))
 
     def backward_b(dy, a):
-        return np.swapaxes(a, -1, -2) @ dy
+        return times(np.swapaxes(a, -1, -2), dy)
 
 
 class Dense(Fused):
@@ -78,6 +78,26 @@ def product(a, b, out=None, onto=None):
     c = empty_as(out, (a.shape[ta], b.shape[1 - tb]), a.dtype)
     gemm_kernels.matmul(a, b, c, ta, tb)
     return c
+
+
+def products(a, b):
+    """a b over the last two axes of arrays, leading axes broadcast.
+
+    On a GPU a launch for each pair of matrices: CuPy would call cuBLAS, which cannot be captured.
+    """
+    if is_host(a):
+        return a @ b
+    leading = np.broadcast_shapes(a.shape[:-2], b.shape[:-2])
+    y = empty((*leading, a.shape[-2], b.shape[-1]), a.dtype)
+    a, b = (np.broadcast_to(x, (*leading, *x.shape[-2:])) for x in (a, b))
+    for place in np.ndindex(leading):
+        product(a[place], b[place], y[place])
+    return y
+
+
+def times(a, b):
+    """a b in a derivative: of arrays, or of tensors whose product is recorded in turn."""
+    return Matmul.forward(a, b) if type(a) in ARRAYS and type(b) in ARRAYS else Matmul.apply(a, b)
 
 
 def factor(a):

@@ -38,6 +38,7 @@ import numpy as np
 
 from ..backend import backend
 from ..engine import Mode, Node, check_unchanged, run_backward
+from ..errors import UserError
 from ..memory import ARRAYS, array_module, own
 from ..tensor import FLOATS, NUMPY_FUNCTIONS, Tensor
 
@@ -115,6 +116,8 @@ class Op:
         """What ``forward`` returns; whatever it cannot compute with is explained."""
         try:
             return cls.forward(*arrays, **options)
+        except UserError:                              # one that explains itself already
+            raise
         except FAULTS as error:
             raise unfit(cls, arrays, options, error) from error
 

@@ -2,12 +2,18 @@
 
 ``Array`` behaves as ``cupy.ndarray`` where that is not ``numpy.ndarray``: it never becomes a host
 array by itself, refuses to be mixed with one, and everything computed from it is an Array, of no
-dimensions if need be. ``Stream`` records work instead of doing it while a graph is captured.
+dimensions if need be. A ``Stream`` records work instead of doing it while a graph is captured, and
+knows what work of other streams its own is ordered after: memory that two streams use without an
+order is an error.
 """
 
 import collections
+import contextlib
+import functools
 import operator
+import threading
 import warnings
+import weakref
 
 import numpy as np
 
@@ -20,6 +26,8 @@ UNSET = {"empty", "empty_like"}
 WAITING = {"nonzero", "flatnonzero", "argwhere", "unique", "extract", "compress", "trim_zeros"}
 # Python bools from NumPy, arrays of no dimensions from CuPy.
 ANSWERS = {"allclose", "array_equal", "array_equiv"}
+# What CuPy gives to cuBLAS, whose stream it cannot set during a capture.
+BY_CUBLAS = {"matmul", "dot", "vdot", "inner", "tensordot", "einsum"}
 # What CuPy has not.
 MISSING = set("""
     asmatrix block bmat einsum_path errstate frompyfunc geomspace geterr insert isnat longdouble ma
@@ -31,55 +39,192 @@ class EmulationError(Exception):
     """What a GPU would do wrong, or would not do at all."""
 
 
-# --- the stream and its graphs -------------------------------------------------------------------
+# --- streams, events and graphs ------------------------------------------------------------------
 
 class Stream:
-    """The one queue of work. ``graph`` is what is being captured, or None."""
+    """A queue of work, which is done at once; ``graph`` is what is being captured, or None.
 
-    graph = None
+    ``seen[s]`` is how much of the stream s this one's next work is ordered after, by what it was
+    made to wait for; ``clock`` counts its own work.
+    """
 
-    def synchronize(self, what):
-        """The host waits for results here: impossible while they are only recorded."""
+    def __init__(self, work, non_blocking=False):
+        self.work, self.clock, self.seen, self.graph, self.invalid = work, 0, {}, None, False
+
+    def use(self):
+        self.work.local.current = self
+        return self
+
+    def touch(self, *arrays):
+        """Work of this stream on these arrays; an error if another one's is not known to be done.
+        """
+        self.clock += 1
+        for a in arrays:
+            stream, clock = a.root.last_use
+            if stream is not self and max(self.seen.get(stream, 0),
+                                          self.work.host.get(stream, 0)) < clock:
+                raise EmulationError("a stream uses memory that another stream may still use: let "
+                                     "it wait for an event")
+            a.root.last_use = self, self.clock
+
+    def now(self):
+        """All that work behind this point is ordered after."""
+        return merged(self.seen, self.work.host, {self: self.clock})
+
+    def record(self, event):
+        event.record(self)
+
+    def wait_event(self, event):
+        self.seen = merged(self.seen, event.seen)
+
+    def synchronize(self):
         if self.graph is not None:
-            raise EmulationError(f"{what} waits for the GPU, which a capture does not allow")
+            self.invalid = True
+            raise EmulationError("synchronize() waits for the GPU, which a capture does not allow")
+        self.work.host = merged(self.work.host, self.now())
 
-    def copy_from_host(self, what):
-        if self.graph is not None:
-            raise EmulationError(f"{what} copies from the host, which a capture does not allow")
-
-    def begin_capture(self):
+    def begin_capture(self, mode=None):
+        if self is self.work.null:
+            raise RuntimeError("cannot capture on the default (legacy) stream")
         if self.graph is not None:
             raise EmulationError("a capture begins inside another one")
-        self.graph = Graph(self)
+        self.graph, self.invalid = Graph(self.work), False
 
     def end_capture(self):
         if self.graph is None:
             raise EmulationError("a capture ends that has not begun")
         captured, self.graph = self.graph, None
+        if self.invalid:
+            raise EmulationError("a capture ends that an operation inside has invalidated")
         return captured
+
+    def is_capturing(self):
+        return self.graph is not None
+
+
+def merged(*clocks):
+    """For each stream the latest of several readings."""
+    result = {}
+    for each in clocks:
+        for stream, clock in each.items():
+            result[stream] = max(clock, result.get(stream, 0))
+    return result
+
+
+class Event:
+    """A point in a stream. One that was never recorded orders nothing, as CUDA has it."""
+
+    done = True
+
+    def __init__(self, work):
+        self.work, self.seen = work, {}
+
+    def record(self, stream=None):
+        stream = stream or self.work.current
+        if stream.graph is None:
+            self.seen = stream.now()
+
+    def synchronize(self):
+        self.work.host = merged(self.work.host, self.seen)
 
 
 class Graph:
     """Recorded work: ``kernels`` names the kernels launched, ``others`` the operations of arrays.
     """
 
-    def __init__(self, stream):
-        self.stream, self.work, self.kernels, self.others = stream, [], [], []
+    def __init__(self, work):
+        self.owner, self.work, self.kernels, self.others, self.arrays = work, [], [], [], {}
 
-    def add_kernel(self, name, run):
+    def add_kernel(self, name, run, arrays=()):
         self.kernels.append(name)
-        self.work.append(run)
+        self.add(run, arrays)
 
-    def add_other(self, name, run):
+    def add_other(self, name, run, arrays=()):
         self.others.append(name)
+        self.add(run, arrays)
+
+    def add(self, run, arrays):
+        """What is made inside lies in the graph's own pool; the rest somebody has to keep."""
         self.work.append(run)
+        self.arrays.update((id(a.root), weakref.ref(a.root)) for a in arrays
+                           if a.root.made_in is not self)
 
     def launch(self, stream=None):
         """All of it, in order, in the memory that it was captured with."""
-        if self.stream.graph is not None:
+        stream = stream or self.owner.current
+        if stream.graph is not None:
             raise EmulationError("a graph is launched while another one is captured")
+        arrays = [reference() for reference in self.arrays.values()]
+        if any(a is None for a in arrays):
+            raise EmulationError("a graph is launched that uses an array which has been freed")
+        stream.touch(*arrays)
         for run in self.work:
             run()
+
+
+class Work:
+    """Where work goes: each thread has its current stream, at first the default one."""
+
+    def __init__(self):
+        self.local, self.host = threading.local(), {}
+        self.null = Stream(self)
+
+    @property
+    def current(self):
+        return getattr(self.local, "current", self.null)
+
+    @property
+    def graph(self):
+        return self.current.graph
+
+    def synchronize(self, what):
+        """The host waits for results here: impossible while they are only recorded."""
+        if self.graph is not None:
+            self.current.invalid = True
+            raise EmulationError(f"{what} waits for the GPU, which a capture does not allow")
+        self.current.synchronize()
+
+    def copy_from_host(self, what):
+        if self.graph is not None:
+            raise EmulationError(f"{what} copies from the host, which a capture does not allow")
+
+
+class Cuda:
+    """What ``cupy.cuda`` has of streams and memory."""
+
+    class runtime:
+        streamCaptureModeRelaxed = 2
+
+    def __init__(self, work):
+        self.Stream = functools.partial(Stream, work)
+        self.Event = lambda **options: Event(work)
+        self.allocators = threading.local()
+
+    def get_allocator(self):
+        return getattr(self.allocators, "current", None)
+
+    @contextlib.contextmanager
+    def using_allocator(self, allocator):
+        before, self.allocators.current = self.get_allocator(), allocator
+        try:
+            yield
+        finally:
+            self.allocators.current = before
+
+    @staticmethod
+    def alloc_pinned_memory(size):
+        return bytearray(size)
+
+    class MemoryPool:
+        """``freed``: whether its blocks were given back."""
+
+        freed = False
+
+        def malloc(self, size):
+            raise NotImplementedError
+
+        def free_all_blocks(self):
+            self.freed = True
 
 
 # --- from arrays to NumPy's and back -------------------------------------------------------------
@@ -119,45 +264,49 @@ def is_view(result, sources):
     return any(np.may_share_memory(result, s.numbers) for s in sources)
 
 
-def wrap(result, stream, sources, name=""):
+def wrap(result, work, sources, name=""):
     """The Array (or Arrays) of what NumPy returned."""
     if isinstance(result, np.ndarray):
         for s in sources:
             if result is s.numbers:
                 return s
-        return Array(result, stream, next((s.root for s in sources if is_view(result, [s])), None))
+        return Array(result, work, next((s.root for s in sources if is_view(result, [s])), None))
     if isinstance(result, np.generic) or name in ANSWERS:
-        return Array(np.array(result), stream)
+        return Array(np.array(result), work)
     if isinstance(result, tuple) and hasattr(result, "_fields"):
-        return type(result)(*(wrap(r, stream, sources) for r in result))
+        return type(result)(*(wrap(r, work, sources) for r in result))
     if isinstance(result, (list, tuple)):
-        return type(result)(wrap(r, stream, sources) for r in result)
+        return type(result)(wrap(r, work, sources) for r in result)
     return result
 
 
-def compute(stream, name, function, args, kwargs=None):
+def compute(work, name, function, args, kwargs=None):
     """``function`` of NumPy on Arrays; recorded, not done, while a graph is captured."""
     kwargs = kwargs or {}
     sources = list(arrays_in([args, kwargs]))
     if name in WAITING or name == "where" and len(args) == 1:
-        stream.synchronize(name)
+        work.synchronize(name)
     inner, named = unwrap(args), {k: unwrap(v) for k, v in kwargs.items()}
     out = kwargs.get("out")
     out = out[0] if isinstance(out, tuple) and len(out) == 1 else out
-    if stream.graph is None:
+    if work.graph is None:
+        if name not in UNSET:
+            work.current.touch(*sources)
         result = function(*inner, **named)
+    elif name in BY_CUBLAS:
+        raise NotImplementedError("calling cublas during stream capture is currently unsupported")
     elif name in CHANGING or out is not None:
-        stream.graph.add_other(name, lambda: function(*inner, **named))
+        work.graph.add_other(name, lambda: function(*inner, **named), sources)
         return out
     else:
-        result = record(stream, name, function, inner, named, sources)
-    wrapped = wrap(result, stream, sources, name) if out is None else out
+        result = record(work, name, function, inner, named, sources)
+    wrapped = wrap(result, work, sources, name) if out is None else out
     if name in UNSET:
         poison(wrapped.numbers)
     return wrapped
 
 
-def record(stream, name, function, args, kwargs, sources):
+def record(work, name, function, args, kwargs, sources):
     """Make room for a result that each launch of the graph computes anew; views compute nothing."""
     with np.errstate(all="ignore"), warnings.catch_warnings(action="ignore"):
         try:
@@ -176,7 +325,7 @@ def record(stream, name, function, args, kwargs, sources):
             again = function(*args, **kwargs)
             for k in fresh:
                 results[k][...] = again[k] if many else again
-        stream.graph.add_other(name, run)
+        work.graph.add_other(name, run, sources)
     return type(result)(results) if many and not hasattr(result, "_fields") else (
         type(result)(*results) if many else results[0])
 
@@ -201,11 +350,13 @@ class Flags:
 class Array(np.lib.mixins.NDArrayOperatorsMixin):
     """An array in the memory of the emulated GPU: ``numbers`` is NumPy's, for the tests alone."""
 
-    __slots__ = ("numbers", "stream", "_base", "__weakref__")
+    __slots__ = ("numbers", "work", "_base", "made_in", "last_use", "__weakref__")
     __hash__ = None
 
-    def __init__(self, numbers, stream, base=None):
-        self.numbers, self.stream, self._base = numbers, stream, base
+    def __init__(self, numbers, work, base=None):
+        self.numbers, self.work, self._base, self.made_in = numbers, work, base, work.graph
+        # The pool may have taken this memory from an array that its stream was still using.
+        self.last_use = (work.null, 0) if work.graph else (work.current, work.current.clock)
 
     @property
     def root(self):
@@ -251,19 +402,20 @@ class Array(np.lib.mixins.NDArrayOperatorsMixin):
         name = ufunc.__name__ if method == "__call__" else f"{ufunc.__name__}.{method}"
         if method == "at":
             return self.change(name, function, *unwrap(inputs))
-        return compute(self.stream, name, function, inputs, kwargs)
+        return compute(self.work, name, function, inputs, kwargs)
 
     def __array_function__(self, function, types, args, kwargs):
         if not all(issubclass(t, (Array, np.ndarray)) for t in types):
             return NotImplemented
-        return compute(self.stream, function.__name__, function, args, kwargs)
+        return compute(self.work, function.__name__, function, args, kwargs)
 
     def change(self, name, function, *args):
-        """``function`` changes memory and returns nothing; its arguments are NumPy's."""
-        if self.stream.graph is None:
+        """``function`` changes this array and returns nothing; its arguments are NumPy's."""
+        if self.work.graph is None:
+            self.work.current.touch(self)
             function(*args)
         else:
-            self.stream.graph.add_other(name, lambda: function(*args))
+            self.work.graph.add_other(name, lambda: function(*args), [self])
 
     # --- indexing ---
 
@@ -271,11 +423,11 @@ class Array(np.lib.mixins.NDArrayOperatorsMixin):
         key = index(key)
         if any(isinstance(k, Array) for k in key):
             if any(isinstance(k, Array) and k.dtype == bool for k in key):
-                self.stream.synchronize("an index of bools")
-            return compute(self.stream, "take", lambda a, *key: a[key], (self, *key))
+                self.work.synchronize("an index of bools")
+            return compute(self.work, "take", lambda a, *key: a[key], (self, *key))
         if Ellipsis not in key:
             key += (Ellipsis,)                         # so that a number is a view too
-        return Array(self.numbers[key], self.stream, self.root)
+        return Array(self.numbers[key], self.work, self.root)
 
     def __setitem__(self, key, value):
         refuse_host(value)
@@ -298,26 +450,26 @@ class Array(np.lib.mixins.NDArrayOperatorsMixin):
 
     def reshape(self, *shape, order="C"):
         shape = shape[0] if len(shape) == 1 and isinstance(shape[0], (tuple, list)) else shape
-        return compute(self.stream, "reshape", np.reshape, (self, tuple(shape)), {"order": order})
+        return compute(self.work, "reshape", np.reshape, (self, tuple(shape)), {"order": order})
 
     def transpose(self, *axes):
         axes = axes[0] if len(axes) == 1 and isinstance(axes[0], (tuple, list)) else axes
-        return compute(self.stream, "transpose", np.transpose, (self, axes or None))
+        return compute(self.work, "transpose", np.transpose, (self, axes or None))
 
     def view(self, dtype=None):
         numbers = self.numbers.view() if dtype is None else self.numbers.view(dtype)
-        return Array(numbers, self.stream, self.root)
+        return Array(numbers, self.work, self.root)
 
     def astype(self, dtype, order="K", casting=None, subok=None, copy=True):
         if not copy and self.dtype == dtype:
             return self
-        return compute(self.stream, "astype", lambda a: a.astype(dtype, order=order), (self,))
+        return compute(self.work, "astype", lambda a: a.astype(dtype, order=order), (self,))
 
     def copy(self, order="C"):
-        return compute(self.stream, "copy", lambda a: a.copy(order=order), (self,))
+        return compute(self.work, "copy", lambda a: a.copy(order=order), (self,))
 
     def flatten(self, order="C"):
-        return compute(self.stream, "flatten", lambda a: a.flatten(order=order), (self,))
+        return compute(self.work, "flatten", lambda a: a.flatten(order=order), (self,))
 
     def fill(self, value):
         refuse_host(value)
@@ -331,12 +483,18 @@ class Array(np.lib.mixins.NDArrayOperatorsMixin):
 
     # --- between the host and the GPU ---
 
-    def get(self):
+    def get(self, stream=None, order="C", out=None, blocking=True):
         """A copy on the host."""
-        self.stream.synchronize("get()")
-        return self.numbers.copy()
+        stream = stream or self.work.current
+        if blocking or stream.graph is not None:
+            self.work.synchronize("get()")
+        stream.touch(self)
+        if out is None:
+            return self.numbers.copy()
+        out[...] = self.numbers
+        return out
 
-    def set(self, host):
+    def set(self, host, stream=None):
         """Overwrite with a host array of the same shape and dtype."""
         if not isinstance(host, np.ndarray):
             raise TypeError(f"set() takes a NumPy array, not {type(host).__name__}")
@@ -344,7 +502,10 @@ class Array(np.lib.mixins.NDArrayOperatorsMixin):
             raise TypeError(f"{host.dtype} array cannot be set to {self.dtype} array")
         if host.shape != self.shape:
             raise ValueError(f"Shape mismatch. Old shape: {self.shape}, new shape: {host.shape}")
-        self.stream.copy_from_host("set()")
+        stream = stream or self.work.current
+        if stream is self.work.current:
+            self.work.copy_from_host("set()")
+        stream.touch(self)
         self.numbers[...] = host
 
 
@@ -373,12 +534,12 @@ def give_methods():
     """The methods that NumPy has as functions, and those for which the host waits."""
     def of_function(name, function):
         def method(self, *args, **kwargs):
-            return compute(self.stream, name, function, (self, *args), kwargs)
+            return compute(self.work, name, function, (self, *args), kwargs)
         return method
 
     def waiting(name):
         def method(self, *args):
-            self.stream.synchronize(f"{name}()")
+            self.work.synchronize(f"{name}()")
             return getattr(self.numbers, name)(*args)
         return method
 
@@ -401,25 +562,25 @@ class Xp:
 
     ndarray = Array
 
-    def __init__(self, stream):
-        self.stream = stream
+    def __init__(self, work):
+        self.work, self.cuda = work, Cuda(work)
 
     def array(self, a, dtype=None, copy=True, order="K", ndmin=0):
         """An Array from anything; from the host's memory it is a copy."""
         if isinstance(a, Array):
             same = dtype is None or a.dtype == dtype
             return a if same and not copy else compute(
-                self.stream, "copy" if same else "astype",
+                self.work, "copy" if same else "astype",
                 lambda x: np.array(x, dtype, order=order, ndmin=ndmin), (a,))
         if any(True for _ in arrays_in(a)):
-            return compute(self.stream, "stack", lambda *each: np.array(each, dtype), tuple(a))
+            return compute(self.work, "stack", lambda *each: np.array(each, dtype), tuple(a))
         numbers = np.array(a, dtype, order=order, ndmin=ndmin)
         if numbers.dtype.kind not in "biufc":
             raise ValueError(f"Unsupported dtype {numbers.dtype}")
         if numbers.ndim == 0:                          # a number goes along with the launch
-            return compute(self.stream, "fill", np.full, ((), numbers.item(), numbers.dtype))
-        self.stream.copy_from_host("array()")
-        return Array(numbers, self.stream)
+            return compute(self.work, "fill", np.full, ((), numbers.item(), numbers.dtype))
+        self.work.copy_from_host("array()")
+        return Array(numbers, self.work)
 
     def asarray(self, a, dtype=None, order=None):
         return self.array(a, dtype, copy=False, order=order or "K")
@@ -431,7 +592,7 @@ class Xp:
             return a
         return self.array(a, dtype, order="C")
 
-    def asnumpy(self, a, stream=None, order="C", out=None):
+    def asnumpy(self, a, work=None, order="C", out=None):
         """A copy on the host."""
         return a.get() if isinstance(a, Array) else np.asarray(a, order=order)
 
@@ -441,7 +602,7 @@ class Xp:
                                  "stand-in goes)")
         found = getattr(np, name)
         if callable(found) and not isinstance(found, type):
-            found = Function(self.stream, name, found)
+            found = Function(self.work, name, found)
         setattr(self, name, found)
         return found
 
@@ -449,13 +610,13 @@ class Xp:
 class Function:
     """A function or ufunc of NumPy, whose results are Arrays."""
 
-    def __init__(self, stream, name, function):
-        self.stream, self.__name__, self.function = stream, name, function
+    def __init__(self, work, name, function):
+        self.work, self.__name__, self.function = work, name, function
 
     def __call__(self, *args, **kwargs):
         if isinstance(self.function, np.ufunc) and len(args) > self.function.nin:
             args, kwargs["out"] = args[:self.function.nin], args[self.function.nin]
-        return compute(self.stream, self.__name__, self.function, args, kwargs)
+        return compute(self.work, self.__name__, self.function, args, kwargs)
 
     def __getattr__(self, name):
         found = getattr(self.function, name)           # at, reduce, outer, … of a ufunc
@@ -470,6 +631,6 @@ class Function:
         return method
 
 
-def make_xp(stream):
-    """The stand-in for CuPy whose work goes to this stream."""
-    return Xp(stream)
+def make_xp(work):
+    """The stand-in for CuPy whose work goes to the streams of ``work``."""
+    return Xp(work)

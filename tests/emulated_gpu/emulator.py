@@ -26,7 +26,7 @@ import tempfile
 
 import numpy as np
 
-from .arrays import Array, EmulationError, Stream, make_xp
+from .arrays import Array, EmulationError, Work, arrays_in, make_xp
 
 __all__ = ["Array", "EmulationError", "Emulator", "available"]
 
@@ -173,16 +173,17 @@ class Emulator:
     def __init__(self, reverse=False, seconds=120):
         self.reverse, self.seconds = reverse, seconds
         self.launched = collections.Counter()
-        self.stream = Stream()
-        self.xp = make_xp(self.stream)
+        self.work = Work()
+        self.xp = make_xp(self.work)
+        self.shared = self.xp.cuda.Stream(non_blocking=True).use()
         self.kernels = {}
 
     def launch(self, code, expression, parameters, grid, block, args):
         """Run (or, while capturing, record) the kernel ``expression`` of the text ``code``.
 
         ``parameters``: (C type, name) of each; ``args``: an Array for each pointer, else a number
-        of NumPy, or a small host array for a struct such as int2. EmulationError says what a GPU
-        would do wrong; the arrays are then as they were before.
+        of NumPy, or a host array of one element for a struct such as int2. EmulationError says
+        what a GPU would do wrong; the arrays are then as they were before.
         """
         grid, block = dimensions(grid), dimensions(block)
         if math.prod(block) > MOST_THREADS:
@@ -191,11 +192,15 @@ class Emulator:
         kernel = self.kernel(code, expression)
         args = tuple(checked(expression, *each) for each in
                      zip(parameters, args, kernel.sizes, strict=True))
-        run = functools.partial(self.run, kernel, expression, parameters, grid, block, args)
-        if self.stream.graph is None:
+        arrays = list(arrays_in(args))
+        # A recorded kernel has the addresses of its arrays alone: it does not keep them alive.
+        places = tuple(Array(a.numbers, self.work) if isinstance(a, Array) else a for a in args)
+        run = functools.partial(self.run, kernel, expression, parameters, grid, block, places)
+        if self.work.graph is None:
+            self.work.current.touch(*arrays)
             run()
         else:
-            self.stream.graph.add_kernel(re.match(r"\w+", expression)[0], run)
+            self.work.graph.add_kernel(re.match(r"\w+", expression)[0], run, arrays)
 
     def kernel(self, code, expression):
         if (code, expression) not in self.kernels:
@@ -249,11 +254,11 @@ class Emulator:
 
     def begin_capture(self):
         """From here on, work is recorded and not done."""
-        self.stream.begin_capture()
+        self.work.current.begin_capture()
 
     def end_capture(self):
         """The graph of what was recorded; ``graph.launch()`` does it."""
-        return self.stream.end_capture()
+        return self.work.current.end_capture()
 
     @contextlib.contextmanager
     def capturing(self, pool=None):
@@ -267,7 +272,7 @@ class Emulator:
         graph.append(captured)
 
     def synchronize(self):
-        self.stream.synchronize("synchronize()")
+        self.work.synchronize("synchronize()")
 
 
 def dimensions(given):
@@ -285,6 +290,9 @@ def checked(expression, parameter, argument, size):
         if not isinstance(argument, Array):
             raise TypeError(f"kernel {expression}: {name} is a {type(argument).__name__}; expected "
                             "an array of the emulated GPU")
+    elif isinstance(argument, np.ndarray) and argument.size != 1:              # as CuPy's _pointer
+        raise TypeError(f"kernel {expression}: {name} is a numpy.ndarray of shape "
+                        f"{argument.shape}; only those of size one can be passed by value")
     elif not isinstance(argument, (np.generic, np.ndarray)) or argument.nbytes != size:
         raise TypeError(f"kernel {expression}: {name} is {argument!r}; expected a NumPy value of "
                         f"{size} bytes, a {kind}")
