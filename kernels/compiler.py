@@ -15,13 +15,12 @@ import types
 
 from numpy import ndarray
 
+from ..context import Lock
 from . import blas
 
 WORTH_WAKING_THREADS = 16384        # elements of a kernel's largest array
 SPINS = "5000"      # some ten microseconds: a fork and join, not a whole kernel
-# Only one Python thread at a time: of two, the second computes alone (some of Numba's thread pools
-# allow only one to enter, and both would want the same cores).
-threads_are_free = threading.Lock()
+making = Lock()     # so that two Python threads do not compile, or register, the same thing at once
 prange = range      # what a kernel's source says; in a compiled kernel it is Numba's parallel range
 
 
@@ -50,13 +49,18 @@ class compiled:
     def dispatcher(self, parallel=False):
         """The Numba dispatcher; made once."""
         if parallel not in self._dispatchers:
-            numba = load_numba()
-            function = rebind(self.function, compiled_names(self.function))
-            function.__qualname__ += "_parallel" if parallel else ""     # the cache's key
-            with cache_folder(numba):
-                self._dispatchers[parallel] = numba.njit(
-                    cache=True, parallel=parallel, error_model="numpy", nogil=True)(function)
+            with making:
+                if parallel not in self._dispatchers:
+                    self._dispatchers[parallel] = self.new_dispatcher(parallel)
         return self._dispatchers[parallel]
+
+    def new_dispatcher(self, parallel):
+        numba = load_numba()
+        function = rebind(self.function, compiled_names(self.function))
+        function.__qualname__ += "_parallel" if parallel else ""         # the cache's key
+        with cache_folder(numba):
+            return numba.njit(cache=True, parallel=parallel, error_model="numpy",
+                              nogil=True)(function)
 
     def launcher(self):
         """What to call from Python: the dispatcher, or for a parallel kernel the fitting one."""
@@ -69,13 +73,36 @@ class compiled:
                     break
             else:
                 return self.dispatcher()(*args)
-            if load_numba().config.NUMBA_NUM_THREADS > 1 and threads_are_free.acquire(False):
+            if load_numba().config.NUMBA_NUM_THREADS > 1 and Pool.free.acquire(False):
+                free, Pool.used = Pool.free, True
                 try:
                     return self.dispatcher(parallel=True)(*args)
                 finally:
-                    threads_are_free.release()
+                    free.release()
             return self.dispatcher()(*args)
         return launch
+
+
+class Pool:
+    """Who may wake Numba's threads.
+
+    Only one Python thread at a time: of two, the second computes alone (some of Numba's thread
+    pools allow only one to enter, and both would want the same cores). In a process forked from one
+    that has used them, nobody: the threads are not there, and a kernel would wait for them forever.
+    Whoever computes alone makes the same bits.
+    """
+
+    free, used = threading.Lock(), False
+
+    @classmethod
+    def after_fork(cls):
+        cls.free = threading.Lock()
+        if cls.used:
+            cls.free.acquire()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=Pool.after_fork)
 
 
 class Overloaded:
@@ -85,16 +112,19 @@ class Overloaded:
     """
 
     def __init__(self, function, versions):
-        self.function, self.versions = function, versions
+        self.function, self.versions, self.known = function, versions, False
         functools.update_wrapper(self, function)
 
     def __call__(self, *args):
         return self.function(*args)
 
-    @functools.cached_property
+    @property
     def registered(self):
         """The plain function, once Numba knows its versions."""
-        load_numba().extending.overload(self.function)(self.versions())
+        with making:
+            if not self.known:
+                load_numba().extending.overload(self.function)(self.versions())
+                self.known = True
         return self.function
 
 
@@ -126,9 +156,10 @@ class CompiledUfuncs(dict):
         numba, code = load_numba(), self.formula.__code__
         scalar = numba.from_dtype(dtype)
         signature = scalar(*[scalar] * (code.co_argcount + code.co_kwonlyargcount))
-        with cache_folder(numba):
-            self[dtype] = numba.vectorize([signature], cache=True)(
-                rebind(self.formula, self.names, literals=dtype.type))
+        with making, cache_folder(numba):
+            if dtype not in self:
+                self[dtype] = numba.vectorize([signature], cache=True)(
+                    rebind(self.formula, self.names, literals=dtype.type))
         return self[dtype]
 
 
@@ -164,6 +195,12 @@ def compiled_names(function):
 @functools.cache
 def load_numba():
     """Numba, imported when the first kernel is compiled; it is told where BLAS is."""
+    with making:
+        return _load_numba()
+
+
+@functools.cache
+def _load_numba():
     patient_threads()
     import numba
     import numba.core.event

@@ -10,9 +10,9 @@ import functools
 import math
 from typing import NamedTuple
 
+from ..context import Setting, Switch
 from ..errors import unknown
 from .cuda import blocks_for, launch
-from .gemm_chooser import Setting
 from .minimal_filter import count_lanes
 
 CONVOLUTIONS = ("auto", "patches", "winograd", "implicit_gemm", "naive")
@@ -30,7 +30,7 @@ class use_convolution(Setting):
     always the definition. UserError for another name.
     """
 
-    current = "auto"
+    switch = Switch("convolution", "auto")
 
     def __init__(self, name):
         if name not in CONVOLUTIONS:
@@ -38,9 +38,7 @@ class use_convolution(Setting):
         super().__init__(name)
 
 
-def convolution():
-    """The kernel of convolutions that is in force."""
-    return use_convolution.current
+convolution = use_convolution.switch.get               # the kernel of convolutions in force
 
 
 # --- on the CPU ----------------------------------------------------------------------------------

@@ -8,11 +8,14 @@ imports CuPy until a kernel is really launched, and nothing at all imports Numba
 
 import contextlib
 import functools
+import os
 import pathlib
 import re
 from typing import NamedTuple
 
 import numpy as np
+
+from ..errors import UserError
 
 FOLDER = pathlib.Path(__file__).parent
 FLOATS = {np.dtype(np.float32): "float", np.dtype(np.float64): "double"}
@@ -183,6 +186,23 @@ def found():
     """The GPU; UserError, with what to do, where there is none."""
     from .gpu import Gpu
     return Gpu()
+
+
+def after_fork():
+    """CUDA does not work in a process that was forked from one that has used it."""
+    global found
+    if found.cache_info().currsize:
+        found = lost
+
+
+def lost():
+    raise UserError("this process was forked from one that had used the GPU, and CUDA does not "
+                    "work in it: start processes with multiprocessing's method 'spawn', or choose "
+                    "the backend 'numba'")
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=after_fork)
 
 
 stand_in = None

@@ -231,7 +231,7 @@ def by_cublas(a, b, c, ta, tb, epilogue):
     xp, (bias, activation, biased, accumulate, m, n) = device().xp, epilogue
     precisions = xp._core._routines_linalg
     before = precisions.get_compute_type(c.dtype)
-    tf32 = allow_tf32.current and c.dtype == np.float32
+    tf32 = allow_tf32.switch.get() and c.dtype == np.float32
     precisions.set_compute_type(c.dtype, IN_TF32 if tf32 else IN_FLOAT32)
     try:
         out = empty(c.shape, c.dtype) if accumulate else c

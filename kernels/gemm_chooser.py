@@ -14,6 +14,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from ..context import Setting, Switch
 from ..errors import UserError, unknown
 from .cuda import device
 
@@ -43,26 +44,13 @@ class Choice(NamedTuple):
     blocks: int
 
 
-class Setting:
-    """A value from now on, or inside a ``with`` block only."""
-
-    def __init__(self, value):
-        self.previous, type(self).current = type(self).current, value
-
-    def __enter__(self):
-        return self
-
-    def __exit__(self, *exception):
-        type(self).current = self.previous
-
-
 class use_gemm(Setting):
     """Take the rung ``name`` for matrix products on the GPU: "naive", "tiled", "register_tiled",
     "split", "tensor_core" (TF32), "cublas", or "auto", by shape. ``tile`` (rows, columns) and
     ``split`` (blocks that share a sum) replace the table's. A captured step keeps what it had.
     """
 
-    current = ("auto", None, None)
+    switch = Switch("gemm", ("auto", None, None))
 
     def __init__(self, name, tile=None, split=None):
         if name not in (*RUNGS, "auto"):
@@ -80,7 +68,7 @@ class allow_tf32(Setting):
     cores; ``use_gemm("cublas")`` obeys too. False at first. float64 is never touched.
     """
 
-    current = False
+    switch = Switch("allow_tf32", False)
 
     def __init__(self, allowed):
         super().__init__(bool(allowed))
@@ -89,10 +77,10 @@ class allow_tf32(Setting):
 def choose(m, n, k, dtype, ta=False, tb=False):
     """The Choice for c (m, n) = a b with sums of k numbers, by the table or by ``use_gemm``."""
     dtype = np.dtype(dtype).name
-    name, tile, split = use_gemm.current
+    name, tile, split = use_gemm.switch.get()
     if name == "auto":
         packed = (m if ta else k) % 4 == 0 and (k if tb else n) % 4 == 0
-        if allow_tf32.current and dtype == "float32" and packed and has_tensor_cores():
+        if allow_tf32.switch.get() and dtype == "float32" and packed and has_tensor_cores():
             name = "tensor_core"
     elif name == "tensor_core":
         if dtype != "float32":
@@ -143,5 +131,5 @@ def explain(m, n, k, dtype="float32", ta=False, tb=False):
     rung, (rows, columns), split, blocks = choose(m, n, k, dtype, ta, tb)
     size = f"({m}, {k}) ({k}, {n}) {np.dtype(dtype).name}: {rung}"
     if rung == "cublas":
-        return f"{size}{', TF32' if allow_tf32.current and dtype == 'float32' else ''}"
+        return f"{size}{', TF32' if allow_tf32.switch.get() and dtype == 'float32' else ''}"
     return f"{size}, tile {rows} × {columns}, sums in {split}, {blocks} blocks"

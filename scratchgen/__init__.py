@@ -33,7 +33,7 @@ register_kernels()
 
 from .backend import backend, use_backend  # noqa: E402  (after the kernels have been found)
 from .capture import capture  # noqa: E402
-from .engine import enable_grad, no_grad  # noqa: E402
+from .context import enable_grad, no_grad  # noqa: E402
 from .errors import UserError  # noqa: E402
 from .ops import public_functions  # noqa: E402
 from .random import Stream, Streams  # noqa: E402

@@ -8,44 +8,33 @@ not exist is an error that lists those that do; nothing falls back silently.
 
 import importlib
 
+from .context import Setting, Switch
 from .errors import unknown
 
 BACKENDS = ("numpy", "numba", "cuda")
 
 
-class use_backend:
+class use_backend(Setting):
     """Choose the backend: ``use_backend("numpy")`` from now on, or in a ``with`` block only.
+
+    The choice is that of the calling thread or asynchronous task; a new thread begins with
+    "numba".
 
     ``"numpy"`` is the reference, ``"numba"`` (the default) compiles kernels for the CPU, ``"cuda"``
     runs CUDA C on an NVIDIA GPU; UserError, with what to do, where there is none.
     """
 
-    current = "numba"
+    switch = Switch("backend", "numba")
 
     def __init__(self, name):
         if name not in BACKENDS:
             raise unknown("backend", name, BACKENDS)
         if name == "cuda":
             gpu()
-        self.previous = use_backend.current
-        self._switch(name)
-
-    def __enter__(self):
-        return self
-
-    def __exit__(self, *exception):
-        self._switch(self.previous)
-
-    @staticmethod
-    def _switch(name):
-        use_backend.current = name
-        for family in _families.values():
-            family.__dict__.clear()
+        super().__init__(name)
 
 
-def backend():
-    """The name of the backend in force."""
-    return use_backend.current
+backend = use_backend.switch.get      # the name of the backend in force
 
 
 def on_the_cpu():
@@ -63,8 +52,18 @@ def gpu():
 class Family:
     """The kernels of one file; attribute ``f`` is ``f_<backend>``, looked up once a backend."""
 
+    def __init__(self, name):
+        self._name, self._versions = name, {}
+
     def __getattr__(self, function):
-        name = next(name for name, family in _families.items() if family is self)
+        key = backend(), function
+        version = self._versions.get(key)
+        if version is None:
+            version = self._versions[key] = self._found(function)
+        return version
+
+    def _found(self, function):
+        name = self._name
         module = importlib.import_module(f"scratchgen.kernels.{name}")
         version = getattr(module, f"{function}_{backend()}", None)
         if version is None:
@@ -76,13 +75,9 @@ class Family:
                 f"{', '.join(versions) or 'none'}")
         if hasattr(version, "launcher"):               # compiled when it is first called
             version = version.launcher()
-        self.__dict__[function] = version
         return version
 
 
 def kernels(name):
     """The family of kernels in ``kernels/<name>.py``."""
-    return _families.setdefault(name, Family())
-
-
-_families = {}
+    return Family(name)

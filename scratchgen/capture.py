@@ -15,6 +15,7 @@ the very numbers of one that is not, and both make the same bytes.
 import numpy as np
 
 from .backend import backend, gpu, kernels
+from .context import Switch
 from .memory import own
 
 ROWS, WORDS = 48, 128                 # steps whose numbers are sent ahead, 8-byte words of each
@@ -30,8 +31,8 @@ def varying(owner, attribute, value, dtype):
     """
     if backend() != "cuda":
         return np.asarray(value(getattr(owner, attribute)), dtype)[()]
-    if Graph.recording is not None:
-        return Graph.recording.slot(owner, attribute, value, np.dtype(dtype))
+    if (graph := Graph.recording.get()) is not None:
+        return graph.slot(owner, attribute, value, np.dtype(dtype))
     return own(np.atleast_1d(np.asarray(value(getattr(owner, attribute)), dtype)))
 
 
@@ -55,7 +56,7 @@ class Captured:
         self.step, self.key, self.graphs = step, key, {}
 
     def __call__(self, *inputs):
-        if backend() != "cuda" or Graph.recording is not None:
+        if backend() != "cuda" or Graph.recording.get() is not None:
             return self.step(*inputs)
         kind = self.key(), tuple((x.shape, x.dtype) for x in inputs)
         if kind not in self.graphs:
@@ -90,7 +91,7 @@ class Clock:
 class Graph:
     """One recorded step: its graph, the clocks it moves, and the table of its slots."""
 
-    recording = None
+    recording = Switch("graph", None)                  # the one that the thread is recording
 
     def __init__(self, step, inputs):
         device = gpu()
@@ -100,14 +101,14 @@ class Graph:
         self.row, self.current = own(np.zeros(1, np.uint64)), own(np.zeros(WORDS, np.uint64))
         self.table = own(np.zeros((ROWS, WORDS), np.uint64))
         step_kernels.take_row(self.table, self.row, self.current)     # compiled before the capture
-        Graph.recording = self
+        Graph.recording.set(self)
         try:
             # The memory that the step computes in stays the graph's own between replays.
             with device.capturing() as self.captured:
                 step_kernels.take_row(self.table, self.row, self.current)
                 self.results = step(*self.inputs)
         finally:
-            Graph.recording = None
+            Graph.recording.set(None)
             for clock in self.clocks.values():         # nothing has been done yet
                 clock.moves = clock.now() - clock.start
                 clock.set(clock.start)

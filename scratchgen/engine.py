@@ -22,40 +22,10 @@ import weakref
 import numpy as np
 
 from .backend import backend
+from .context import enable_grad, no_grad
 from .memory import known_number
 
 NOWHERE = None                        # no destinations: the rules allocate what they compute
-
-
-class Mode:
-    """Whether calls are being recorded."""
-
-    recording = True
-
-
-class no_grad:
-    """``with no_grad():`` or ``@no_grad()``: nothing in here is recorded."""
-
-    setting = False
-
-    def __enter__(self):
-        self.before, Mode.recording = Mode.recording, self.setting
-        return self
-
-    def __exit__(self, *exception):
-        Mode.recording = self.before
-
-    def __call__(self, function):
-        def wrapped(*args, **options):
-            with type(self)():
-                return function(*args, **options)
-        return wrapped
-
-
-class enable_grad(no_grad):
-    """Recording switched on again inside ``no_grad``."""
-
-    setting = True
 
 
 class Node:

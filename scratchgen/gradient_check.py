@@ -17,7 +17,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from .engine import no_grad
+from .context import no_grad
 from .errors import UserError, unknown
 from .memory import ARRAYS, host
 from .random import Stream

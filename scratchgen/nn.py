@@ -11,7 +11,7 @@ import math
 import numpy as np
 
 from . import ops
-from .engine import no_grad
+from .context import Switch, no_grad
 from .errors import UserError, unknown
 from .memory import ARRAYS, array_module, host, own, put
 from .random import Stream
@@ -76,26 +76,27 @@ class Module:
     """Base of layers and networks; ``forward`` says what calling it computes."""
 
     training = True
-    _watcher = None                       # see ``watching``
+    _watcher = Switch("watcher", None)                   # see ``watching``
 
     def forward(self, x):
         raise NotImplementedError(f"{type(self).__name__} needs a method forward(x)")
 
     def __call__(self, *inputs):
         y = self.forward(*inputs)
-        if Module._watcher is not None and not self.parts():
-            Module._watcher(self, inputs[0], y)
+        if (watcher := Module._watcher.get()) is not None and not self.parts():
+            watcher(self, inputs[0], y)
         return y
 
     @staticmethod
     @contextlib.contextmanager
     def watching(watcher):
         """Inside, ``watcher(layer, x, y)`` is called with what each layer is given and gives."""
-        before, Module._watcher = Module._watcher, watcher
+        Module._watcher.enter(watcher, Module._watcher.get())
+        Module._watcher.set(watcher)
         try:
             yield
         finally:
-            Module._watcher = before
+            Module._watcher.leave(watcher)
 
     def parts(self):
         """Name → module, of the direct parts, in order."""
@@ -434,7 +435,7 @@ class Sequential(Module):
                 waiting = None
                 if fused:
                     continue
-            if type(layer) in self.FUSING and Module._watcher is None:
+            if type(layer) in self.FUSING and Module._watcher.get() is None:
                 waiting = layer
             else:
                 x = layer(x)

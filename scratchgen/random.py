@@ -14,11 +14,13 @@ import numpy as np
 
 from .backend import backend, kernels
 from .capture import varying
+from .context import Lock
 from .errors import UserError
 from .memory import empty, host
 
 philox = kernels("philox")
 WORDS_A_BLOCK = 4
+moving_on = Lock()
 
 
 class Stream:
@@ -45,8 +47,9 @@ class Stream:
 
     def _next(self, n):
         """Where the next n words begin: (seed, stream, counter); the counter moves on."""
-        counter = varying(self, "counter", lambda counter: counter, np.uint64)
-        self.counter = (self.counter + -(-n // WORDS_A_BLOCK)) % 2**64
+        with moving_on:                                # threads that share a stream draw apart
+            counter = varying(self, "counter", lambda counter: counter, np.uint64)
+            self.counter = (self.counter + -(-n // WORDS_A_BLOCK)) % 2**64
         return np.uint64(self.seed), np.uint64(self.number), counter
 
     def uniform(self, shape, dtype=np.float32):

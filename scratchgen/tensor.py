@@ -12,7 +12,8 @@ import operator
 import numpy as np
 from numpy.lib.mixins import NDArrayOperatorsMixin
 
-from .engine import Leaf, Mode, run_backward
+from .context import recording
+from .engine import Leaf, run_backward
 from .errors import UserError
 from .memory import ARRAYS, contiguous, host, known_number, own, put
 
@@ -184,7 +185,7 @@ class Tensor(NDArrayOperatorsMixin):
 
     def refuse_change(self, what, instead):
         """In-place changes and a recorded graph exclude each other."""
-        if self.requires_grad and Mode.recording:
+        if self.requires_grad and recording.get():
             raise RuntimeError(f"{what} would change in place a tensor that the graph needs; "
                                f"write {instead}, or do it inside 'with sg.no_grad():'")
 

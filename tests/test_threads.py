@@ -1,186 +1,233 @@
-"""Threads, memory and precision of the compiled kernels: one pool, the same bits, no waste."""
+"""Threads, tasks and processes: each computes as if it were alone, to the same bits."""
 
+import asyncio
+import concurrent.futures
+import multiprocessing
 import os
-import pathlib
-import re
 import subprocess
 import sys
 import threading
 
 import numpy as np
 import pytest
-from scratchgen.kernels import blas, compiler, gemm
-from test_parity import CASES, KERNELS, copies, versions
+from scratchgen.kernels import cuda, gemm_chooser
+from scratchgen.kernels.conv2d_chooser import convolution
 
 import scratchgen as sg
-from scratchgen.optim import make
+from scratchgen.backend import backend
+from scratchgen.context import Setting, Switch, recording
 
-ROOT = pathlib.Path(__file__).parents[1]
-buffers = sys.modules["scratchgen.memory"].buffers
-MODELS = {"dae": (sg.models.DAE, {"hidden": 300}), "vae": (sg.models.VAE, {"hidden": 300}),
-          "gan": (sg.models.GAN, {}), "dae conv": (sg.models.DAE, {"arch": "conv"}),
-          "vae conv": (sg.models.VAE, {"arch": "conv"}),
-          "dcgan": (sg.models.GAN, {"arch": "conv", "channels": 16})}
-# The only kernels with double precision in them: they add up partial sums of a whole batch.
-DOUBLE = {"activation_backward_numba", "add_blocks", "merge"}
-
-
-def trainer(name, batch=40):
-    """(the model, what one training step is)."""
-    kind, options = MODELS[name]
-    model = kind(kind.Config(**options))
-    x = np.random.default_rng(0).random((batch, 28, 28, 1), np.float32)
-    streams = sg.Streams(0)
-    optimisers = {n: make("adam", network, 1e-3) for n, network in model.networks().items()}
-    return model, lambda: model.training_step(x, streams, optimisers)
+SHAPE = (8, 8, 1)
+MODELS = {"dae": ("dae", {"hidden": 30}, "adam"),
+          "vae": ("vae", {"hidden": 20, "latent": 3}, "adam"),
+          "conv vae": ("vae", {"arch": "conv", "channels": [3, 5], "latent": 2}, "sgd"),
+          "gan": ("gan", {"latent": 5, "generator": [9, 11], "discriminator": [12, 7]}, "rmsprop")}
+KINDS = {"dae": sg.models.DAE, "vae": sg.models.VAE, "gan": sg.models.GAN}
 
 
-def weights_after_training():
-    """Bytes of each model's weights after three steps, in one line each; run in a process."""
-    for name in MODELS:
-        model, step = trainer(name)
-        for _ in range(3):
-            step()
-        digest = np.concatenate([p.data.ravel() for p in model.parameters()])
-        print(name, digest.tobytes().hex()[:4000], float(digest.sum(dtype=np.float64)))
+def train(form, backend, steps=6, batch=300, pause=lambda: None):
+    """The bytes of all weights after some steps; ``pause`` is called between the operations."""
+    with sg.use_backend(backend):
+        kind, options, optimiser = MODELS[form]
+        model = KINDS[kind](KINDS[kind].Config(**options), SHAPE, seed=len(form))
+        streams = sg.Streams(3)
+        optimisers = {name: sg.optim.make(optimiser, network, 1e-3)
+                      for name, network in model.networks().items()}
+        for i in range(steps):
+            x = np.random.default_rng(i).random((batch, *SHAPE)).astype(np.float32)
+            pause()
+            model.training_step(x, streams, optimisers)
+            with sg.no_grad():                         # while others train
+                pause()
+                sg.square(sg.tensor(x)).sum()
+        return b"".join(np.asarray(a).tobytes() for a in model.state_dict().values())
 
 
-def in_a_process(code, **environment):
-    paths = [str(ROOT), str(ROOT / "tests"), os.environ.get("PYTHONPATH", "")]
-    clean = {k: v for k, v in os.environ.items() if not k.endswith("_NUM_THREADS")}
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=600,
-                          env={**clean, "PYTHONPATH": os.pathsep.join(paths), **environment})
-    assert done.returncode == 0, done.stderr
-    return done.stdout
+@pytest.mark.parametrize("count", [2, 8])
+def test_threads_train_to_the_bits_of_each_alone(count):
+    """Different models on different backends, all at once: nobody's switches are another's."""
+    jobs = [(form, backend) for form in MODELS for backend in ("numpy", "numba")][:count]
+    jobs = [jobs[0], jobs[-1]] if count == 2 else jobs
+    alone = [train(*job) for job in jobs]
+    together = threading.Barrier(count, timeout=60)
+    with concurrent.futures.ThreadPoolExecutor(count) as pool:
+        found = list(pool.map(lambda job: train(*job, pause=together.wait), jobs))
+    for job, a, b in zip(jobs, found, alone, strict=True):
+        assert a == b, job
 
 
-@pytest.mark.slow
-def test_training_makes_the_same_bits_on_one_and_two_threads():
-    """However many threads the kernels have, or BLAS was given."""
-    code = "import test_threads as t; t.weights_after_training()"
-    one = in_a_process(code, NUMBA_NUM_THREADS="1", OPENBLAS_NUM_THREADS="2")
-    assert len(one.splitlines()) == len(MODELS)
-    assert one == in_a_process(code, NUMBA_NUM_THREADS="2", OPENBLAS_NUM_THREADS="1")
-    assert one == in_a_process(code, NUMBA_NUM_THREADS="2")
+def test_threads_train_on_a_gpu_and_the_cpu_at_once(gpu):
+    jobs = [("dae", "cuda"), ("vae", "numba"), ("gan", "cuda"), ("dae", "numpy")]
+    alone = [train_small(job) for job in jobs]
+    with concurrent.futures.ThreadPoolExecutor(len(jobs)) as pool:
+        assert list(pool.map(train_small, jobs)) == alone
 
 
-def test_blas_keeps_to_one_thread():
-    """The kernels' own threads call it; its own would fight with them for the cores."""
-    found = blas.find()
-    if found is None or not found.name.startswith("scipy_"):
-        pytest.skip("NumPy's BLAS is not the OpenBLAS of its wheels, whose threads can be counted")
-    code = """
-import ctypes, numpy as np, scratchgen as sg
-from scratchgen.kernels import blas
-library = next(l for l in blas.libraries() if hasattr(l, "scipy_openblas_get_num_threads64_"))
-library.scipy_openblas_set_num_threads64_(2)
-count = library.scipy_openblas_get_num_threads64_
-before = count()
-sg.dense(np.ones((3, 4), np.float32), np.ones((4, 5), np.float32))
-print(before, count())"""
-    assert in_a_process(code).split() == ["2", "1"]
+def train_small(job):
+    """As ``train``, of a captured step on a GPU."""
+    form, backend = job
+    with sg.use_backend(backend):
+        kind, options, optimiser = MODELS[form]
+        model = KINDS[kind](KINDS[kind].Config(**options), SHAPE, seed=2)
+        streams = sg.Streams(3)
+        optimisers = {name: sg.optim.make(optimiser, network, 1e-3)
+                      for name, network in model.networks().items()}
+        step = sg.capture(lambda x: model.training_step(x, streams, optimisers),
+                          lambda: model.phase(optimisers))
+        for i in range(5):
+            step(np.random.default_rng(i).random((4, *SHAPE)).astype(np.float32))
+        from scratchgen.memory import host
+        return b"".join(host(a).tobytes() for a in model.state_dict().values())
 
 
-@pytest.mark.slow
-def test_without_a_blas_to_call_products_are_loops(tmp_path):
-    """Where NumPy's BLAS does not show itself: the same values, by plain loops."""
-    code = """
-import numpy as np
-from scratchgen.kernels import blas
-blas.find = lambda: None
-from scratchgen.kernels import gemm
-rng, kernel = np.random.default_rng(0), gemm.matmul_numba.launcher()
-for m, k, n in ((5, 7, 3), (0, 3, 2), (70, 90, 170)):
-    for ta in (False, True):
-        for tb in (False, True):
-            a, b = rng.normal(size=(m, k)), rng.normal(size=(k, n))
-            c = np.full((m, n), np.nan)
-            kernel(np.ascontiguousarray(a.T if ta else a), np.ascontiguousarray(b.T if tb else b),
-                   c, ta, tb)
-            assert np.allclose(c, a @ b, rtol=1e-12, atol=1e-12), (m, k, n, ta, tb)
-print("equal")"""
-    assert in_a_process(code, NUMBA_CACHE_DIR=str(tmp_path)) == "equal\n"
+SWITCHES = {
+    "no_grad": (sg.no_grad, recording.get, True, False),
+    "backend": (lambda: sg.use_backend("numpy"), backend, "numba", "numpy"),
+    "gemm": (lambda: sg.use_gemm("naive"), gemm_chooser.use_gemm.switch.get,
+             ("auto", None, None), ("naive", None, None)),
+    "tf32": (lambda: gemm_chooser.allow_tf32(True), gemm_chooser.allow_tf32.switch.get,
+             False, True),
+    "convolution": (lambda: sg.use_convolution("patches"), convolution, "auto", "patches"),
+}
 
 
-def test_two_python_threads_compute_what_one_does():
-    rng = np.random.default_rng(0)
-    a, b = (rng.normal(size=(400, 400)).astype(np.float32) for _ in range(2))
-    expected, found = np.empty_like(a), [np.empty_like(a) for _ in range(4)]
-    kernel = gemm.matmul_numba.launcher()
-    kernel(a, b, expected, False, False)
+@pytest.mark.parametrize("name", SWITCHES)
+def test_a_switch_is_of_one_thread(name):
+    make, read, default, chosen = SWITCHES[name]
+    seen = []
+    with make():
+        thread = threading.Thread(target=lambda: seen.append(read()))
+        thread.start()
+        thread.join()
+        assert read() == chosen
 
-    def repeat(c):
-        for _ in range(30):
-            kernel(a, b, c, False, False)
-    threads = [threading.Thread(target=repeat, args=(c,)) for c in found]
-    for t in threads:
-        t.start()
-    for t in threads:
-        t.join()
-    assert all(c.tobytes() == expected.tobytes() for c in found)
+    def elsewhere():
+        with make():
+            inside.set()
+            left.wait(60)
+            seen.append(read())
 
-
-@pytest.mark.parametrize("name", MODELS)
-def test_a_step_like_the_last_allocates_no_arrays(name):
-    """Results are computed into arrays that earlier steps have let go."""
-    _, step = trainer(name)
-    for _ in range(3):
-        step()
-    made = buffers.made
-    for _ in range(5):
-        step()
-    assert buffers.made == made
-    assert made > 0
+    inside, left = threading.Event(), threading.Event()
+    thread = threading.Thread(target=elsewhere)
+    thread.start()
+    assert inside.wait(60) and read() == default
+    left.set()
+    thread.join()
+    assert seen == [default, chosen] and read() == default
 
 
-def test_an_array_in_use_is_never_lent_again():
-    shape, kept = (64, 128), []
-    for _ in range(5):
-        array = sys.modules["scratchgen.memory"].empty(shape, np.float32)
-        assert not any(np.shares_memory(array, other) for other in kept)
-        kept.append(array[3:, ::2].T)              # a view is enough to hold it
-    addresses = {view.base.ctypes.data for view in kept}
-    del array
-    kept.clear()
-    assert sys.modules["scratchgen.memory"].empty(shape, np.float32).ctypes.data in addresses
+@pytest.mark.parametrize("name", SWITCHES)
+def test_a_block_puts_back_what_was_before_it(name):
+    """Nested, entered twice, left by an error, and shared by threads."""
+    make, read, default, chosen = SWITCHES[name]
+    with make() as outer:
+        with outer, make():
+            assert read() == chosen
+        assert read() == chosen
+        with pytest.raises(ZeroDivisionError), make():
+            raise ZeroDivisionError
+        assert read() == chosen
+    assert read() == default
+    once = make() if name == "no_grad" else None
+    for _ in range(2 if once else 0):
+        with once:
+            with once:
+                assert read() == chosen
+            assert read() == chosen
+        assert read() == default
 
 
-def test_what_nobody_uses_is_let_go_when_much_is_kept(monkeypatch):
-    memory = sys.modules["scratchgen.memory"]
-    monkeypatch.setattr(memory, "KEPT_AT_MOST", 1 << 20)
-    mine = memory.Buffers()
-    used = mine.lend((1000, 100), np.dtype(np.float32))
-    for width in range(200, 260):
-        mine.lend((1000, width), np.dtype(np.float32))
-    assert mine.bytes <= (1 << 20) + 1000 * 260 * 4
-    assert any(used is array for array in mine.kept[(1000, 100), np.dtype(np.float32)])
+def test_a_choice_without_a_block_stays():
+    before = backend()
+    try:
+        kept = sg.use_backend("numpy")
+        assert backend() == "numpy"
+        with sg.use_backend("numba"):
+            assert backend() == "numba"
+        assert backend() == "numpy"
+        with kept:                                     # and until the end of its block
+            assert backend() == "numpy"
+        assert backend() == before
+    finally:
+        sg.use_backend(before)
 
 
-def test_kernels_of_single_precision_compute_in_single_precision():
-    """The compiled types of every variable of every kernel, called with float32."""
-    checked = 0
-    for family, kernel in KERNELS:
-        version = versions(family)[kernel].get("numba")
-        if version is not None:
-            case = list(CASES[family, kernel](np.random.default_rng(1), np.float32))[-1]
-            version(*copies(case))
-    for module in {sys.modules[f"scratchgen.kernels.{family}"] for family, _ in KERNELS}:
-        for function in vars(module).values():
-            if not isinstance(function, compiler.compiled):
-                continue
-            for dispatcher in function._dispatchers.values():
-                for signature in dispatcher.signatures:
-                    if "float32" in str(signature) and "float64" not in str(signature):
-                        checked += 1
-                        found = doubles(dispatcher.overloads[signature].type_annotation)
-                        assert bool(found) == (function.__name__ in DOUBLE), function.__name__
-    assert checked >= 20
+def test_blocks_that_are_not_closed_in_order():
+    """As generators may: what is put back is right for those that are still open."""
+    switch = Switch("test", 0)
+
+    class choose(Setting):
+        pass
+
+    choose.switch = switch
+    first, second = choose(1), None
+    first.__enter__()
+    second = choose(2)
+    second.__enter__()
+    first.__exit__()
+    second.__exit__()
+    assert switch.get() == 1 and switch._open.get() is None
 
 
-def doubles(annotation):
-    """What a compiled function computes in double precision, by Numba's listing; numbers that
-    stand in the source are doubles until they are given the arrays' precision."""
-    typed = re.findall(r"# +(\S+) = (.*) :: (.*)$", str(annotation), re.MULTILINE)
-    assert typed, "Numba lists no types"
-    return [name for name, how, kind in typed if "float64" in kind.rpartition("->")[2]
-            and "class" not in kind and not how.startswith(("global", "const"))]
+def test_tasks_begin_with_the_switches_of_their_starter_and_keep_their_own():
+    async def task(name):
+        assert backend() == "numpy" and recording.get() is False
+        with sg.use_backend(name), sg.enable_grad():
+            await asyncio.sleep(0.01)
+            assert backend() == name and recording.get() is True
+        return await asyncio.to_thread(lambda: (backend(), recording.get()))
+
+    async def main():
+        with sg.use_backend("numpy"), sg.no_grad():
+            return await asyncio.gather(task("numba"), task("numpy"))
+
+    assert asyncio.run(main()) == [("numpy", False)] * 2
+    assert backend() == "numba" and recording.get() is True
+
+
+def test_a_stream_that_threads_share_gives_each_number_once():
+    stream = sg.Stream(5, "shared")
+    with concurrent.futures.ThreadPoolExecutor(8) as pool:
+        found = list(pool.map(lambda _: stream.uniform(4).tobytes(), range(400)))
+    again = sg.Stream(5, "shared")
+    assert sorted(found) == sorted(again.uniform(4).tobytes() for _ in range(400))
+
+
+# --- processes -----------------------------------------------------------------------------------
+
+def job(_=None):
+    return train("vae", "numba", steps=3)
+
+
+@pytest.mark.parametrize("method", multiprocessing.get_all_start_methods())
+def test_processes_train_after_kernels_have_run(method, tmp_path):
+    """Also those that are forked, where the threads that kernels are spread over do not exist."""
+    script = tmp_path / "script.py"
+    script.write_text(f"""
+import multiprocessing, sys
+sys.path.insert(0, {os.path.dirname(__file__)!r})
+import test_threads
+if __name__ == "__main__":
+    alone = test_threads.job()
+    with multiprocessing.get_context({method!r}).Pool(2) as pool:
+        found = pool.map_async(test_threads.job, range(2)).get(timeout=100)
+    assert found == [alone] * 2 and test_threads.job() == alone
+    print("same bits")
+""")
+    done = subprocess.run([sys.executable, str(script)], capture_output=True, text=True,
+                          timeout=150, env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)})
+    assert done.stdout == "same bits\n", done.stderr
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
+def test_a_gpu_in_a_forked_process_is_refused_with_one_sentence(monkeypatch):
+    class Used:
+        @staticmethod
+        def cache_info():
+            return type("Info", (), {"currsize": 1})
+
+    monkeypatch.setattr(cuda, "found", Used)           # a GPU has been found in this process
+    cuda.after_fork()
+    with pytest.raises(sg.UserError, match="was forked from one that had used the GPU.*'spawn'"):
+        sg.use_backend("cuda")
+    assert backend() == "numba"

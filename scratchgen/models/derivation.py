@@ -11,7 +11,7 @@ import math
 
 import numpy as np
 
-from ..engine import no_grad
+from ..context import no_grad
 from ..errors import UserError
 from ..tensor import Tensor
 

@@ -20,7 +20,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from .. import nn, ops
-from ..engine import no_grad
+from ..context import no_grad
 from ..errors import UserError
 from ..random import Stream
 from ..tensor import Tensor, constant

@@ -20,7 +20,7 @@ from typing import NamedTuple
 import numpy as np
 
 from .. import ops
-from ..engine import enable_grad
+from ..context import enable_grad
 from ..memory import filled
 from ..tensor import Tensor, grad
 from .by_hand import sigmoid

@@ -3,7 +3,7 @@
 import numpy as np
 
 from .. import nn
-from ..engine import no_grad
+from ..context import no_grad
 from ..errors import UserError
 from ..memory import host
 from ..tensor import Tensor, constant, plain

@@ -19,7 +19,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from .. import data, nn, ops
-from ..engine import no_grad
+from ..context import no_grad
 from ..errors import UserError
 from ..memory import host
 from ..random import Stream

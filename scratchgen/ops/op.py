@@ -37,7 +37,8 @@ from numbers import Real
 import numpy as np
 
 from ..backend import backend
-from ..engine import Mode, Node, check_unchanged, run_backward
+from ..context import recording
+from ..engine import Node, check_unchanged, run_backward
 from ..errors import UserError
 from ..memory import ARRAYS, array_module, own
 from ..tensor import FLOATS, NUMPY_FUNCTIONS, Tensor
@@ -103,7 +104,7 @@ class Op:
             if type(x) is Tensor and (y is array or y.base is not None
                                       and shares(y, array)):
                 result.changes = x.changes             # a view: whoever changes one changes both
-        if Mode.recording:
+        if recording.get():
             wanted = tuple(parent is not None for parent in parents)
             if True in wanted:
                 result.node = cls.record(inputs, arrays, parents, wanted, options, extras, y)

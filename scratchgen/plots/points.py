@@ -7,8 +7,8 @@ from statistics import NormalDist
 
 import numpy as np
 
+from ..context import no_grad
 from ..data import mode_report
-from ..engine import no_grad
 from ..mosaic import DPI, LABEL, TITLE
 from ..random import Stream
 from ..tensor import Tensor

@@ -1,0 +1,119 @@
+"""Settings of the calling thread or asynchronous task: whether calls are recorded, which backend.
+
+Each thread has its own, as NumPy's ``errstate`` has it: a new one begins with the defaults, and
+what it chooses changes nothing elsewhere. What asyncio starts (tasks, ``to_thread``) begins with
+a copy of its starter's. ``contextvars`` in Python's library says more.
+"""
+
+import contextvars
+import functools
+import os
+import threading
+
+
+class Switch:
+    """One setting: ``get()`` and ``set(value)``, and blocks that put back what was before.
+
+    ``enter`` and ``leave`` keep the values of the blocks that are open in this context, so that one
+    object may be entered again inside itself, and by several threads at once.
+    """
+
+    def __init__(self, name, default):
+        self._value = contextvars.ContextVar(name, default=default)
+        self._open = contextvars.ContextVar(f"{name}: open blocks", default=None)
+        self.get, self.set = self._value.get, self._value.set
+
+    def enter(self, owner, before):
+        """A block of ``owner`` begins; ``before`` is what holds again after it."""
+        self._open.set((owner, before, self._open.get()))
+
+    def leave(self, owner):
+        """The innermost open block of ``owner`` ends."""
+        inner, block = [], self._open.get()
+        while block is not None and block[0] is not owner:         # not closed in order
+            inner.append(block)
+            block = block[2]
+        if block is None:
+            return                                     # begun in another context, which keeps it
+        self.set(block[1])
+        rest = block[2]
+        for owner, before, _ in reversed(inner):
+            rest = owner, before, rest
+        self._open.set(rest)
+
+
+class Lock:
+    """A lock that its holder may take again. A forked process finds it open: the thread that may
+    have held it is not there."""
+
+    def __init__(self):
+        self.renew()
+        if hasattr(os, "register_at_fork"):
+            os.register_at_fork(after_in_child=self.renew)
+
+    def renew(self):
+        self._lock = threading.RLock()
+
+    def __enter__(self):
+        self._lock.acquire()
+
+    def __exit__(self, *exception):
+        self._lock.release()
+
+
+class Setting:
+    """A choice from now on, or inside a ``with`` block only, for the calling thread or task.
+
+    A subclass has the ``switch`` that it sets.
+    """
+
+    switch = None
+
+    def __init__(self, value):
+        self.value, self.thread, self.before = value, threading.get_ident(), self.switch.get()
+        self.switch.set(value)
+
+    def __enter__(self):
+        """Holds until ``__exit__``; then what was before this object was made, or, where it is
+        entered again or by another thread, what was before the block."""
+        first = self.thread == threading.get_ident()
+        self.switch.enter(self, self.before if first else self.switch.get())
+        self.switch.set(self.value)
+        self.thread = None
+        return self
+
+    def __exit__(self, *exception):
+        self.switch.leave(self)
+
+
+# --- whether calls are recorded ------------------------------------------------------------------
+
+recording = Switch("recording", True)
+
+
+class no_grad:
+    """``with no_grad():`` or ``@no_grad()``: nothing in here is recorded, in this thread or task.
+    """
+
+    setting = False
+
+    def __enter__(self):
+        recording.enter(self, recording.get())
+        recording.set(self.setting)
+        return self
+
+    def __exit__(self, *exception):
+        recording.leave(self)
+
+    def __call__(self, function):
+        @functools.wraps(function)
+        def wrapped(*args, **options):
+            with type(self)():
+                return function(*args, **options)
+        return wrapped
+
+
+class enable_grad(no_grad):
+    """Recording switched on again inside ``no_grad``."""
+
+    setting = True
