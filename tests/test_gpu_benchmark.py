@@ -11,13 +11,16 @@ import sys
 
 import numpy as np
 import pytest
+from emulated_gpu.emulator import available
 
+import scratchgen as sg
 from benchmarks.gpu import (
     __main__ as command,
 )
 from benchmarks.gpu import (
     checks,
     conductor,
+    kernel_times,
     ours,
     parts,
     pictures,
@@ -216,7 +219,7 @@ def test_all_parts_are_run_and_the_steps_wait_while_others_are_timed(tmp_path, m
         ("mnist", 0)])
     stop, go = conductor.signal.SIGSTOP, conductor.signal.SIGCONT
     assert FakeChild.signals == [stop, go, stop, go]
-    assert not (tmp_path / ".go").exists() and (tmp_path / "gpu_checks.json").exists()
+    assert [path.name for path in tmp_path.iterdir()] == ["gpu.json"]  # few files come back
 
 
 def test_a_part_that_dies_or_hangs_is_recorded_and_the_others_follow(tmp_path, monkeypatch):
@@ -229,6 +232,73 @@ def test_a_part_that_dies_or_hangs_is_recorded_and_the_others_follow(tmp_path, m
     text = "\n".join(record["failures"])
     assert "kernels: its time was over" in text and "left nothing" in text and "120.0" in text
     assert "across" not in text and record["mnist"]["items"]
+
+
+def test_the_record_is_kept_while_a_part_runs_and_from_an_earlier_run(tmp_path, monkeypatch):
+    earlier = {"commit": "abc", "device": "H100", "parts": ["checks"], "statuses": {"checks": 1},
+               "checks": {"items": {"parity gemm.matmul": {"ok": False}, "same bits a.b": {
+                   "ok": True}, "rungs of the convolution": {"error": "no"}}}}
+    parts.save(tmp_path / "earlier.json", earlier)
+    options = command.options_of(["--out", str(tmp_path), "--parts", "kernels", "--earlier",
+                                  str(tmp_path / "earlier.json"), "--seconds", "30"])
+    seen = {}
+
+    class Child(FakeChild):
+        def wait(self, seconds):
+            status = super().wait(seconds)
+            if self.part == "kernels":
+                seen["failed"] = conductor.failed(self.options)
+                until = Deadline(20)
+                while not seen.get("record", {}).get("kernels") and not until.over():
+                    seen["record"] = parts.load(tmp_path / "gpu.json")
+            return status
+
+    script = {"device": ([0], {"device": "H100"}),
+              "kernels": ([0], {"items": {"ceilings": {"copy": 3e12}}})}
+    monkeypatch.setattr(FakeChild, "script", script)
+    assert conductor.run(options, Child) == 1          # for the checks that failed before
+    assert seen["record"]["kernels"]["items"] == {"ceilings": {"copy": 3e12}}
+    assert set(seen["failed"]) == {"gemm", "conv2d"}
+    record = parts.load(tmp_path / "gpu.json")
+    assert record["parts"] == ["checks", "kernels"] and record["earlier"]["commit"] == "abc"
+    assert record["checks"] == earlier["checks"]
+
+
+def test_families_whose_checks_failed_are_not_timed(gpu):
+    items = kernel_times.items(gpu, Deadline(9), True, {"gemm": "wrong", "conv2d": "wrong too"})
+    assert items["gemm 64×64×64 NN"]() == items["sweep"]() == {"skipped": "wrong"}
+    assert items["convolution forward"]() == {"skipped": "wrong too"}
+    noise = items["memory: noise"] if "ceilings" in items else None
+    assert noise.args[-1] == {"gemm": "wrong", "conv2d": "wrong too"}
+
+
+def test_what_made_the_gpu_unusable_is_run_once_more_under_the_sanitizer(tmp_path, monkeypatch):
+    path, asked = tmp_path / "gpu_across.json", []
+    parts.run({"bad": lambda: 1 / 0}, path, Deadline(9), lambda: True, tell=lambda _: None)
+    monkeypatch.setattr(sanitizer, "watched", lambda tool, command, seconds: asked.append(
+        (tool, command[-2:])) or {"faults": ["Invalid __global__ read"], "ok": False})
+    options = command.options_of(["--out", str(tmp_path), "--parts", "across"])
+    options.work = tmp_path
+    conductor.run_again_watched(options, Deadline(99))
+    record = conductor.merged(options, Deadline(99), {})
+    assert asked == [("memcheck", ["--only", "bad"])]
+    assert record["across"]["items"]["bad"]["sanitizer"]["faults"] == ["Invalid __global__ read"]
+    assert "Invalid __global__ read" in targets.failures(record)[0]
+
+
+def test_the_dry_run_goes_through_the_whole_order(tmp_path):
+    """Every item on the emulated GPU, and a row of the training steps; the command as it is."""
+    if not available():
+        pytest.skip("needs Linux and g++")
+    done = subprocess.run(
+        [sys.executable, "-m", "benchmarks.gpu", "--dry-run", "--out", str(tmp_path), "--rows",
+         "vae"], cwd=pathlib.Path(__file__).parents[1], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    record = json.loads((tmp_path / "gpu.json").read_text())
+    assert record["parts"] == list(conductor.PARTS) and record["failures"] == []
+    for part in conductor.PARTS[:-1]:
+        assert f"{part}: " in done.stderr and record[part]["items"]
+    assert record["steps"]["rows"]["vae fp32"]["contestants"]["ours"][""]["first_steps"] > 0
 
 
 def test_without_a_gpu_one_sentence(tmp_path, capsys):
@@ -262,13 +332,16 @@ class FakeProcess:
         assert name in self.known
         step = {"ours": 1e-4, "peer_torch": 1e-3, "peer_jax": 2e-4}[self.module]
         loss = 1.01 if self.module == "peer_jax" else 1.0
-        return {"check": {"losses": [[loss]] * 4}, "drop": {},
+        return {"check": {"losses": [[loss]] * 4}, "kernels": {"count": 7, "seconds": 5e-5},
                 "time": {"seconds": [9.0, step], "finite": True}}[do]
+
+    def __exit__(self, *exception):
+        self.known.clear()
 
 
 def test_a_row_has_times_failures_and_who_was_not_ready():
     clock = Time()
-    builders = {c: steps.Builder(c, [("vae", "fp32")], False, Deadline(40, now=clock), {},
+    builders = {c: steps.Builder(c, "vae", "fp32", False, Deadline(40, now=clock), {},
                                  FakeProcess) for c in steps.CREW}
     for builder in builders.values():
         builder.run()                                  # "compiled" would take too long
@@ -278,8 +351,52 @@ def test_a_row_has_times_failures_and_who_was_not_ready():
     assert "differ from scratchgen's by 1.0e-02" in found["jax"][""]["failed"]
     assert found["torch"]["foreach"]["failed"] == "no such optimiser"
     assert found["compiled"] == {"": {"absent": steps.NOT_BUILT}}
+    assert row["kernels"] == {"count": 7, "seconds": 5e-5}
     assert steps.best(row, "torch") == 1e-3 and steps.best(row, "jax") is None
     assert targets.ratio(row, ("torch",)) == (pytest.approx(0.1), "torch")
+
+
+class DyingProcess(FakeProcess):
+    """JAX's process ends while it builds the large network, the others' while they build it late.
+    """
+
+    def ask(self, do, name=None, **arguments):
+        if self.module == "peer_jax" and name.startswith("large-vae"):
+            raise Failed("its process has ended: out of memory")
+        return super().ask(do, name=name, **arguments)
+
+
+def test_a_row_that_fails_costs_itself_only(tmp_path, monkeypatch):
+    monkeypatch.setattr(steps.Builder.__init__, "__defaults__", (DyingProcess,))
+    options = command.options_of(["--out", str(tmp_path), "--rows", "vae,large-vae", "--peers",
+                                  "torch,jax"])
+    options.work = tmp_path
+    (tmp_path / ".go").touch()
+    monkeypatch.setattr(steps, "LOSS_RTOL", {"fp32": 0.1, "tf32": 0.1})
+    steps.run(options, Deadline(200), tell=lambda _: None)
+    record = json.loads((tmp_path / "gpu_steps.json").read_text())
+    jax = {name: row["contestants"]["jax"][""] for name, row in record["rows"].items()}
+    assert jax["vae fp32"]["median"] == jax["vae tf32"]["median"] == 2e-4
+    assert jax["large-vae fp32"]["failed"] == "its process has ended: out of memory"
+    assert record["rows"]["large-vae tf32"]["contestants"]["ours"][""]["median"] == 1e-4
+    assert set(record["rows"]["vae fp32"]["contestants"]) == {"ours", "torch", "jax"}
+    assert (tmp_path / ".built").exists()
+
+
+def test_a_step_that_cannot_be_captured_is_timed_without(gpu, monkeypatch):
+    w = rows.workload("vae", quick=True)
+    with sg.use_backend("cuda"):
+        contestant = ours.Contestant(w)
+        step = contestant.model.training_step
+
+        def reads(*arguments, **options):
+            terms = step(*arguments, **options)
+            float(terms["loss"])                       # the host waits
+            return terms
+        monkeypatch.setattr(contestant.model, "training_step", reads)
+        found = losses_of(contestant, w, 3)
+        assert contestant.note.startswith("not captured: ") and np.isfinite(found).all()
+        assert "waits for the GPU" in contestant.note or "apture" in contestant.note
 
 
 def test_a_nan_is_a_difference():

@@ -1,12 +1,13 @@
 """The command ``python -m benchmarks.gpu``: its options, then all parts, or one in its process."""
 
 import argparse
+import json
 import pathlib
 import signal
 import sys
 
 from . import __doc__ as doc
-from . import conductor, rows
+from . import conductor, rows, steps
 
 
 def options_of(arguments):
@@ -21,13 +22,32 @@ def options_of(arguments):
                         help=f"of {','.join(conductor.PARTS)}")
     parser.add_argument("--rows", type=names(rows.NAMES), default=None,
                         help=f"training steps, of {','.join(rows.NAMES)}")
-    parser.add_argument("--part", help=argparse.SUPPRESS)              # in a process of its own
-    parser.add_argument("--until", type=float, help=argparse.SUPPRESS)
-    parser.add_argument("--share", type=int, default=0, help=argparse.SUPPRESS)
+    parser.add_argument("--peers", type=names(steps.CREW), default=None,
+                        help=f"who is timed in a training step, of {','.join(steps.CREW)}")
+    parser.add_argument("--seconds", type=float, default=conductor.SECONDS,
+                        help="that the whole run may take (default %(default)s)")
+    parser.add_argument("--earlier", type=pathlib.Path, metavar="GPU.JSON",
+                        help="a record whose parts are kept; families of kernels whose checks "
+                             "failed there are not timed")
+    parser.add_argument("--dry-run", action="store_true",
+                        help="on an emulated GPU and at tiny sizes: does everything run?")
+    for name, kind in (("--part", str), ("--until", float), ("--share", int), ("--only", str),
+                       ("--work", pathlib.Path)):
+        parser.add_argument(name, type=kind, help=argparse.SUPPRESS)   # in a process of its own
     options = parser.parse_args(arguments)
-    options.out = options.out.absolute()
+    options.out, options.share = options.out.absolute(), options.share or 0
     options.data_dir = options.data_dir and options.data_dir.absolute()
+    if options.earlier:
+        options.earlier = read_record(parser, options.earlier)
     return options
+
+
+def read_record(parser, path):
+    """A record, or the program ends with a sentence."""
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        parser.error(f"--earlier {path}: {error}; expected a gpu.json of an earlier run")
 
 
 def names(known):
@@ -45,6 +65,9 @@ def main(arguments=None):
     options = options_of(arguments)
     if options.part:
         return conductor.run_here(options)
+    if options.dry_run:
+        from . import dry_run
+        return dry_run.run(options)
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))              # and all parts end
     return conductor.run(options)
 

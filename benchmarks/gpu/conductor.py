@@ -1,30 +1,41 @@
 """Runs the parts, each in a process of its own, within one limit of time; writes ``gpu.json``.
 
-The contestants of the training steps begin to build at once and go on beside the checks; while the
-kernels and the ten epochs are timed they are stopped (SIGSTOP), so that the GPU is quiet; then they
-build on, and take their turns. A part that hangs or dies is ended, and the others follow.
+``gpu.json`` is written anew whenever a part has finished an item or a row, so that an error or the
+end of the time loses nothing that was measured. The peers of the training steps begin to build at
+once and go on beside the checks; while the kernels and the ten epochs are timed they are stopped
+(SIGSTOP), so that the GPU is quiet; then they build on, and are timed in turn. A part that hangs or
+dies is ended, and the others follow; what made the GPU unusable is run once more under
+compute-sanitizer.
 """
 
 import concurrent.futures
+import contextlib
 import os
+import pathlib
 import signal
 import subprocess
 import sys
+import tempfile
+import threading
 import time
 
 from ..processes import ROOT
-from . import device, targets
+from . import device, sanitizer, targets
 from .deadline import Deadline
 from .parts import RESTART, load, save
 
-LIMIT = 525                                            # seconds, of nine minutes
+SECONDS = 525                                          # of a run, unless told otherwise
 PARTS = ("checks", "across", "kernels", "mnist", "steps")
-BUDGET = {"checks": 130, "across": 110, "kernels": 110, "mnist": 50}   # seconds, at most
-SHARES = {"checks": 6}                                 # processes that share a part's items
-RESERVE = 110                                          # seconds for the turns of the contestants
+BUDGET = {"checks": 130, "across": 110, "kernels": 130, "mnist": 50}   # seconds, at most
+SHARES = {"checks": min(12, os.cpu_count() or 1)}      # processes that share a part's items
+RESERVE = 110                                          # seconds for timing the training steps
 SHORT = 8                                              # seconds that no part is started with
+BUILT = 75                                             # to wait for the peers before kernels
 TIMED = ("kernels", "mnist")                           # while these run nobody else may
 RESTARTS = 12                                          # of one part
+# The checks' networks are small: threads of BLAS cost more than they give, and several processes
+# share the cores.
+ENVIRONMENT = {"OPENBLAS_NUM_THREADS": "2", "OMP_NUM_THREADS": "2"}
 
 
 def tell(text):
@@ -35,13 +46,10 @@ class Child:
     """A part in a process of its own, which leads a process group."""
 
     def __init__(self, part, options, deadline, share=0):
-        arguments = ["--part", part, "--until", repr(deadline.until), "--out", str(options.out),
-                     "--share", str(share)]
-        arguments += ["--quick"] * options.quick
-        arguments += ["--data-dir", str(options.data_dir)] if options.data_dir else []
-        arguments += ["--rows", ",".join(options.rows)] if options.rows else []
-        self.process = subprocess.Popen([sys.executable, "-m", "benchmarks.gpu", *arguments],
-                                        cwd=ROOT, stdin=subprocess.DEVNULL, process_group=0)
+        self.process = subprocess.Popen(
+            [sys.executable, "-m", "benchmarks.gpu", *arguments_of(part, options, deadline, share)],
+            cwd=ROOT, stdin=subprocess.DEVNULL, process_group=0,
+            env={**os.environ, **ENVIRONMENT} if part in ("checks", "across") else None)
 
     def wait(self, seconds):
         """Its exit status, or None if it had to be ended."""
@@ -52,10 +60,8 @@ class Child:
             return None
 
     def signal(self, number):
-        try:
+        with contextlib.suppress(ProcessLookupError, PermissionError):         # it has ended
             os.killpg(self.process.pid, number)
-        except (ProcessLookupError, PermissionError):
-            pass                                       # it has ended
 
     def end(self):
         """Its whole group, also what a process that has ended left behind."""
@@ -64,9 +70,20 @@ class Child:
         self.process.wait()
 
 
+def arguments_of(part, options, deadline, share=0):
+    """The command line of a part's process."""
+    found = ["--part", part, "--until", repr(deadline.until), "--out", str(options.out),
+             "--work", str(options.work), "--share", str(share)]
+    found += ["--quick"] * options.quick
+    found += ["--data-dir", str(options.data_dir)] if options.data_dir else []
+    found += ["--rows", ",".join(options.rows)] if options.rows else []
+    found += ["--peers", ",".join(options.peers)] if options.peers else []
+    return found
+
+
 def path_of(options, part, share=0):
     shared = f"_{share}" if part in SHARES else ""
-    return options.out / f"gpu_{part}{shared}.json"
+    return options.work / f"gpu_{part}{shared}.json"
 
 
 def run_part(part, options, deadline, child=Child, share=0):
@@ -92,50 +109,68 @@ def run_shares(part, options, deadline, child=Child):
 
 
 def results_of(part, options):
-    """What all processes of a part left; their files are joined into one."""
+    """What all processes of a part have left by now, joined."""
     record = {}
     for share in range(SHARES.get(part, 1)):
-        path = path_of(options, part, share)
-        found = load(path)
+        found = load(path_of(options, part, share))
         record |= {**found, "items": {**record.get("items", {}), **found["items"]}} if (
             "items" in found) else found
-        if part in SHARES:
-            path.unlink(missing_ok=True)
-    if part in SHARES and record:
-        save(options.out / f"gpu_{part}.json", record)
-    return record or {"items": {part: {"error": "it left nothing"}}}
+    return record
 
+
+# --- the run -------------------------------------------------------------------------------------
 
 def run(options, child=Child, now=time.monotonic):
     """All parts that were asked for; the exit status."""
-    deadline = Deadline(LIMIT, now=now)
+    deadline, statuses = Deadline(options.seconds, now=now), {}
     options.out.mkdir(parents=True, exist_ok=True)
-    for old in (*options.out.glob("gpu_*.json"), options.out / ".go"):
-        old.unlink(missing_ok=True)
-    go = options.out / ".go"
-    if run_part("device", options, deadline.part(60), child) != 0:
-        return 2
-    steps = child("steps", options, deadline.part(deadline.left(), 6)) if (
-        "steps" in options.parts) else None
-    statuses = {}
+    with tempfile.TemporaryDirectory() as work:
+        options.work = pathlib.Path(work)
+        if options.earlier:                            # which families have failed
+            save(options.work / "earlier.json", options.earlier)
+        if run_part("device", options, deadline.part(60), child) != 0:
+            return 2
+        with kept(options, deadline, statuses):
+            steps = child("steps", options, deadline.part(deadline.left(), 6)) if (
+                "steps" in options.parts) else None
+            try:
+                conduct(options, deadline, steps, child, statuses)
+                (options.work / ".go").touch()
+                if steps:
+                    tell(f"steps ({deadline.left():.0f} s left)")
+                    statuses["steps"] = steps.wait(deadline.left() - 3)
+            except OSError as error:                   # what has been measured is kept
+                statuses["conductor"] = f"{type(error).__name__}: {error}"
+            finally:
+                if steps:
+                    steps.end()
+        run_again_watched(options, deadline)
+        return finish(options, deadline, statuses)
+
+
+@contextlib.contextmanager
+def kept(options, deadline, statuses):
+    """Inside, ``gpu.json`` is written anew every second."""
+    done = threading.Event()
+
+    def write():
+        while not done.wait(1):
+            save(options.out / "gpu.json", merged(options, deadline, statuses))
+
+    thread = threading.Thread(target=write, daemon=True)
+    thread.start()
     try:
-        conduct(options, deadline, steps, child, statuses)
-        go.touch()
-        if steps:
-            tell(f"steps ({deadline.left():.0f} s left)")
-            statuses["steps"] = steps.wait(deadline.left() - 3)
-    except OSError as error:                           # what has been measured is kept
-        statuses["conductor"] = f"{type(error).__name__}: {error}"
+        yield
     finally:
-        if steps:
-            steps.end()
-        go.unlink(missing_ok=True)
-    return finish(options, deadline, statuses)
+        done.set()
+        thread.join()
 
 
 def conduct(options, deadline, steps, child, statuses):
     """The parts but the steps, in order; these are stopped while others are timed."""
     for part in [p for p in PARTS if p in options.parts and p != "steps"]:
+        if steps and part in TIMED:                    # the peers need the processor until then
+            wait_for(options.work / ".built", deadline.part(BUILT, RESERVE))
         budget = deadline.part(BUDGET[part], reserve=RESERVE if steps else SHORT)
         if budget.left() < SHORT:
             save(path_of(options, part), {"items": {part: {"skipped": "no time was left"}}})
@@ -151,15 +186,52 @@ def conduct(options, deadline, steps, child, statuses):
                 steps.signal(signal.SIGCONT)
 
 
-def finish(options, deadline, statuses):
-    """``gpu.json`` from what the parts left, the targets, a summary; the exit status.
+def wait_for(path, deadline):
+    while not path.exists() and not deadline.over():
+        time.sleep(0.2)
+
+
+def run_again_watched(options, deadline):
+    """Each item that made the GPU unusable, under compute-sanitizer: which access was it?"""
+    for part in options.parts:
+        found = results_of(part, options).get("items", {})
+        for name in [name for name, result in found.items() if result.get("lost")]:
+            if deadline.left() < 2 * SHORT:
+                return
+            tell(f"{part}, {name}: once more under compute-sanitizer")
+            command = ["-m", "benchmarks.gpu", *arguments_of(part, options, deadline),
+                       "--only", name]
+            found[name]["sanitizer"] = sanitizer.watched(
+                "memcheck", command, deadline.part(60, reserve=3).left())
+            save(options.work / f"gpu_{part}_watched.json", {"items": {name: found[name]}})
+
+
+def merged(options, deadline, statuses):
+    """The record of all that is known by now; an earlier record's parts are kept in it.
 
     ``statuses``: exit status of each part, None of one that was ended because its time was over.
     """
-    record = {**load(path_of(options, "device")), "quick": options.quick, "parts": options.parts,
-              "seconds": round(LIMIT - deadline.left(), 1), "statuses": statuses}
+    earlier = options.earlier or {}
+    parts = [p for p in PARTS if p in options.parts or p in earlier.get("parts", ())]
+    record = {**load(path_of(options, "device")), "quick": options.quick, "parts": parts,
+              "seconds": round(options.seconds - deadline.left(), 1),
+              "statuses": {**earlier.get("statuses", {}), **statuses}}
+    if earlier:
+        record["earlier"] = {k: earlier.get(k) for k in ("commit", "date", "device", "driver",
+                                                         "parts")}
+    for part in parts:
+        record[part] = results_of(part, options) if part in options.parts else earlier[part]
+        watched = load(options.work / f"gpu_{part}_watched.json").get("items", {})
+        if watched:
+            record[part]["items"] |= watched
+    return record
+
+
+def finish(options, deadline, statuses):
+    """``gpu.json`` with the targets and the failures, a summary; the exit status."""
+    record = merged(options, deadline, statuses)
     for part in options.parts:
-        record[part] = results_of(part, options)
+        record[part] = record[part] or {"items": {part: {"error": "it left nothing"}}}
     record["targets"] = [] if options.quick else targets.rows(record)
     record["failures"] = targets.failures(record)
     save(options.out / "gpu.json", record)
@@ -184,27 +256,50 @@ def run_here(options):
             return 0
         if options.part == "steps":
             from . import steps
-            return steps.run(options, deadline, steps.go_file(options.out), tell)
+            return steps.run(options, deadline, tell)
         return items_here(options, deadline)
     except UserError as error:
         tell(f"gpu: {error}")
         return 2
 
 
+def items_of(part, gpu, options, deadline):
+    """name → function of a part's items."""
+    from . import across, checks, kernel_times, mnist
+    return {"checks": lambda: checks.items(gpu),
+            "across": lambda: across.items(deadline, options.quick),
+            "kernels": lambda: kernel_times.items(gpu, deadline, options.quick, failed(options)),
+            "mnist": lambda: mnist.items(options)}[part]()
+
+
 def items_here(options, deadline):
     from scratchgen.kernels import cuda
 
-    from . import across, checks, kernel_times, mnist, parts
+    from . import parts
     gpu = cuda.device()
     path = path_of(options, options.part, options.share)
-    make = {"checks": lambda: checks.items(gpu),
-            "across": lambda: across.items(deadline, options.quick),
-            "kernels": lambda: kernel_times.items(gpu, deadline, options.quick),
-            "mnist": lambda: mnist.items(options)}[options.part]
-    items = parts.attempt(make)
+    items = parts.attempt(lambda: items_of(options.part, gpu, options, deadline))
     if isinstance(items.get("error"), str):
         save(path, {"items": {"preparation": items}})
         return 1
+    if options.only:                                   # under a tool that watches
+        result = parts.attempt(items[options.only])
+        print(f"ran {options.only.replace(' ', '_')}", flush=True)
+        return 1 if parts.bad(result) else 0
     names = list(items)[options.share::SHARES.get(options.part, 1)]
     return parts.run({name: items[name] for name in names}, path, deadline,
                      lambda: device.lost(gpu), tell)
+
+
+def failed(options):
+    """family → the first check of it that was not passed, in this run or the earlier one."""
+    found = {}
+    for record in (load(options.work / "earlier.json").get("checks", {}),
+                   results_of("checks", options)):
+        for name, result in record.get("items", {}).items():
+            if "error" in result or result.get("ok") is False:
+                family = {"rungs of the product": "gemm", "tensor cores": "gemm",
+                          "rungs of the convolution": "conv2d"}.get(
+                              name, name.split()[-1].split(".")[0])
+                found.setdefault(family, f"not timed: the check {name!r} was not passed")
+    return found

@@ -28,8 +28,11 @@ def ceilings(device, clock, quick):
     return found
 
 
-def items(device, deadline, quick):
-    """name → function of this part, the most important first."""
+def items(device, deadline, quick, failed=None):
+    """name → function of this part, the most important first.
+
+    ``failed``: family of kernels → why it is not timed.
+    """
     clock = Clock(device, 0 if quick else SECONDS)
     squares = [(n, n, n) for n in (QUICK_SQUARES if quick else gemm_times.SQUARES)][::-1]
     skinny = QUICK_SKINNY if quick else gemm_times.SKINNY
@@ -41,7 +44,12 @@ def items(device, deadline, quick):
     found |= {f"convolution {which}": functools.partial(
         conv_times.measure, device, clock, which, quick) for which in conv_times.PASSES}
     found |= {f"memory: {group}": functools.partial(
-        memory_times.measure, device, clock, group, quick) for group in memory_times.GROUPS}
+        memory_times.measure, device, clock, group, quick, failed or {})
+        for group in memory_times.GROUPS}
     found |= gemm
-    return found | {"sweep": lambda: gemm_times.sweep(device, clock, deadline,
-                                                      (*skinny, *squares[::-1]))}
+    found["sweep"] = lambda: gemm_times.sweep(device, clock, deadline, (*skinny, *squares[::-1]))
+    for name in found:
+        family = {"gemm": "gemm", "sweep": "gemm", "convolution": "conv2d"}.get(name.split()[0])
+        if failed and family in failed:
+            found[name] = lambda family=family: {"skipped": failed[family]}
+    return found

@@ -118,10 +118,13 @@ GROUPS = {"dense and loss": dense_and_loss, "batch norm": batch_norm, "adam": ad
           "random numbers": random_numbers, "formula and sums": formula_and_sums, "noise": noise}
 
 
-def measure(device, clock, group, quick):
+def measure(device, clock, group, quick, failed):
     """{kernels: {name: {bytes, flops, median, minimum, …}}} of one group."""
     arrays, found = Arrays(device, quick), {}
     for name, function, accesses, flops in GROUPS[group](arrays):
+        if (reason := failed.get(name.split(".")[0])) is not None:
+            found[name] = {"skipped": reason}
+            continue
         try:
             found[name] = clock.in_a_row(function)
         except (TypeError, ValueError, AttributeError, KeyError) as error:  # of one kernel alone

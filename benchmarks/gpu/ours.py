@@ -107,9 +107,9 @@ class Contestant:
         self.batches = [(own(x), [own(a) for a in noise]) for x, noise in w.batches()]
         x, noise = self.batches[0]
         labels = noise if w.kind == "classifier" else ()
-        self.captured = capture(
-            (lambda: self.training_step(x, *labels)) if drawn else self.training_step,
-            key=lambda: self.model.phase(self.optimisers))
+        self.plain = (lambda: self.training_step(x, *labels)) if drawn else self.training_step
+        self.captured = capture(self.plain, key=lambda: self.model.phase(self.optimisers))
+        self.note = None                               # why the step is timed without a capture
 
     def reset(self, lr=None):
         """The initial weights and a new optimiser, in the same memory: what is recorded stays."""
@@ -133,7 +133,15 @@ class Contestant:
 
     def step(self, i):
         x, noise = self.batches[i % len(self.batches)]
-        self.last = self.captured() if self.drawn else self.captured(x, *noise)
+        inputs = () if self.drawn else (x, *noise)
+        if self.note is None:
+            try:
+                self.last = self.captured(*inputs)
+                return
+            except Exception as error:                 # recorded; the step can be timed without
+                text = " ".join(str(error).split())[:300]
+                self.note = f"not captured: {type(error).__name__}: {text}"
+        self.last = self.plain(*inputs)
 
     def wait(self):
         if backend() == "cuda":

@@ -47,6 +47,8 @@ def run(items, path, deadline, lost=lambda: False, tell=print):
         if bad(done[name]):
             tell(f"  {name}: {done[name].get('error', 'not passed')}")
         if "error" in done[name] and lost():
+            done[name]["lost"] = True
+            save(path, record)
             return RESTART
     save(path, record)
     return 1 if any(bad(result) for result in done.values()) else 0

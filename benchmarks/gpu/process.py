@@ -81,7 +81,8 @@ class Served:
             contestant.step(i)
         contestant.wait()
         self.known[name] = contestant, precision
-        return {"seconds": time.perf_counter() - started}
+        return {"seconds": time.perf_counter() - started,
+                "note": getattr(contestant, "note", None)}
 
     def chosen(self, name):
         contestant, precision = self.known[name]

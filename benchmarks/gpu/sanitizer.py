@@ -36,6 +36,12 @@ def tool():
 
 def check(name, deadline, seconds=SECONDS):
     """What a tool says of a process that runs the kernels."""
+    return watched(name, ["-m", "benchmarks.gpu.sanitizer"],
+                   deadline.part(seconds, reserve=2).left())
+
+
+def watched(name, arguments, seconds):
+    """What a tool says of a process of Python's with these arguments."""
     program = tool()
     if program is None:
         return {"skipped": "compute-sanitizer is not installed"}
@@ -43,10 +49,9 @@ def check(name, deadline, seconds=SECONDS):
     with tempfile.TemporaryFile("w+") as log:
         process = subprocess.Popen(
             [program, "--tool", name, "--error-exitcode", str(FOUND), *options, sys.executable,
-             "-m", "benchmarks.gpu.sanitizer"], cwd=ROOT, stdout=log, stderr=subprocess.STDOUT,
-            process_group=0)
+             *arguments], cwd=ROOT, stdout=log, stderr=subprocess.STDOUT, process_group=0)
         try:
-            status = process.wait(deadline.part(seconds, reserve=2).left())
+            status = process.wait(seconds)
         except subprocess.TimeoutExpired:
             os.killpg(process.pid, signal.SIGKILL)     # the tool, and what it watches
             process.wait()

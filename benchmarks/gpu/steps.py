@@ -1,9 +1,11 @@
 """Training steps beside PyTorch and JAX: built early, checked, timed in turn.
 
-Building takes long (torch.compile with max-autotune: up to a minute a row), so each contestant's
-process builds one row after the other while other parts of the measurement run that need no quiet
-GPU. Timing begins when these are done: everybody who is ready takes part, and who is not is
-recorded as such. In a row the contestants take turns, block by block; each waits while others run.
+Building takes long (torch.compile with max-autotune: up to a minute a row), so it is done while
+other parts of the measurement run that need no quiet GPU, by a process for each contestant and row:
+one that fails, hangs or is late costs its own row only. Timing begins when the other parts are
+done: everybody who is ready takes part, and who is not is recorded as such. In a row the
+contestants take turns, block by block; each waits while others run. A row's times and the trace of
+its kernels are written before the next row begins.
 """
 
 import contextlib
@@ -18,13 +20,14 @@ import numpy as np
 
 from ..processes import Failed
 from . import rows
-from .parts import load, save
+from .parts import save
 from .process import Process
 
 OURS, CHECKED, TURNS = "ours", 4, 5
 LOSS_RTOL = {"fp32": 1e-4, "tf32": 5e-3}               # of the first losses, relative to ours
 BLOCK = 0.04                                           # seconds
-SECONDS_A_ROW = 5                                      # to check and time it, about
+SECONDS_A_ROW = 7                                      # to check, time and trace it, about
+TRACE = 12                                             # seconds that no trace is begun with
 FIRST_GUESS = {"compiled": 60, "whole": 25, "jax": 15, "torch": 5, OURS: 10, "drawn": 10}
 # contestant → the module of its class
 CREW = {OURS: "ours", "drawn": "ours", "torch": "peer_torch", "whole": "peer_torch",
@@ -55,45 +58,50 @@ def variants(contestant, w):
 # --- building ------------------------------------------------------------------------------------
 
 class Builder(threading.Thread):
-    """Builds the rows of one contestant, in order, until ``deadline``; ``built``: name → seconds.
+    """Builds the variants of one contestant for one row until ``deadline``.
 
-    ``failed``: name → reason. A process that ends takes what it has built with it; it is started
-    again, and goes on with the next row.
+    ``built``: label → seconds; ``failed``: label → reason; ``notes``: label → what is to be said.
+    A process that ends takes what it has built with it; it is started again for the next variant.
     """
 
-    def __init__(self, contestant, wanted, quick, deadline, variables, make=Process):
+    places = threading.Semaphore(max(2, (os.cpu_count() or 2) - 2))    # who may build at once
+
+    def __init__(self, contestant, name, precision, quick, deadline, variables, make=Process):
         super().__init__(daemon=True)
-        self.contestant, self.wanted, self.quick = contestant, wanted, quick
-        self.deadline, self.variables, self.make = deadline, variables, make
-        self.built, self.failed, self.process, self.longest = {}, {}, None, 0
+        self.contestant, self.quick, self.deadline = contestant, quick, deadline
+        self.name, self.precision, self.row = name, precision, rows.key(name, precision)
+        self.variables, self.make, self.process = variables, make, None
+        self.built, self.failed, self.notes = {}, {}, {}
 
     def run(self):
         guess = 0 if self.quick else FIRST_GUESS[self.contestant]
-        for name, precision in self.wanted:
+        with self.places:
             for label, options in variants(self.contestant,
-                                           rows.workload(name, self.quick)).items():
-                if self.deadline.left() < max(guess, self.longest):
+                                           rows.workload(self.name, self.quick)).items():
+                if self.deadline.left() < guess:
                     return
-                self.build(name, precision, label, options)
+                self.build(label, options)
 
-    def build(self, name, precision, label, options):
-        key = (rows.key(name, precision), label)
+    def build(self, label, options):
         if self.process is None or not self.process.alive():
-            if self.process is not None:
-                self.failed |= dict.fromkeys(self.built, "its process ended later")
-                self.built = {}
+            self.failed |= dict.fromkeys(self.built, "its process ended later")
+            self.built = {}
             self.process = self.make(CREW[self.contestant], **self.variables)
-        started = time.monotonic()
         try:
-            self.built[key] = self.process.ask(
-                "build", patience=self.deadline.left() + 30, name="|".join(key), row=name,
-                precision=precision, quick=self.quick, variant=options)["seconds"]
+            answer = self.process.ask(
+                "build", patience=self.deadline.left() + 30, name=f"{self.row}|{label}",
+                row=self.name, precision=self.precision, quick=self.quick, variant=options)
+            self.built[label] = answer["seconds"]
+            if answer.get("note"):
+                self.notes[label] = answer["note"]
         except Failed as failure:
-            self.failed[key] = str(failure)
-        self.longest = max(self.longest, time.monotonic() - started)
+            self.failed[label] = str(failure)
 
-    def labels(self, row):
-        return [label for (of, label) in self.built if of == row]
+    def stop(self):
+        """End its process: nobody may build while others are timed, and memory is for others."""
+        if self.process:
+            self.process.__exit__()
+            self.process = None
 
 
 # --- timing --------------------------------------------------------------------------------------
@@ -143,8 +151,9 @@ class Runner:
             self.seconds.append(answer["seconds"][-1])
 
     def summary(self):
-        key = (self.row, self.label)
-        found = {"first_steps": self.builder.built[key]}
+        found = {"first_steps": self.builder.built[self.label]}
+        if self.label in self.builder.notes:
+            found["note"] = self.builder.notes[self.label]
         if self.failure:
             return found | {"failed": self.failure}
         if self.seconds:
@@ -154,9 +163,12 @@ class Runner:
 
 
 def measure(name, precision, builders, deadline, quick=False):
-    """A row of the record: every contestant's variants, checked before and after the timing."""
+    """A row of the record: every contestant's variants, checked before and after the timing.
+
+    ``builders``: of this row.
+    """
     w, row = rows.workload(name, quick), rows.key(name, precision)
-    runners = [Runner(b, row, label) for b in builders for label in b.labels(row)]
+    runners = [Runner(b, row, label) for b in builders for label in b.built]
     compared = [r for r in runners if r.builder.contestant != "drawn"]
     check(compared, w, LOSS_RTOL[precision])
     if not quick:
@@ -166,20 +178,30 @@ def measure(name, precision, builders, deadline, quick=False):
             for runner in runners if turn == 0 or deadline.left() > SECONDS_A_ROW else ():
                 runner.turn()
         check(compared, w, LOSS_RTOL[precision])
-    for runner in runners:
-        runner.ask("drop")
+    kernels = {} if quick else trace(runners, deadline)
     contestants = {}
     for b in builders:
         own = {r.label: r.summary() for r in runners if r.builder is b}
-        own |= {label: {"failed": reason} for (of, label), reason in b.failed.items() if of == row}
+        own |= {label: {"failed": reason} for label, reason in b.failed.items()}
         contestants[b.contestant] = own or {"": {"absent": NOT_BUILT}}
     failed = [f"{c} {label}: {v['failed']}" for c, own in contestants.items()
               for label, v in own.items() if "failed" in v]
     return {"name": name, "precision": precision, "title": w.title, "family": w.family,
             "small": name in rows.SMALL, "batch": w.batch, "floors": rows.floors(w),
-            "contestants": contestants, "failed": failed,
+            "contestants": contestants, "failed": failed, "kernels": kernels,
             "ok": not any(f.startswith((OURS, "drawn")) or "differ" in f for f in failed)
-            and bool(builders[0].labels(row))}
+            and any(b.built for b in builders if b.contestant == OURS)}
+
+
+def trace(runners, deadline):
+    """The kernels of a replayed step of ours, by a profiler: behind the timing, for it slows."""
+    for runner in runners:
+        if runner.builder.contestant == "drawn" and runner.failure is None:
+            if deadline.left() < TRACE:
+                return {"skipped": "no time was left"}
+            answer = runner.ask("kernels")
+            return {"failed": runner.failure} if answer is None else answer
+    return {}
 
 
 def check(runners, w, rtol):
@@ -200,101 +222,74 @@ def best(row, contestant, statistic="median"):
 # --- the part ------------------------------------------------------------------------------------
 
 def environment(folder, contestant):
-    """Every contestant compiles from nothing, into a folder of its own."""
+    """Every contestant compiles from nothing, into a folder of its own that its rows share."""
     return {"XLA_PYTHON_CLIENT_PREALLOCATE": "false",
             "CUPY_CACHE_DIR": str(folder / f"cupy-{contestant}"),
             "TORCHINDUCTOR_CACHE_DIR": str(folder / f"inductor-{contestant}"),
             "TRITON_CACHE_DIR": str(folder / f"triton-{contestant}")}
 
 
-def crew(quick, names):
-    """contestant → rows that it is to build."""
-    wanted = rows.rows(names)
-    found = dict.fromkeys(CREW, wanted)
+def crew(quick, names, peers):
+    """(contestant, name, precision) of all that is to be built, the most important rows first."""
+    chosen = [c for c in CREW if c == OURS or peers is None or c in peers]
+    found = [(c, *row) for row in rows.rows(names) for c in chosen]
     if quick:                                          # one compilation, for its correctness
-        found |= {"whole": [r for r in wanted if r == ("vae", "fp32")], "compiled": []}
+        found = [f for f in found if f[0] not in ("whole", "compiled")
+                 or f == ("whole", "vae", "fp32")]
     return found
 
 
-def run(options, deadline, go, tell=print):
-    """Build, wait for ``go()`` (the GPU is ours alone), measure; the exit status."""
-    path, names = options.out / "gpu_steps.json", options.rows or rows.NAMES
+def run(options, deadline, tell=print):
+    """Build, wait until the GPU is ours alone, measure; the exit status."""
+    names = options.rows or rows.NAMES
     reserve = 10 if options.quick else 15 + SECONDS_A_ROW * len(rows.rows(names))
     build_until = deadline.part(deadline.left(), reserve)
     with contextlib.ExitStack() as stack:
         folder = pathlib.Path(stack.enter_context(tempfile.TemporaryDirectory()))
-        builders = [Builder(c, wanted, options.quick, build_until, environment(folder, c))
-                    for c, wanted in crew(options.quick, names).items()]
-        stack.callback(lambda: [b.process.__exit__() for b in builders if b.process])
+        builders = [Builder(c, name, precision, options.quick, build_until, environment(folder, c))
+                    for c, name, precision in crew(options.quick, names, options.peers)]
+        stack.callback(lambda: [b.stop() for b in builders])
         for builder in builders:
             builder.start()
-        wait_for(builders, build_until, go, deadline)
+        while any(b.is_alive() for b in builders) and not build_until.over():
+            time.sleep(0.1)
+        (options.work / ".built").touch()
+        while not (options.work / ".go").exists() and not deadline.over():
+            time.sleep(0.1)
         silence(builders, tell)
-        status = measure_all(options, deadline, builders, path, names, tell)
-        if not options.quick:
-            record = load(path)
-            record["kernels"] = kernels_of_a_step(names, stack, environment(folder, OURS), deadline)
-            save(path, record)
-        return status
-
-
-def wait_for(builders, build_until, go, deadline):
-    """Until all is built or the time for it is over, and the GPU is free."""
-    while any(b.is_alive() for b in builders) and not build_until.over():
-        time.sleep(0.1)
-    while not go() and not deadline.over():
-        time.sleep(0.1)
+        return measure_all(options, deadline, builders, names, tell)
 
 
 def silence(builders, tell):
-    """Nobody may build while others are timed: who still does is ended after a moment."""
-    for builder in builders:
-        builder.join(20)
-        if builder.is_alive():
-            tell(f"  {builder.contestant}: still building, and ended")
-            builder.failed |= dict.fromkeys(builder.built, "ended while it built a later row")
-            builder.built = {}
+    """Nobody may build while others are timed: who still does is ended."""
+    late = [b for b in builders if b.is_alive()]
+    for builder in late:
+        tell(f"  {builder.contestant}, {builder.row}: still building, and ended")
+        if builder.process:
             builder.process.process.kill()
-            builder.join(5)
+    for builder in late:
+        builder.join(5)
 
 
-def measure_all(options, deadline, builders, path, names, tell):
-    record = {"rows": {}, "rtol": LOSS_RTOL, "checked_steps": CHECKED, "turns": TURNS}
+def measure_all(options, deadline, builders, names, tell):
+    """Row by row, each written when it is done; the exit status."""
+    path = options.work / "gpu_steps.json"
+    record = {"rows": {}, "kernels": {}, "rtol": LOSS_RTOL, "checked_steps": CHECKED,
+              "turns": TURNS}
     for name, precision in rows.rows(names):
         row = rows.key(name, precision)
+        own = [b for b in builders if b.row == row]
         if deadline.left() < 5:
             record["rows"][row] = {"skipped": "no time was left"}
-            continue
-        record["rows"][row] = measure(name, precision, builders, deadline, options.quick)
+        else:
+            found = measure(name, precision, own, deadline, options.quick)
+            record["kernels"][row] = found.pop("kernels")
+            record["rows"][row] = found
+            tell(f"  {row}: " + ", ".join(f"{c} {1e6 * t:.0f} µs" for c in CREW
+                                          if (t := best(found, c)) is not None))
+            for failure in found["failed"]:
+                tell(f"    {failure}")
+        for builder in own:
+            builder.stop()
         save(path, record)
-        tell(f"  {row}: " + ", ".join(
-            f"{c} {1e6 * t:.0f} µs" for c in CREW
-            if (t := best(record["rows"][row], c)) is not None))
-        for failure in record["rows"][row]["failed"]:
-            tell(f"    {failure}")
-    save(path, record)
     return 0 if all(row.get("ok", True) for row in record["rows"].values()) else 1
-
-
-def kernels_of_a_step(names, stack, variables, deadline):
-    """row → a replayed step's kernels, by a profiler in a process of its own: it slows others."""
-    found, process = {}, stack.enter_context(Process("ours", **variables))
-    for name, precision in rows.rows(names):
-        row = rows.key(name, precision)
-        if deadline.left() < 15:
-            found[row] = {"skipped": "no time was left"}
-            continue
-        try:
-            process.ask("build", patience=deadline.left(), name=row, row=name, quick=False,
-                        precision=precision, variant={"drawn": True})
-            found[row] = process.ask("kernels", patience=deadline.left(), name=row)
-            process.ask("drop", name=row)
-        except Failed as failure:
-            found[row] = {"failed": str(failure)}
-    return found
-
-
-def go_file(out):
-    """The function that says whether the GPU is free: whether a file has appeared."""
-    path = pathlib.Path(out) / ".go"
-    return lambda: os.path.exists(path)

@@ -146,7 +146,8 @@ def failures(record):
     for part in record["parts"]:
         for name, result in record[part].get("items", {}).items():
             if "error" in result:
-                found.append(f"{part}, {name}: {result['error']}")
+                watched = " ".join(result.get("sanitizer", {}).get("faults", [])[:3])
+                found.append(f"{part}, {name}: {result['error']} {watched}".rstrip())
             elif result.get("ok") is False:
                 found.append(f"{part}, {name}: {reason(result)}")
         for name, row in record[part].get("rows", {}).items():
