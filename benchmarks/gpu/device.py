@@ -10,7 +10,7 @@ from ..machine import commit, processor
 
 PACKAGES = {"numpy": ("numpy",), "cupy": ("cupy-cuda13x", "cupy-cuda12x", "cupy"),
             "torch": ("torch",), "jax": ("jax",), "triton": ("triton",)}
-COMMIT = "SCRATCHGEN_COMMIT"                           # where there is no .git
+COMMIT = "SCRATCHGEN_COMMIT"                           # where git does not say it
 
 
 def describe():
@@ -31,7 +31,7 @@ def host():
     return {"processor": processor(), "cores": len(os.sched_getaffinity(0)),
             "python": platform.python_version(),
             **{name: version(*names) for name, names in PACKAGES.items()},
-            "commit": commit() or os.environ.get(COMMIT),
+            "commit": os.environ.get(COMMIT) or commit(),
             "date": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")}
 
 
