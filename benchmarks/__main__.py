@@ -13,6 +13,7 @@ COMMANDS = {
     "ladder": ("ladder:main", "kernels from naive loops to the fast ones, rung by rung"),
     "kernels": ("ladder:main_kernels", "each kernel alone"),
     "resources": ("nvrtc:main", "registers, shared memory and spills of the CUDA kernels"),
+    "gpu": ("gpu.__main__:main", "the CUDA backend, checked and timed on a GPU"),
     "readme": ("readme:main", "write the tables into README.md"),
 }
 

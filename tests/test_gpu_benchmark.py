@@ -185,6 +185,9 @@ class FakeChild:
             parts.save(conductor.path_of(self.options, self.part, self.share), record)
         return statuses.pop(0) if len(statuses) > 1 else statuses[0]
 
+    def running(self):
+        return False
+
     def signal(self, number):
         FakeChild.signals.append(number)
 
@@ -196,6 +199,7 @@ def conducted(tmp_path, script, monkeypatch):
     monkeypatch.setattr(FakeChild, "script", script)
     monkeypatch.setattr(FakeChild, "started", [])
     monkeypatch.setattr(FakeChild, "signals", [])
+    monkeypatch.setenv(parts.LOG, "")
     monkeypatch.setattr(conductor, "SHARES", {"checks": 2})
     monkeypatch.setattr(conductor.time, "sleep", lambda _: None)
     options = command.options_of(["--out", str(tmp_path)])
@@ -219,7 +223,7 @@ def test_all_parts_are_run_and_the_steps_wait_while_others_are_timed(tmp_path, m
         ("mnist", 0)])
     stop, go = conductor.signal.SIGSTOP, conductor.signal.SIGCONT
     assert FakeChild.signals == [stop, go, stop, go]
-    assert [path.name for path in tmp_path.iterdir()] == ["gpu.json"]  # few files come back
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["gpu.json", "gpu_log.txt"]
 
 
 def test_a_part_that_dies_or_hangs_is_recorded_and_the_others_follow(tmp_path, monkeypatch):

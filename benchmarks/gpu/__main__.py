@@ -9,23 +9,36 @@ import sys
 from . import __doc__ as doc
 from . import conductor, rows, steps
 
+PLANS = {
+    "all": {"about": "every part", "seconds": conductor.SECONDS, "quick": False,
+            "parts": list(conductor.PARTS)},
+    "first-checks": {"about": "is it right? checks and short trainings, small", "seconds": 150,
+                     "quick": True, "parts": ["checks", "across"]},
+    "first-speed": {"about": "is it fast? the kernels and four training steps", "seconds": 330,
+                    "quick": False, "parts": ["kernels", "steps"],
+                    "rows": ["vae", "large-vae", "large-dcgan", "large-sdae"],
+                    "peers": [c for c in steps.CREW if c != "compiled"]}}
+
 
 def options_of(arguments):
     """What was asked for; a name that does not exist ends the program with a sentence."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.gpu",
                                      description=doc.splitlines()[0])
+    parser.add_argument("plan", nargs="?", choices=PLANS, default="all",
+                        help="; ".join(f"{n}: {p['about']}" for n, p in PLANS.items()))
     parser.add_argument("--out", type=pathlib.Path, required=True, metavar="DIR")
-    parser.add_argument("--quick", action="store_true", help="tiny sizes: correctness, no times")
+    parser.add_argument("--quick", action="store_true", default=None,
+                        help="tiny sizes: correctness, no times")
     parser.add_argument("--data-dir", type=pathlib.Path, metavar="FOLDER",
                         help="with MNIST's IDX files, for the part mnist")
-    parser.add_argument("--parts", type=names(conductor.PARTS), default=list(conductor.PARTS),
+    parser.add_argument("--parts", type=names(conductor.PARTS), default=None,
                         help=f"of {','.join(conductor.PARTS)}")
     parser.add_argument("--rows", type=names(rows.NAMES), default=None,
                         help=f"training steps, of {','.join(rows.NAMES)}")
     parser.add_argument("--peers", type=names(steps.CREW), default=None,
                         help=f"who is timed in a training step, of {','.join(steps.CREW)}")
-    parser.add_argument("--seconds", type=float, default=conductor.SECONDS,
-                        help="that the whole run may take (default %(default)s)")
+    parser.add_argument("--seconds", type=float, default=None,
+                        help="that the whole run may take, start and end included")
     parser.add_argument("--earlier", type=pathlib.Path, metavar="GPU.JSON",
                         help="a record whose parts are kept; families of kernels whose checks "
                              "failed there are not timed")
@@ -35,6 +48,9 @@ def options_of(arguments):
                        ("--work", pathlib.Path)):
         parser.add_argument(name, type=kind, help=argparse.SUPPRESS)   # in a process of its own
     options = parser.parse_args(arguments)
+    for name, value in PLANS[options.plan].items():
+        if name != "about" and getattr(options, name) is None:
+            setattr(options, name, value)
     options.out, options.share = options.out.absolute(), options.share or 0
     options.data_dir = options.data_dir and options.data_dir.absolute()
     if options.earlier:

@@ -22,7 +22,7 @@ import time
 from ..processes import ROOT
 from . import device, sanitizer, targets
 from .deadline import Deadline
-from .parts import RESTART, load, save
+from .parts import LOG, RESTART, load, log, save, tell
 
 SECONDS = 525                                          # of a run, unless told otherwise
 PARTS = ("checks", "across", "kernels", "mnist", "steps")
@@ -36,10 +36,6 @@ RESTARTS = 12                                          # of one part
 # The checks' networks are small: threads of BLAS cost more than they give, and several processes
 # share the cores.
 ENVIRONMENT = {"OPENBLAS_NUM_THREADS": "2", "OMP_NUM_THREADS": "2"}
-
-
-def tell(text):
-    print(text, file=sys.stderr, flush=True)
 
 
 class Child:
@@ -58,6 +54,9 @@ class Child:
         except subprocess.TimeoutExpired:
             self.end()
             return None
+
+    def running(self):
+        return self.process.poll() is None
 
     def signal(self, number):
         with contextlib.suppress(ProcessLookupError, PermissionError):         # it has ended
@@ -124,6 +123,7 @@ def run(options, child=Child, now=time.monotonic):
     """All parts that were asked for; the exit status."""
     deadline, statuses = Deadline(options.seconds, now=now), {}
     options.out.mkdir(parents=True, exist_ok=True)
+    os.environ[LOG] = str(options.out / "gpu_log.txt")
     with tempfile.TemporaryDirectory() as work:
         options.work = pathlib.Path(work)
         if options.earlier:                            # which families have failed
@@ -155,7 +155,10 @@ def kept(options, deadline, statuses):
 
     def write():
         while not done.wait(1):
-            save(options.out / "gpu.json", merged(options, deadline, statuses))
+            try:
+                save(options.out / "gpu.json", merged(options, deadline, statuses))
+            except Exception as error:                 # the next second may be better
+                log(f"gpu.json could not be written: {type(error).__name__}: {error}")
 
     thread = threading.Thread(target=write, daemon=True)
     thread.start()
@@ -168,9 +171,11 @@ def kept(options, deadline, statuses):
 
 def conduct(options, deadline, steps, child, statuses):
     """The parts but the steps, in order; these are stopped while others are timed."""
+    waiting = None                                     # once for all parts
     for part in [p for p in PARTS if p in options.parts and p != "steps"]:
         if steps and part in TIMED:                    # the peers need the processor until then
-            wait_for(options.work / ".built", deadline.part(BUILT, RESERVE))
+            waiting = waiting or deadline.part(BUILT, RESERVE)
+            wait_for(options.work / ".built", steps, waiting)
         budget = deadline.part(BUDGET[part], reserve=RESERVE if steps else SHORT)
         if budget.left() < SHORT:
             save(path_of(options, part), {"items": {part: {"skipped": "no time was left"}}})
@@ -186,8 +191,8 @@ def conduct(options, deadline, steps, child, statuses):
                 steps.signal(signal.SIGCONT)
 
 
-def wait_for(path, deadline):
-    while not path.exists() and not deadline.over():
+def wait_for(path, child, deadline):
+    while not path.exists() and child.running() and not deadline.over():
         time.sleep(0.2)
 
 
@@ -238,7 +243,8 @@ def finish(options, deadline, statuses):
     for row in record["targets"]:
         tell(targets.line(row))
     for failure in record["failures"]:
-        tell(f"FAILED {failure}")
+        tell(f"FAILED {failure[:300]}")
+        log(failure)
     tell(f"{options.out / 'gpu.json'}: {len(record['failures'])} failures, "
          f"{record['seconds']:.0f} s")
     return 1 if record["failures"] else 0

@@ -127,7 +127,7 @@ def measure(device, clock, group, quick, failed):
             continue
         try:
             found[name] = clock.in_a_row(function)
-        except (TypeError, ValueError, AttributeError, KeyError) as error:  # of one kernel alone
+        except Exception as error:                     # of one kernel alone
             found[name] = {"failed": f"{type(error).__name__}: {error}"}
             continue
         found[name] |= {"bytes": int(4 * accesses * arrays.n), "flops": int(flops * arrays.n)}

@@ -7,10 +7,13 @@ again it goes on behind that item. One that ends the process leaves a mark that 
 """
 
 import json
+import os
+import sys
 import time
 import traceback
 
 RESTART = 75
+LOG = "SCRATCHGEN_GPU_LOG"                            # the path of the file that log writes to
 CUT_OFF = "it ended the process, or time was up while it ran"
 
 
@@ -25,6 +28,19 @@ def save(path, record):
     temporary = path.with_suffix(".part")
     temporary.write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
     temporary.replace(path)
+
+
+def log(text):
+    """Into the log file alone, where there is one."""
+    if path := os.environ.get(LOG):
+        with open(path, "a", encoding="utf-8") as file:
+            file.write(f"{text}\n")
+
+
+def tell(text):
+    """On the screen and into the log."""
+    print(text, file=sys.stderr, flush=True)
+    log(text)
 
 
 def run(items, path, deadline, lost=lambda: False, tell=print):
@@ -59,6 +75,7 @@ def attempt(item):
     try:
         return dict(item())
     except Exception as error:                         # recorded; the next item follows
+        log(traceback.format_exc())
         place = traceback.extract_tb(error.__traceback__)[-1]
         text = " ".join(str(error).split())[:600]
         return {"error": f"{type(error).__name__}: {text} ({place.filename.rsplit('/', 1)[-1]}, "

@@ -15,8 +15,9 @@ def points(record):
                 yield "product", found["label"], found["flops"] / found["bytes"], \
                     found["flops"] / median
         if name.startswith("convolution ") and "implicit_gemm, fp32" in found.get("rungs", {}):
-            median = found["rungs"]["implicit_gemm, fp32"]["time"]["median"]
-            yield "convolution", name, found["flops"] / found["bytes"], found["flops"] / median
+            if "time" in (timed := found["rungs"]["implicit_gemm, fp32"]):
+                yield "convolution", name, found["flops"] / found["bytes"], \
+                    found["flops"] / timed["time"]["median"]
     for name, k in targets.memory_kernels(record).items():
         if k["flops"]:
             yield "memory-bound", name, k["flops"] / k["bytes"], k["flops"] / k["median"]

@@ -15,12 +15,13 @@ import statistics
 import tempfile
 import threading
 import time
+import traceback
 
 import numpy as np
 
 from ..processes import Failed
 from . import rows
-from .parts import save
+from .parts import log, save
 from .process import Process
 
 OURS, CHECKED, TURNS = "ours", 4, 5
@@ -96,6 +97,7 @@ class Builder(threading.Thread):
                 self.notes[label] = answer["note"]
         except Failed as failure:
             self.failed[label] = str(failure)
+            log(f"{self.contestant}, {self.row} {label}: {failure}")
 
     def stop(self):
         """End its process: nobody may build while others are timed, and memory is for others."""
@@ -214,7 +216,7 @@ def check(runners, w, rtol):
 
 def best(row, contestant, statistic="median"):
     """Of a contestant's variants the shortest time, or None."""
-    found = [v[statistic] for v in row["contestants"].get(contestant, {}).values()
+    found = [v[statistic] for v in row.get("contestants", {}).get(contestant, {}).values()
              if statistic in v]
     return min(found, default=None)
 
@@ -224,6 +226,7 @@ def best(row, contestant, statistic="median"):
 def environment(folder, contestant):
     """Every contestant compiles from nothing, into a folder of its own that its rows share."""
     return {"XLA_PYTHON_CLIENT_PREALLOCATE": "false",
+            "TORCHINDUCTOR_COMPILE_THREADS": "2", "OPENBLAS_NUM_THREADS": "2",
             "CUPY_CACHE_DIR": str(folder / f"cupy-{contestant}"),
             "TORCHINDUCTOR_CACHE_DIR": str(folder / f"inductor-{contestant}"),
             "TRITON_CACHE_DIR": str(folder / f"triton-{contestant}")}
@@ -260,6 +263,16 @@ def run(options, deadline, tell=print):
         return measure_all(options, deadline, builders, names, tell)
 
 
+def attempted(name, precision, builders, deadline, quick):
+    """``measure``; where it fails itself, a row that says so, and the others follow."""
+    try:
+        return measure(name, precision, builders, deadline, quick)
+    except Exception as error:
+        log(traceback.format_exc())
+        return {"name": name, "precision": precision, "ok": False,
+                "failed": [f"{type(error).__name__}: {error}"[:400]]}
+
+
 def silence(builders, tell):
     """Nobody may build while others are timed: who still does is ended."""
     late = [b for b in builders if b.is_alive()]
@@ -282,13 +295,14 @@ def measure_all(options, deadline, builders, names, tell):
         if deadline.left() < 5:
             record["rows"][row] = {"skipped": "no time was left"}
         else:
-            found = measure(name, precision, own, deadline, options.quick)
-            record["kernels"][row] = found.pop("kernels")
-            record["rows"][row] = found
-            tell(f"  {row}: " + ", ".join(f"{c} {1e6 * t:.0f} µs" for c in CREW
-                                          if (t := best(found, c)) is not None))
+            record["rows"][row] = found = attempted(name, precision, own, deadline, options.quick)
+            record["kernels"][row] = kernels = found.pop("kernels", {})
+            tell(f"  {row}: " + ", ".join(
+                f"{c} {1e6 * t:.0f} µs" for c in CREW if (t := best(found, c)) is not None)
+                + (f"; {kernels['count']:.0f} kernels of {1e6 * kernels['seconds']:.0f} µs"
+                   if "count" in kernels else ""))
             for failure in found["failed"]:
-                tell(f"    {failure}")
+                tell(f"    {failure}"[:300])
         for builder in own:
             builder.stop()
         save(path, record)

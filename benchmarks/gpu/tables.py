@@ -107,6 +107,8 @@ def of_convolution(name, found):
                        if n.startswith(p)), default=None) for p in ("fp32", "tf32")}
     for label, timed in {**{f"cuDNN {n}": c for n, c in found["cudnn"].items()},
                          **found["rungs"]}.items():
+        if "time" not in timed:
+            continue
         median = timed["time"]["median"]
         other = fastest["tf32" if "tf32" in label else "fp32"]
         beside = "" if label.startswith("cuDNN") or not other else f"{other / median:.2f} of cuDNN"
