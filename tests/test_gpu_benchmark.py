@@ -268,6 +268,45 @@ def test_the_record_is_kept_while_a_part_runs_and_from_an_earlier_run(tmp_path, 
     assert record["checks"] == earlier["checks"]
 
 
+def test_peers_that_are_left_out_keep_the_times_of_an_earlier_run_on_the_same_gpu():
+    def record(device, **contestants):
+        return {"device": device, "commit": device, "steps": {"rows": {
+            "vae fp32": {"contestants": contestants}, "vae tf32": {"skipped": "no time was left"}}}}
+    earlier = record("H200", ours={"": {"median": 3}}, jax={"": {"median": 2}})
+    for device, jax in (("H200", {"jax": {"": {"commit": "H200", "median": 2}}}), ("H100", {})):
+        found = record(device, ours={"": {"median": 1}})
+        conductor.keep_peers(found, earlier)
+        assert found["steps"]["rows"]["vae fp32"]["contestants"] == {
+            "ours": {"": {"median": 1}}, **jax}
+
+
+@pytest.mark.parametrize("plan", command.PLANS)
+def test_a_plan_is_one_word_and_its_options_can_be_overridden(tmp_path, plan):
+    options = command.options_of([plan, "--out", str(tmp_path)])
+    assert options.seconds == command.PLANS[plan]["seconds"] <= 540
+    assert options.parts == command.PLANS[plan]["parts"]
+    shorter = command.options_of([plan, "--out", str(tmp_path), "--seconds", "99", "--parts",
+                                  "across", "--rows", "vae"])
+    assert (shorter.seconds, shorter.parts, shorter.rows) == (99, ["across"], ["vae"])
+
+
+def test_an_error_is_in_the_log_in_full(tmp_path, monkeypatch):
+    monkeypatch.setenv(parts.LOG, str(tmp_path / "log"))
+
+    def fails():
+        raise RuntimeError("x" * 5000)
+    assert len(parts.attempt(fails)["error"]) < 800
+    assert "x" * 5000 in (tmp_path / "log").read_text() and "in fails" in (
+        tmp_path / "log").read_text()
+
+
+def test_a_row_that_cannot_be_measured_does_not_end_the_others(monkeypatch):
+    monkeypatch.setattr(steps, "measure", lambda *of: 1 / 0)
+    row = steps.attempted("vae", "fp32", [], Deadline(9), True)
+    assert row["ok"] is False and "ZeroDivisionError" in row["failed"][0]
+    assert steps.best(row, "ours") is None
+
+
 def test_families_whose_checks_failed_are_not_timed(gpu):
     items = kernel_times.items(gpu, Deadline(9), True, {"gemm": "wrong", "conv2d": "wrong too"})
     assert items["gemm 64×64×64 NN"]() == items["sweep"]() == {"skipped": "wrong"}

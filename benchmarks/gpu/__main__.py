@@ -17,7 +17,12 @@ PLANS = {
     "first-speed": {"about": "is it fast? the kernels and four training steps", "seconds": 330,
                     "quick": False, "parts": ["kernels", "steps"],
                     "rows": ["vae", "large-vae", "large-dcgan", "large-sdae"],
-                    "peers": [c for c in steps.CREW if c != "compiled"]}}
+                    "peers": [c for c in steps.CREW if c != "compiled"]},
+    "again": {"about": "what a change has done: as first-checks and first-speed, ours alone; the "
+                       "peers' times are those of --earlier", "seconds": 240, "quick": False,
+              "parts": ["checks", "across", "kernels", "steps"],
+              "rows": ["vae", "large-vae", "large-dcgan", "large-sdae"],
+              "peers": ["ours", "drawn"]}}
 
 
 def options_of(arguments):

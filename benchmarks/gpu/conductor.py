@@ -229,7 +229,21 @@ def merged(options, deadline, statuses):
         watched = load(options.work / f"gpu_{part}_watched.json").get("items", {})
         if watched:
             record[part]["items"] |= watched
+    keep_peers(record, earlier)
     return record
+
+
+def keep_peers(record, earlier):
+    """Into the rows of the steps, what an earlier run on the same GPU measured of contestants that
+    this one leaves out; marked with that run's commit."""
+    if earlier.get("device") != record.get("device"):
+        return
+    for key, row in record.get("steps", {}).get("rows", {}).items():
+        before = earlier.get("steps", {}).get("rows", {}).get(key, {}).get("contestants", {})
+        for name in before.keys() - row.get("contestants", before).keys():
+            row["contestants"][name] = {
+                label: {"commit": earlier.get("commit"), **found}
+                for label, found in before[name].items()}
 
 
 def finish(options, deadline, statuses):

@@ -109,11 +109,11 @@ class Random:
 class OnTheCpu(conv_times.CuDNN):
     """PyTorch on the CPU in place of cuDNN."""
 
-    def __init__(self, ours, channels_last):
+    def __init__(self, ours, channels_last, exact=False):
         class Host:                                    # the same arrays, on the host
             b = ours.b.get()
             x, g, w = (a.get() for a in (ours.x, ours.g, ours.w))
-        super().__init__(Host, channels_last)
+        super().__init__(Host, channels_last, exact)
 
     def result(self, which, xp):
         return xp.asarray(super().result(which, np))
