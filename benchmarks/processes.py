@@ -74,8 +74,27 @@ class Process:
         alone = self.ask("first")["seconds"]
         return {"start": time.perf_counter() - self.started, "first_step": alone}
 
+    def every_kind_of_step(self):
+        """Ask for all that a measurement asks for, once: with it everything is compiled."""
+        self.first_step()
+        with tempfile.TemporaryDirectory() as folder:
+            self.ask("check", steps=2, gradients=str(pathlib.Path(folder) / "gradients.npz"))
+        self.ask("time", steps=1, chunks=1)
+
     def last_words(self):
         self.errors.seek(0)
         lines = self.errors.read().decode(errors="replace").strip().splitlines()
         status = self.process.poll()
         return lines[-1][:300] if lines else f"ended with status {status}"
+
+
+def compile_ahead(name, *what):
+    """Compile in a process that is not measured what ``name`` keeps on disk; else do nothing.
+
+    ``what``: threads and the rest of ``Process``'s arguments. Whoever is measured after that starts
+    warm, and its memory is a training's without a compiler's. JAX and eager PyTorch keep nothing:
+    each of their processes is as every later one of a user's. Raises Failed if a step does.
+    """
+    if name in contestants.CACHES:
+        with Process(name, *what) as process:
+            process.every_kind_of_step()

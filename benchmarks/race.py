@@ -1,9 +1,11 @@
 """One workload: all contestants checked against each other, then timed in turn.
 
-In each round every contestant starts in a fresh process. One after the other they compile, are
-checked (first losses and gradients; all must agree) and warm up; then they take turns, A B C A B C,
-each for some chunks of steps while the others wait; then their losses from the initial weights are
-compared once more. From the second round on each peer sends only its fastest variant.
+Before the first round, each variant that keeps on disk what it compiles has done so in a process
+that is not measured. In each round every contestant starts in a fresh process. One after the other
+they do their first step, are checked (first losses and gradients; all must agree) and warm up; then
+they take turns, A B C A B C, each for some chunks of steps while the others wait; then their losses
+from the initial weights are compared once more. From the second round on each peer sends only its
+fastest variant.
 """
 
 import contextlib
@@ -44,6 +46,10 @@ class Runner:
     title = property(lambda self: f"{self.name} ({self.label})" if self.label else self.name)
     median = property(lambda self: statistics.median(self.seconds))
 
+    def compile_ahead(self, step, threads):
+        """In a process of its own, so that those that are measured start warm."""
+        self.attempt(lambda: processes.compile_ahead(self.name, threads, *step, self.options))
+
     def enter(self, stack, step, threads):
         """A fresh process, its first step done."""
         maker, options = step
@@ -75,6 +81,8 @@ def race(name, peers, threads, rounds, quick):
         for label, options in contestants.variants(peer, workload).items()]
     if quick:
         runners = list({r.name: r for r in reversed(runners)}.values())[::-1]  # first variants
+    for runner in () if quick else runners:
+        runner.compile_ahead(step, threads)
     racing = runners
     for i in range(rounds):
         one_round(racing, workload, step, threads, first=i == 0, quick=quick)

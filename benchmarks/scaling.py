@@ -3,7 +3,8 @@
     python -m benchmarks scaling [--peers torch] [--threads 2] [--only SERIES ...] [--quick]
                                  [--out DIR]
 
-Every point is a fresh process; points of the contestants alternate. Time is the median of the
+Every point is a fresh process, in front of which another one has compiled what is kept on disk;
+points of the contestants alternate. Time is the median of the
 chunks. Memory is the process's peak; its growth is counted from the smallest peak of the series,
 which holds interpreter, libraries and compiled code, and from 1 MiB on. Exponents are fitted by
 least squares to log y against log x over the upper half of the points, where the fixed costs of a
@@ -16,7 +17,7 @@ import sys
 import numpy as np
 
 from . import contestants, records, workloads
-from .processes import Failed, Process
+from .processes import Failed, Process, compile_ahead
 from .readme import markdown
 from .records import tell
 
@@ -92,8 +93,10 @@ def threads_series(names, options):
 def point(name, maker, options, threads, quick):
     """{seconds, peak} of a step in a fresh process, or {failed}."""
     variant = next(iter(contestants.variants(name, workloads.make(maker, options)).values()))
-    with Process(name, threads, maker, options, variant) as process:
-        try:
+    try:
+        if not quick:
+            compile_ahead(name, threads, maker, options, variant)
+        with Process(name, threads, maker, options, variant) as process:
             process.first_step()
             once = process.ask("time", steps=1, chunks=1 if quick else WARM)["seconds"][-1]
             steps = 1 if quick else max(1, round(CHUNK_SECONDS / once))
@@ -102,9 +105,9 @@ def point(name, maker, options, threads, quick):
                 return {"failed": "a loss is not finite"}
             return {"seconds": statistics.median(timed["seconds"]),
                     "peak": process.ask("memory")["peak"]}
-        except Failed as failure:
-            tell(f"  {name}: {failure}")
-            return {"failed": str(failure)}
+    except Failed as failure:
+        tell(f"  {name}: {failure}")
+        return {"failed": str(failure)}
 
 
 # --- what the record says ------------------------------------------------------------------------

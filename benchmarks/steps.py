@@ -23,7 +23,6 @@ EAGER = {"mlp": 0.60, "conv": 0.60, "overhead": 0.50}
 FLOOR = {"mlp": 1.25, "conv": 1.6}        # of the floor
 MEMORY = 0.5                              # of PyTorch's
 COLD = ("vae", "conv-vae")                # workloads whose first step is also timed without caches
-CACHES = {"scratchgen": "NUMBA_CACHE_DIR", "torch-compile": "TORCHINDUCTOR_CACHE_DIR"}
 # workload → what limits it, printed below the table where a target is missed
 PYTHON = "Python (the tape, the model, the launches of kernels)"
 TURNED = ("a product with a transposed factor (dx = dh wᵀ) is slower in OpenBLAS than others, "
@@ -92,7 +91,8 @@ def cold_start(contestant, name, threads):
     step = workloads.STEPS[name]
     options = next(iter(contestants.variants(contestant, workloads.make(*step)).values()))
     with tempfile.TemporaryDirectory() as empty:
-        variables = {CACHES[contestant]: empty} if contestant in CACHES else {}
+        variables = {contestants.CACHES[contestant]: empty} if contestant in contestants.CACHES \
+            else {}
         with Process(contestant, threads, *step, options, **variables) as process:
             try:
                 return process.first_step()
@@ -123,7 +123,7 @@ def ratios(row, statistic="median"):
 
 
 def peak(contestant):
-    """Peak memory of its last process, whose code was compiled before, MiB."""
+    """Peak memory of its last process, MiB; what is kept on disk was compiled before."""
     return contestant["memory"][-1]["peak"]
 
 

@@ -107,6 +107,64 @@ def test_a_broken_contestant_fails_its_row(tmp_path, monkeypatch, capsys, broken
     assert not row["scratchgen"]["failed"] and "numpy: failed" in capsys.readouterr().out
 
 
+class Asked(processes.Process):
+    """A process that writes down what it was asked."""
+
+    log = []
+
+    def __init__(self, name, *what, **variables):
+        Asked.log.append((name, []))
+        super().__init__(name, *what, **variables)
+
+    def ask(self, do, **arguments):
+        self.asked().append(do)
+        return super().ask(do, **arguments)
+
+    def asked(self):
+        return next(asked for name, asked in reversed(Asked.log) if name == self.name)
+
+
+def asked(monkeypatch):
+    monkeypatch.setattr(Asked, "log", [])
+    for module in (processes, scaling):
+        monkeypatch.setattr(module, "Process", Asked)
+    return Asked.log
+
+
+def test_nothing_is_called_warm_before_a_process_of_its_own_has_compiled(monkeypatch):
+    """One round: the process that is measured is not the one that compiles."""
+    log = asked(monkeypatch)
+    monkeypatch.setattr(floor, "of_workload", lambda *of: {"floor": 1e-3})
+    monkeypatch.setattr(race, "CHUNK_SECONDS", 1e-3)
+    row = race.race("tiny", ["numpy"], 1, rounds=1, quick=False)["contestants"]
+    assert [name for name, _ in log] == ["scratchgen", "scratchgen", "numpy"]
+    ahead, measured = log[0][1], log[1][1]
+    assert ahead == ["first", "check", "time"] and set(ahead) < set(measured)
+    assert len(row["scratchgen"]["start"]) == len(row["scratchgen"]["memory"]) == 1
+    log.clear()
+    assert "seconds" in scaling.point("scratchgen", *workloads.STEPS["tiny"], 1, quick=False)
+    assert [asked for _, asked in log] == [ahead, ["first", "time", "time", "memory"]]
+
+
+def test_what_fails_while_it_compiles_fails_its_row(monkeypatch):
+    log = asked(monkeypatch)
+    monkeypatch.setattr(floor, "of_workload", lambda *of: {"floor": 1e-3})
+    monkeypatch.setattr(contestants, "variants", lambda name, workload: {"": {}})
+    monkeypatch.setattr(contestants, "CACHES", {"numpy": "NUMBA_CACHE_DIR"})
+    monkeypatch.setattr(race, "CHUNK_SECONDS", 1e-3)
+
+    honest = Asked.ask
+
+    def ask(process, do, **arguments):
+        if process.name == "numpy":
+            raise processes.Failed("no compiler")
+        return honest(process, do, **arguments)
+    monkeypatch.setattr(Asked, "ask", ask)
+    row = race.race("tiny", ["numpy"], 1, rounds=1, quick=False)["contestants"]
+    assert row["numpy"]["failed"] == {"": "no compiler"} and "median" in row["scratchgen"]
+    assert len(log) == 3
+
+
 # --- arithmetic ----------------------------------------------------------------------------------
 
 def test_the_floors_products_and_bytes_by_hand():

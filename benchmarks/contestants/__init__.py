@@ -20,6 +20,8 @@ NEEDS = {"torch": "torch", "torch-compile": "torch", "jax": "jax"}
 PEERS = ("torch", "torch-compile", "jax", "numpy")
 TITLES = {"torch": "PyTorch", "torch-compile": "torch.compile", "jax": "JAX jit",
           "numpy": "scratchgen, NumPy backend"}
+# who keeps on disk what it compiles → the variable that names the folder
+CACHES = {"scratchgen": "NUMBA_CACHE_DIR", "torch-compile": "TORCHINDUCTOR_CACHE_DIR"}
 THREAD_SETTINGS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS",
                    "NUMBA_NUM_THREADS", "NUMEXPR_NUM_THREADS", "XLA_FLAGS", "OMP_WAIT_POLICY",
                    "NUMBA_THREADING_LAYER", "GOMP_SPINCOUNT")
