@@ -280,6 +280,33 @@ def test_peers_that_are_left_out_keep_the_times_of_an_earlier_run_on_the_same_gp
             "ours": {"": {"median": 1}}, **jax}
 
 
+def test_an_item_that_hangs_is_ended_and_the_others_follow(tmp_path, monkeypatch):
+    monkeypatch.setattr(conductor, "STILL", 0.3)
+    path, started = tmp_path / "gpu_kernels.json", []
+
+    class Child:
+        def __init__(self, part, options, deadline, share):
+            started.append(part)
+            self.hangs = len(started) == 1
+            items = parts.load(path).get("items", {}) | (
+                {"hangs": {"error": parts.CUT_OFF}} if self.hangs else {"last": {"ok": True}})
+            parts.save(path, {"items": items})
+
+        def running(self):
+            return self.hangs
+
+        def wait(self, seconds):
+            return 1
+
+        def end(self):
+            pass
+    options = argparse.Namespace(work=tmp_path)
+    assert conductor.run_part("kernels", options, Deadline(30), Child) == 1
+    found = parts.load(path)["items"]
+    assert found == {"hangs": {"error": "it hung: no answer in 0.3 s"}, "last": {"ok": True}}
+    assert len(started) == 2
+
+
 @pytest.mark.parametrize("plan", command.PLANS)
 def test_a_plan_is_one_word_and_its_options_can_be_overridden(tmp_path, plan):
     options = command.options_of([plan, "--out", str(tmp_path)])

@@ -22,7 +22,7 @@ import time
 from ..processes import ROOT
 from . import device, sanitizer, targets
 from .deadline import Deadline
-from .parts import LOG, RESTART, load, log, save, tell
+from .parts import CUT_OFF, LOG, RESTART, load, log, save, tell
 
 SECONDS = 525                                          # of a run, unless told otherwise
 PARTS = ("checks", "across", "kernels", "mnist", "steps")
@@ -32,6 +32,8 @@ RESERVE = 110                                          # seconds for timing the 
 SHORT = 8                                              # seconds that no part is started with
 BUILT = 75                                             # to wait for the peers before kernels
 TIMED = ("kernels", "mnist")                           # while these run nobody else may
+ITEMS = ("checks", "across", "kernels")                # whose items are short:
+STILL = 60                                             # seconds after which one of them hangs
 RESTARTS = 12                                          # of one part
 # The checks' networks are small: threads of BLAS cost more than they give, and several processes
 # share the cores.
@@ -90,12 +92,41 @@ def run_part(part, options, deadline, child=Child, share=0):
     for _ in range(RESTARTS):
         running = child(part, options, deadline, share)
         try:
-            status = running.wait(deadline.left() + 3)
+            hung = part in ITEMS and stands_still(running, path_of(options, part, share), deadline)
+            status = None if hung else running.wait(deadline.left() + 3)
         finally:
             running.end()
+        if hung:
+            status = -signal.SIGKILL
+            mark_hung(path_of(options, part, share))
         if status is None or status != RESTART and status >= 0 or deadline.left() < SHORT:
             break
     return status
+
+
+def stands_still(running, path, deadline):
+    """Wait for a part's process; whether it must be ended, for its record has not grown in STILL
+    seconds: an item hangs, and the others can still be done."""
+    grown, size = time.monotonic(), None
+    while running.running() and not deadline.over():
+        found = path.stat().st_mtime_ns if path.exists() else 0
+        if found != size:
+            grown, size = time.monotonic(), found
+        elif time.monotonic() - grown > STILL:
+            return True
+        time.sleep(0.1)
+    return False
+
+
+def mark_hung(path):
+    """In the record of a part, the item that its process was at work on."""
+    record = load(path)
+    for name, result in record.get("items", {}).items():
+        if result.get("error") == CUT_OFF:
+            result["error"] = f"it hung: no answer in {STILL} s"
+            tell(f"  {name}: {result['error']}")
+    if record:
+        save(path, record)
 
 
 def run_shares(part, options, deadline, child=Child):

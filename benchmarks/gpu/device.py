@@ -23,7 +23,15 @@ def describe():
             "processors": device.processors, "memory": int(properties["totalGlobalMem"]),
             "l2": int(properties["l2CacheSize"]), "driver": driver(),
             "cuda_driver": runtime.driverGetVersion(), "cuda_runtime": runtime.runtimeGetVersion(),
-            **host()}
+            "nvrtc": nvrtc(device.xp), **host()}
+
+
+def nvrtc(cupy):
+    """The compiler's version as text, or None where CuPy does not say it."""
+    try:
+        return ".".join(map(str, cupy.cuda.nvrtc.getVersion()))
+    except Exception:                                  # no measurement depends on it
+        return None
 
 
 def host():

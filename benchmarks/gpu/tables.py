@@ -33,7 +33,11 @@ def table_steps(record):
                      f"{kernels['count']:.0f}" if "count" in kernels else "–",
                      number(drawn and kernels.get("seconds") and drawn / kernels["seconds"]),
                      number(drawn and limits and drawn / max(limits.values()))))
-    return f"{markdown(header, rows, right=range(2, len(header)))}\n\n{provenance(record)}"
+    kept = sorted({str(v["commit"]) for row in record.get("steps", {}).get("rows", {}).values()
+                   for by in row.get("contestants", {}).values() for v in by.values()
+                   if "commit" in v})
+    note = f" Peers measured on the same GPU with commit {', '.join(kept)}." if kept else ""
+    return f"{markdown(header, rows, right=range(2, len(header)))}\n\n{provenance(record)}{note}"
 
 
 def first(pair):
