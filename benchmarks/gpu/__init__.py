@@ -1,6 +1,8 @@
 """The CUDA backend, checked and measured on a GPU in one call of less than nine minutes.
 
-    python -m benchmarks.gpu --out DIR [--quick] [--data-dir FOLDER] [--parts A,B] [--rows A,B]
+    python -m benchmarks gpu [all | first-checks | first-speed | again] --out DIR [--seconds S]
+                             [--quick] [--earlier GPU.JSON] [--data-dir FOLDER] [--dry-run]
+                             [--parts A,B] [--rows A,B] [--peers A,B]
 
 ``conductor.py`` runs the parts, each in a process of its own, and writes ``gpu.json``; what a part
 does is in its file: ``checks.py``, ``across.py``, ``kernel_times.py``, ``mnist.py``, ``steps.py``.
