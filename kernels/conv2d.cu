@@ -149,7 +149,7 @@ struct Pixels {
 #pragma unroll
             for (int s = 0; s < SIZE; s++)
                 shared[(k() + i / ROWS * APART + s) * TILE::ROW_A + row(i % ROWS)] =
-                    held[i * SIZE + s];
+                    TILE::kept(held[i * SIZE + s]);
     }
 };
 
@@ -222,7 +222,7 @@ struct Filters {
             for (int i = 0; i < COUNT; i++) {
                 Pack<T> v;
 #pragma unroll
-                for (int s = 0; s < SIZE; s++) v.at[s] = held[i * SIZE + s];
+                for (int s = 0; s < SIZE; s++) v.at[s] = TILE::kept(held[i * SIZE + s]);
                 *reinterpret_cast<Pack<T>*>(
                     shared + (row + i * APART) * TILE::ROW_B + threadIdx.x % WIDTH * SIZE) = v;
             }
@@ -232,17 +232,15 @@ struct Filters {
 // --- implicit product ----------------------------------------------------------------------------
 
 // Both maps above are y = a(b + gathered x · w), pixels of y × channels of y, reduced over taps and
-// channels of x (if ``transposed``, x is g and y is x): one kernel, two geometries. The transposed
+// channels of x (if ``transposed``, x is g and y is x): one function, two geometries. The transposed
 // one has blocks for each of the stride·stride phases of y's pixels (blockIdx.y, z), in which the
 // taps that count are the same: no multiplication by the zeros between strides, for any stride and
 // dilation. blockIdx.x says which tile; the tiles of the same pixels are neighbours.
-// constants: (128, 128, 8, 8, 4, 2) (128, 64, 8, 8, 4, 2) (64, 64, 8, 8, 8, 2) (64, 32, 8, 4, 8, 2) (32, 32, 8, 4, 8, 2) (64, 64, 8, 4, 8, 1) (32, 32, 8, 4, 8, 1) (128, 4, 4, 4, 8, 1) (64, 64, 8, 4, 4, 0) (32, 32, 8, 4, 8, 0) (128, 4, 4, 4, 4, 0)
-template <typename T, int BM, int BN, int TM, int TN, int DEPTH, int READ>
-__global__ void __launch_bounds__(256, RESIDENT<T>) implicit_gemm(
+template <typename TILE, typename T, int BM, int BN, int READ>
+__device__ __forceinline__ void implicit_product(
         const T* x, const T* w, const T* b, int activation, int2 kernel, int2 stride, int2 padding,
         int2 dilation, T* y, bool transposed, int pixels, int h, int width, int c, int oh, int ow,
         int o) {
-    typedef Tile<T, BM, BN, TM, TN, DEPTH> TILE;
     __shared__ Pack<T> memory[TILE::SHARED];
     __shared__ long long places[BM];                  // of the tile's pixels in y
     T* shared = reinterpret_cast<T*>(memory);
@@ -270,7 +268,7 @@ __global__ void __launch_bounds__(256, RESIDENT<T>) implicit_gemm(
     Pixels<T, TILE, BM, READ> left(x, taps, c, first, rows);
     Filters<T, TILE, BN, READ> right(w, taps, left.place[0], kernel.y, transposed ? o : c * o,
                                transposed ? kernel.x * kernel.y * o : o, column, o);
-    T sums[TM][TN] = {};
+    typename TILE::Sums sums = {};
     int sum = down.taps * across.taps * c;
     multiply<TILE>(left, right, (sum + TILE::K - 1) / TILE::K, shared, sums);
 
@@ -282,4 +280,27 @@ __global__ void __launch_bounds__(256, RESIDENT<T>) implicit_gemm(
             v.at[k] = activate(v.at[k] + bias.at[k], activation);
         store(y + places[row] + mine, 0, o - mine, v);
     });
+}
+
+// constants: (128, 128, 8, 8, 4, 2) (128, 64, 8, 8, 4, 2) (64, 64, 8, 8, 8, 2) (64, 32, 8, 4, 8, 2) (32, 32, 8, 4, 8, 2) (64, 64, 8, 4, 8, 1) (32, 32, 8, 4, 8, 1) (128, 4, 4, 4, 8, 1) (64, 64, 8, 4, 4, 0) (32, 32, 8, 4, 8, 0) (128, 4, 4, 4, 4, 0)
+template <typename T, int BM, int BN, int TM, int TN, int DEPTH, int READ>
+__global__ void __launch_bounds__(256, RESIDENT<T>) implicit_gemm(
+        const T* x, const T* w, const T* b, int activation, int2 kernel, int2 stride, int2 padding,
+        int2 dilation, T* y, bool transposed, int pixels, int h, int width, int c, int oh, int ow,
+        int o) {
+    implicit_product<Tile<T, BM, BN, TM, TN, DEPTH>, T, BM, BN, READ>(
+        x, w, b, activation, kernel, stride, padding, dilation, y, transposed, pixels, h, width, c,
+        oh, ow, o);
+}
+
+// The same in TF32 on tensor cores: factors rounded to ten bits of mantissa, sums in float.
+// constants: (128, 128, 4, 4, 4, 2) (128, 64, 2, 4, 4, 2) (64, 64, 2, 2, 8, 2) (64, 64, 2, 2, 8, 1) (128, 8, 1, 1, 8, 1)
+template <int BM, int BN, int DOWN, int ACROSS, int DEPTH, int READ>
+__global__ void __launch_bounds__(256, 2) tensor_core(
+        const float* x, const float* w, const float* b, int activation, int2 kernel, int2 stride,
+        int2 padding, int2 dilation, float* y, bool transposed, int pixels, int h, int width, int c,
+        int oh, int ow, int o) {
+    implicit_product<TensorTile<BM, BN, DOWN, ACROSS, DEPTH>, float, BM, BN, READ>(
+        x, w, b, activation, kernel, stride, padding, dilation, y, transposed, pixels, h, width, c,
+        oh, ow, o);
 }

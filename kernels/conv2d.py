@@ -168,10 +168,10 @@ def backward_w_cuda(x, g, kernel, stride, padding, dilation, dw):
                len(x), *sizes)
         return
     positions = len(g) * g.shape[1] * g.shape[2]
-    of_a_block, blocks, shares, of_a_share = shares_of_w(x, dw, positions)
+    kernel_of, tile, blocks, shares, of_a_share = shares_of_w(x, dw, positions)
     out = dw if shares == 1 else empty((shares, *dw.shape), dw.dtype)
-    launch("conv2d_backward_w.implicit_gemm", (blocks, shares), 256, *arguments, out, len(x),
-           positions, of_a_share, *sizes, constants=of_a_block[:6])
+    launch(f"conv2d_backward_w.{kernel_of}", (blocks, shares), 256, *arguments, out, len(x),
+           positions, of_a_share, *sizes, constants=tile[:6])
     if shares > 1:
         launch("conv2d_backward_w.add_shares", blocks_for(dw.size, 32), (32, 8), out, dw, shares,
                dw.size)

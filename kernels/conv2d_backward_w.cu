@@ -91,7 +91,7 @@ struct Patches {
             T* to = shared + (threadIdx.x / WIDTH + q * APART) * TILE::ROW_A
                     + threadIdx.x % WIDTH * SIZE;
 #pragma unroll
-            for (int s = 0; s < SIZE; s++) to[s] = held[q * SIZE + s];
+            for (int s = 0; s < SIZE; s++) to[s] = TILE::kept(held[q * SIZE + s]);
         }
     }
 };
@@ -138,7 +138,7 @@ struct Gradients {
         for (int q = 0; q < COUNT; q++) {
             Pack<T> v;
 #pragma unroll
-            for (int s = 0; s < SIZE; s++) v.at[s] = held[q * SIZE + s];
+            for (int s = 0; s < SIZE; s++) v.at[s] = TILE::kept(held[q * SIZE + s]);
             *reinterpret_cast<Pack<T>*>(shared + (threadIdx.x / WIDTH + q * APART) * TILE::ROW_B
                                         + threadIdx.x % WIDTH * SIZE) = v;
         }
@@ -151,12 +151,10 @@ struct Gradients {
 // over positions is long and its result small, so that blocks share it: share s has ``slabs`` slabs
 // of the positions from s·slabs on. blockIdx.x says which tile. EVEN: channels of x and of g are
 // multiples of a pack, and read in packs.
-// constants: (128, 128, 8, 8, 4, true) (64, 64, 8, 8, 8, true) (32, 32, 8, 4, 16, true) (64, 64, 8, 4, 4, false) (32, 32, 8, 4, 8, false)
-template <typename T, int BM, int BN, int TM, int TN, int DEPTH, bool EVEN>
-__global__ void __launch_bounds__(256, RESIDENT<T>) implicit_gemm(
+template <typename TILE, typename T, int BM, int BN, bool EVEN>
+__device__ __forceinline__ void implicit_product(
         const T* x, const T* g, int2 kernel, int2 stride, int2 padding, int2 dilation, T* out,
         int n, int positions, int slabs, int h, int width, int c, int oh, int ow, int o) {
-    typedef Tile<T, BM, BN, TM, TN, DEPTH> TILE;
     __shared__ Pack<T> memory[TILE::SHARED];
     T* shared = reinterpret_cast<T*>(memory);
     Axis down = sliding(h, oh, kernel.x, stride.x, padding.x, dilation.x);
@@ -167,7 +165,7 @@ __global__ void __launch_bounds__(256, RESIDENT<T>) implicit_gemm(
     slabs = max(0, min(slabs, (positions + TILE::K - 1) / TILE::K - first));
     Patches<T, TILE, BM, EVEN> left(x, down, across, c, n, row, first * TILE::K);
     Gradients<T, TILE, BN, EVEN> right(g, positions, o, column, first * TILE::K);
-    T sums[TM][TN] = {};
+    typename TILE::Sums sums = {};
     multiply<TILE>(left, right, slabs, shared, sums);
 
     T* share = out + (long long)blockIdx.y * rows * o;
@@ -175,6 +173,26 @@ __global__ void __launch_bounds__(256, RESIDENT<T>) implicit_gemm(
         if (row + r < rows)
             store(share + (long long)(row + r) * o + column + k, 0, o - column - k, v);
     });
+}
+
+// constants: (128, 128, 8, 8, 4, true) (64, 64, 8, 8, 8, true) (32, 32, 8, 4, 16, true) (64, 64, 8, 4, 4, false) (32, 32, 8, 4, 8, false)
+template <typename T, int BM, int BN, int TM, int TN, int DEPTH, bool EVEN>
+__global__ void __launch_bounds__(256, RESIDENT<T>) implicit_gemm(
+        const T* x, const T* g, int2 kernel, int2 stride, int2 padding, int2 dilation, T* out,
+        int n, int positions, int slabs, int h, int width, int c, int oh, int ow, int o) {
+    implicit_product<Tile<T, BM, BN, TM, TN, DEPTH>, T, BM, BN, EVEN>(
+        x, g, kernel, stride, padding, dilation, out, n, positions, slabs, h, width, c, oh, ow, o);
+}
+
+// The same in TF32 on tensor cores: factors rounded to ten bits of mantissa, sums in float.
+// constants: (128, 128, 4, 4, 4, true) (64, 64, 2, 2, 8, true)
+template <int BM, int BN, int DOWN, int ACROSS, int DEPTH, bool EVEN>
+__global__ void __launch_bounds__(256, 2) tensor_core(
+        const float* x, const float* g, int2 kernel, int2 stride, int2 padding, int2 dilation,
+        float* out, int n, int positions, int slabs, int h, int width, int c, int oh, int ow,
+        int o) {
+    implicit_product<TensorTile<BM, BN, DOWN, ACROSS, DEPTH>, float, BM, BN, EVEN>(
+        x, g, kernel, stride, padding, dilation, out, n, positions, slabs, h, width, c, oh, ow, o);
 }
 
 // out_i = Σ over the shares. A block of 32 × 8 threads owns 32 numbers; a row of threads adds every

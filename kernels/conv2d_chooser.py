@@ -10,12 +10,15 @@ import functools
 import math
 from typing import NamedTuple
 
+import numpy as np
+
 from ..context import Setting, Switch
 from ..errors import unknown
 from .cuda import blocks_for, launch
+from .gemm_chooser import allow_tf32, has_tensor_cores
 from .minimal_filter import count_lanes
 
-CONVOLUTIONS = ("auto", "patches", "winograd", "implicit_gemm", "naive")
+CONVOLUTIONS = ("auto", "patches", "winograd", "implicit_gemm", "tensor_core", "naive")
 # Winograd's transforms pay if they save so many multiply-adds for each number of the images (times
 # the taps: patches of many are dear) and of the filters. Measured on two cores, 1 to 512 channels.
 FOR_IMAGES, FOR_FILTERS = 80, 3000
@@ -24,10 +27,12 @@ FOR_IMAGES, FOR_FILTERS = 80, 3000
 class use_convolution(Setting):
     """Choose how convolutions are computed, from now on or in a ``with`` block.
 
-    On the CPU "patches" or "winograd", on the GPU "implicit_gemm" or "naive", the definition;
-    "auto" chooses by shape. A name that the backend in force does not have means "auto" there, and
-    "winograd" means "patches" for filters that ``winograd.py`` cannot do. The NumPy backend is
-    always the definition. UserError for another name.
+    On the CPU "patches" or "winograd"; on the GPU "implicit_gemm", "tensor_core" (TF32, for float32
+    alone, and channels that are multiples of four; else it is the former) or "naive", the
+    definition. "auto" chooses by shape, TF32 only where ``allow_tf32`` is on. A name that the
+    backend in force does not have means "auto" there, and "winograd" means "patches" for filters
+    that ``winograd.py`` cannot do. The NumPy backend is always the definition. UserError for
+    another name.
     """
 
     switch = Switch("convolution", "auto")
@@ -93,20 +98,34 @@ TILES = [Tile(128, 128, 8, 8, 4, ONE_TAP, 1.0), Tile(128, 64, 8, 8, 4, ONE_TAP, 
          Tile(32, 32, 8, 4, 8, PACKS, 0.5), Tile(64, 64, 8, 4, 4, NUMBERS, 0.4),
          Tile(32, 32, 8, 4, 8, NUMBERS, 0.3)]
 THIN_TILES = [Tile(128, 4, 4, 4, 8, PACKS, 0.2), Tile(128, 4, 4, 4, 4, NUMBERS, 0.1)]
+# The same on tensor cores: an entry's tm and tn are a warp's products of 16 × 8, down and across.
+TENSOR_TILES = [Tile(128, 128, 4, 4, 4, ONE_TAP, 1.0), Tile(128, 64, 2, 4, 4, ONE_TAP, 0.8),
+                Tile(64, 64, 2, 2, 8, ONE_TAP, 0.6), Tile(64, 64, 2, 2, 8, PACKS, 0.5)]
+THIN_TENSOR_TILES = [Tile(128, 8, 1, 1, 8, PACKS, 0.2)]
+TENSOR_TILES_OF_W = [Tile(128, 128, 4, 4, 4, True, 1.0), Tile(64, 64, 2, 2, 8, True, 0.6)]
 TILES_OF_W = [Tile(128, 128, 8, 8, 4, True, 1.0), Tile(64, 64, 8, 8, 8, True, 0.85),
               Tile(32, 32, 8, 4, 16, True, 0.6), Tile(64, 64, 8, 4, 4, False, 0.5),
               Tile(32, 32, 8, 4, 8, False, 0.4)]
 
 
+def on_tensor_cores(x):
+    """Whether an implicit product of x is to be computed in TF32."""
+    wanted = convolution() == "tensor_core" or convolution() == "auto" and allow_tf32.switch.get()
+    return wanted and x.dtype == np.float32 and has_tensor_cores()
+
+
 def shares_of_w(x, dw, positions):
-    """For a gradient of filters, a sum over so many positions: the tile, how many tiles cover dw,
-    how many blocks share a sum, and how many slabs of it each takes."""
+    """For a gradient of filters, a sum over so many positions: the kernel, its tile, how many tiles
+    cover dw, how many blocks share a sum, and how many slabs of it each takes."""
     even = x.shape[3] % pack(x) == 0 and dw.shape[1] % pack(x) == 0
-    tile = quickest([t for t in TILES_OF_W if t.read == even], *dw.shape, 1)
+    tensor = even and on_tensor_cores(x)
+    tile = quickest([t for t in (TENSOR_TILES_OF_W if tensor else TILES_OF_W) if t.read == even],
+                    *dw.shape, 1)
     blocks = blocks_of(tile, *dw.shape)
     slabs = blocks_for(positions, tile.depth * pack(x))
     of_a_share = max(LEAST_SLABS, blocks_for(slabs, max(1, 2 * PROCESSORS // max(1, blocks))))
-    return tile, blocks, max(1, blocks_for(slabs, of_a_share)), of_a_share
+    return ("tensor_core" if tensor else "implicit_gemm", tile, blocks,
+            max(1, blocks_for(slabs, of_a_share)), of_a_share)
 
 
 def gathered(arguments, transposed, sizes, rows, phases):
@@ -118,10 +137,12 @@ def gathered(arguments, transposed, sizes, rows, phases):
         if tile.read == ONE_TAP:
             return channels % (tile.depth * pack(source)) == 0 and columns % pack(source) == 0
         return tile.read == NUMBERS or channels % pack(source) == 0
-    tile = quickest([t for t in (THIN_TILES if columns <= THIN else TILES) if fits(t)], rows,
-                    columns, PROCESSORS / math.prod(phases))
-    launch("conv2d.implicit_gemm", (blocks_of(tile, rows, columns), *phases), 256, *arguments,
-           transposed, len(result) * sizes[3] * sizes[4], *sizes, constants=tile[:6])
+    tensor = on_tensor_cores(source) and channels % pack(source) == 0
+    tiles = ((THIN_TENSOR_TILES, TENSOR_TILES) if tensor else (THIN_TILES, TILES))[columns > THIN]
+    tile = quickest([t for t in tiles if fits(t)], rows, columns, PROCESSORS / math.prod(phases))
+    launch(f"conv2d.{'tensor_core' if tensor else 'implicit_gemm'}",
+           (blocks_of(tile, rows, columns), *phases), 256, *arguments, transposed,
+           len(result) * sizes[3] * sizes[4], *sizes, constants=tile[:6])
 
 
 def quickest(tiles, rows, columns, processors):

@@ -10,7 +10,7 @@
 // barrier a slab. Offsets within an image and within the filters are ints: each is of less than
 // 2^31 numbers.
 #pragma once
-#include "common.cuh"
+#include "mma.cuh"
 
 const int THREADS = 256;
 
@@ -29,6 +29,9 @@ struct Tile {
     static const int ROW_A = BM + PACK, ROW_B = BN + PACK, SLAB = K * (ROW_A + ROW_B);
     static const int LEAVING = SLICES * (BM / TM) * PACK * BN;     // of the sums, at a time
     static const int SHARED = (2 * SLAB > LEAVING ? 2 * SLAB : LEAVING) / PACK;
+    typedef T Sums[TM][TN];
+
+    __device__ static T kept(T v) { return v; }       // a number on its way into shared memory
 
     // A thread's place: its slice, its warp's and its lane's place in the tile.
     __device__ static int slice() {
@@ -41,6 +44,26 @@ struct Tile {
     __device__ static int warp_n() { return threadIdx.x / WARP % WARPS_N; }
     __device__ static int lane_m() { return threadIdx.x % WARP / LANES_N; }
     __device__ static int lane_n() { return threadIdx.x % LANES_N; }
+};
+
+// The same on tensor cores, in TF32: a warp owns DOWN × ACROSS products of 16 × 8 sums, and numbers
+// are rounded when they are written to shared memory. Rows there are 8 numbers longer than the tile:
+// the 32 lanes of a fragment (four k, eight rows of the tile) then read 32 different banks.
+template <int BM, int BN, int DOWN, int ACROSS, int DEPTH>
+struct TensorTile {
+    static const int PACK = 4, K = DEPTH * PACK, WARPS_M = BM / (16 * DOWN),
+                     WARPS_N = BN / (8 * ACROSS);
+    static_assert(WARPS_M * WARPS_N * WARP == THREADS && K % 8 == 0, "a warp for each part");
+    static const int ROW_A = BM + 8, ROW_B = BN + 8, SLAB = K * (ROW_A + ROW_B);
+    static const int HIGH = 16 * WARPS_M, LEAVING = HIGH * ROW_B;  // of the sums, at a time
+    static const int SHARED = (2 * SLAB > LEAVING ? 2 * SLAB : LEAVING) / PACK;
+    typedef float Sums[DOWN][ACROSS][4];
+
+    __device__ static float kept(float v) { return __uint_as_float(cvt_rna_tf32(v)); }
+    __device__ static int warp_m() { return threadIdx.x / WARP / WARPS_N; }
+    __device__ static int warp_n() { return threadIdx.x / WARP % WARPS_N; }
+    __device__ static int group() { return threadIdx.x % WARP / 4; }          // of a fragment's row
+    __device__ static int place() { return threadIdx.x % 4; }                 // along its k
 };
 
 // SIZE numbers at p, in one access if ``whole``: p is aligned then.
@@ -176,6 +199,55 @@ __device__ void multiply(A& a, B& b, int slabs, T* shared, T (&sums)[TM][TN]) {
     }
 }
 
+// The same by tensor cores.
+template <typename TILE, int DOWN, int ACROSS, typename A, typename B>
+__device__ void multiply(A& a, B& b, int slabs, float* shared, float (&sums)[DOWN][ACROSS][4]) {
+    int my_a = TILE::place() * TILE::ROW_A + TILE::warp_m() * 16 * DOWN + TILE::group();
+    int my_b = (TILE::K * TILE::ROW_A + TILE::place() * TILE::ROW_B)
+               + TILE::warp_n() * 8 * ACROSS + TILE::group();
+    if (slabs > 0) {
+        a.fetch();
+        b.fetch();
+        a.put(shared);
+        b.put(shared + TILE::K * TILE::ROW_A);
+    }
+    __syncthreads();
+    int now = 0;
+    for (int s = 1; s <= slabs; s++) {
+        if (s < slabs) {
+            a.fetch();
+            b.fetch();
+        }
+#pragma unroll
+        for (int k = 0; k < TILE::K; k += 8) {
+            unsigned x[DOWN][4], y[ACROSS][2];
+            const float* left = shared + now + my_a + k * TILE::ROW_A;
+            const float* right = shared + now + my_b + k * TILE::ROW_B;
+#pragma unroll
+            for (int i = 0; i < DOWN; i++)
+#pragma unroll
+                for (int e = 0; e < 4; e++)
+                    x[i][e] = __float_as_uint(left[e / 2 * 4 * TILE::ROW_A + 16 * i + e % 2 * 8]);
+#pragma unroll
+            for (int j = 0; j < ACROSS; j++)
+#pragma unroll
+                for (int e = 0; e < 2; e++)
+                    y[j][e] = __float_as_uint(right[e * 4 * TILE::ROW_B + 8 * j]);
+#pragma unroll
+            for (int i = 0; i < DOWN; i++)
+#pragma unroll
+                for (int j = 0; j < ACROSS; j++)
+                    mma_m16n8k8_tf32(sums[i][j], x[i], y[j], sums[i][j]);
+        }
+        now = TILE::SLAB - now;
+        if (s < slabs) {
+            a.put(shared + now);
+            b.put(shared + now + TILE::K * TILE::ROW_A);
+        }
+        __syncthreads();
+    }
+}
+
 // The sums leave through shared memory, a pack of each thread's rows at a time: put(row, column,
 // sums) is called once for each pack along the tile's rows, by threads side by side for packs side
 // by side; a thread's column is always the same.
@@ -209,6 +281,30 @@ __device__ void deliver(T (&sums)[TM][TN], T* shared, Put put) {
             int row = e / wide, m = row / pack;
             put(m / TILE::LANES_M * (TM * TILE::LANES_M) + i * TILE::LANES_M
                 + m % TILE::LANES_M * pack + row % pack, e % wide * pack, total);
+        }
+        __syncthreads();
+    }
+}
+
+// The same for fragments: of each warp's rows 16 at a time.
+template <typename TILE, int DOWN, int ACROSS, typename Put>
+__device__ void deliver(float (&sums)[DOWN][ACROSS][4], float* shared, Put put) {
+    const int wide = (TILE::ROW_B - 8) / TILE::PACK;
+    float* mine = shared + (TILE::warp_m() * 16 + TILE::group()) * TILE::ROW_B
+                  + TILE::warp_n() * 8 * ACROSS + 2 * TILE::place();
+#pragma unroll
+    for (int i = 0; i < DOWN; i++) {
+#pragma unroll
+        for (int j = 0; j < ACROSS; j++)
+#pragma unroll
+            for (int e = 0; e < 4; e++)
+                mine[e / 2 * 8 * TILE::ROW_B + 8 * j + e % 2] = sums[i][j][e];
+        __syncthreads();
+#pragma unroll 1
+        for (int e = threadIdx.x; e < TILE::HIGH * wide; e += THREADS) {
+            int row = e / wide, column = e % wide * TILE::PACK;
+            put(row / 16 * 16 * DOWN + i * 16 + row % 16, column,
+                *reinterpret_cast<Pack<float>*>(shared + row * TILE::ROW_B + column));
         }
         __syncthreads();
     }

@@ -241,6 +241,66 @@ def test_tensor_cores_multiply_factors_rounded_to_tf32(ta, tb, gpu):
         assert np.abs(host(c) - expected).max() <= 3e-6 * np.abs(expected).max()
 
 
+# n, h, w, c, o, kernel, stride, padding, dilation
+TENSOR_CONVOLUTIONS = [
+    (2, 9, 11, 32, 24, (3, 3), (1, 1), (1, 1), (1, 1)), (3, 8, 8, 64, 68, (4, 4), (2, 2), (1, 1),
+                                                       (1, 1)),
+    (1, 7, 6, 12, 20, (3, 2), (2, 1), (0, 1), (1, 2)), (2, 10, 10, 16, 3, (3, 3), (1, 1), (1, 1),
+                                                        (2, 2)),
+    (2, 6, 6, 3, 8, (3, 3), (1, 1), (1, 1), (1, 1)), (9, 12, 12, 128, 132, (1, 1), (1, 1), (0, 0),
+                                                     (1, 1))]
+
+
+@pytest.mark.parametrize("case", TENSOR_CONVOLUTIONS, ids=str)
+def test_convolutions_on_tensor_cores(case, gpu):
+    """All three directions, against the definition in float64 of the factors rounded to TF32, or
+    of the factors themselves where there are no tiles for the channels."""
+    from scratchgen.kernels import conv2d
+    n, h, w, c, o, kernel, *geometry = case
+    stride, padding, dilation = geometry
+    out = [(size + 2 * p - d * (k - 1) - 1) // s + 1 for size, p, d, k, s in
+           zip((h, w), padding, dilation, kernel, stride, strict=True)]
+    rng = np.random.default_rng(c)
+    x, g = rng.normal(size=(n, h, w, c)), rng.normal(size=(n, *out, o))
+    filters, b = rng.normal(size=(kernel[0] * kernel[1] * c, o)), rng.normal(size=o)
+    x, g, filters, b = (a.astype(np.float32) for a in (x, g, filters, b))
+    turned = np.ascontiguousarray(filters.T)
+    calls = [("forward", (x, filters), b, g.shape, c % 4 == 0),
+             ("backward_x", (g, turned), np.zeros(c, np.float32), x.shape, o % 4 == 0)]
+    for name, factors, bias, shape, rounded in calls:
+        exact = [(in_tf32(a) if rounded else a).astype(np.float64) for a in factors]
+        expected, found = np.empty(shape), np.empty(shape, np.float32)
+        getattr(conv2d, f"{name}_numpy")(*exact, bias.astype(np.float64), 0, kernel, *geometry,
+                                         expected)
+        with sg.use_backend("cuda"), sg.use_convolution("tensor_core"):
+            result = own(np.full(shape, np.nan, np.float32))
+            getattr(conv2d, f"{name}_cuda")(*(own(a) for a in factors), own(bias), 0, kernel,
+                                            *geometry, result)
+            found = host(result)
+        assert np.abs(found - expected).max() <= 3e-6 * np.abs(expected).max(), name
+    rounded = c % 4 == o % 4 == 0
+    exact = [(in_tf32(a) if rounded else a).astype(np.float64) for a in (x, g)]
+    expected = np.empty(filters.shape)
+    conv2d.backward_w_numpy(*exact, kernel, *geometry, expected)
+    with sg.use_backend("cuda"), sg.allow_tf32(True):
+        result = own(np.full(filters.shape, np.nan, np.float32))
+        conv2d.backward_w_cuda(own(x), own(g), kernel, *geometry, result)
+        assert np.abs(host(result) - expected).max() <= 5e-6 * np.abs(expected).max()
+
+
+@pytest.mark.parametrize("of_w", [False, True])
+@pytest.mark.parametrize("index", range(4))
+def test_every_tile_of_the_convolutions_on_tensor_cores(index, of_w, gpu, monkeypatch):
+    from scratchgen.kernels import conv2d_chooser as chooser
+    tiles = chooser.TENSOR_TILES_OF_W if of_w else chooser.TENSOR_TILES
+    if index >= len(tiles):
+        pytest.skip("there are fewer tiles for the filters' gradient")
+    monkeypatch.setattr(chooser, "TENSOR_TILES_OF_W" if of_w else "TENSOR_TILES", [tiles[index]])
+    for case in ((2, 9, 8, 64, 96, (3, 4), (2, 1), (1, 1), (1, 2)),
+                 (3, 8, 9, 96, 160, (1, 1), (1, 1), (0, 0), (1, 1))):
+        test_convolutions_on_tensor_cores(case, gpu)
+
+
 def test_on_the_cpu_a_captured_step_is_the_step():
     assert train("vae", "numpy", 3, captured=True) [0] == train("vae", "numpy", 3)[0]
 

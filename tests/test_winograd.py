@@ -140,7 +140,7 @@ def test_single_precision_loses_no_more_than_sums_of_patches():
         errors = {}
         for way in ("patches", "winograd"):
             found = np.empty(out.shape, np.float32)
-            with sg.use_convolution(way), compiler.threads_are_free:
+            with sg.use_convolution(way), compiler.Pool.free:
                 getattr(conv2d, f"{name}_numba")(*single, *geometry, (1, 1), found)
             errors[way] = float(np.sqrt(np.mean((found - out)**2) / np.mean(out**2)))
         assert errors["winograd"] <= 2 * errors["patches"] <= 2e-6, (name, errors)
