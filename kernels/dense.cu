@@ -1,6 +1,6 @@
 // The dense layer's second half: bias and activation in place, and the activation's way back.
 // The product itself is in gemm.cu. Every activation has a derivative that its output y gives.
-#include "common.cuh"
+#include "rows.cuh"
 
 // y = a(y + b), y (N, O), b (O,). A thread owns sixteen bytes of y, then the next share.
 template <typename T>
@@ -16,28 +16,46 @@ __global__ void bias_activation(T* y, const T* b, int activation, long long n, i
     }
 }
 
-// dx = dy a'(·) from y, or left alone if it is dy and a the identity; db_j = Σ over rows, within shares of rows: db (SHARES, O).
-// A block owns 32 columns of one share, a thread every eighth row of it in one column.
-template <typename T>
-__global__ void activation_backward(const T* dy, const T* y, int activation, T* dx, T* db, int n,
-                                    int o, int share) {
-    __shared__ T sums[8][WARP];
-    int column = blockIdx.x * WARP + threadIdx.x;
+// dx = dy a'(·) from y, or left alone if it is dy and a the identity; db_j = Σ over rows, within
+// shares of rows: db (SHARES, O). A block owns 32 columns of one share, wide 32 packs of them; a
+// thread every blockDim.y-th row in one column or pack, of which AHEAD are on their way at once. Then
+// a warp adds up what the threads of a column have. dx may be dy.
+const int AHEAD = 4;
+
+// constants: (false) (true)
+template <typename T, bool wide>
+__global__ void __launch_bounds__(1024) activation_backward(
+        const T* dy, const T* y, int activation, T* dx, T* db, int n, int o, int share) {
+    const int SIZE = wide ? Pack<T>::SIZE : 1;
+    __shared__ T sums[WARP][WARP * SIZE + 1];
+    int high = blockDim.y, across = o / SIZE, column = blockIdx.x * WARP + threadIdx.x;
     int first = blockIdx.y * share, last = min(n, first + share);
-    T total = 0;
-    if (column < o)
-        for (int row = first + threadIdx.y; row < last; row += 8) {
-            long long i = (long long)row * o + column;
-            T v = dy[i];
-            if (activation != IDENTITY) v = through(v, y[i], activation);
-            if (activation != IDENTITY || dx != dy) dx[i] = v;
-            total += v;
+    Some<T, SIZE> total = all<SIZE>(T(0));
+    if (column < across)
+        for (int row = first + threadIdx.y; row < last; row += AHEAD * high) {
+            Some<T, SIZE> g[AHEAD], out[AHEAD];
+            for (int u = 0; u < AHEAD; u++) {
+                long long i = (long long)(row + u * high) * across + column;
+                g[u] = row + u * high < last ? read<SIZE>(dy, i) : all<SIZE>(T(0));
+                if (activation != IDENTITY)
+                    out[u] = row + u * high < last ? read<SIZE>(y, i) : all<SIZE>(T(0));
+            }
+            for (int u = 0; u < AHEAD; u++) {
+                if (row + u * high >= last) break;
+                if (activation != IDENTITY)
+                    for (int k = 0; k < SIZE; k++)
+                        g[u].at[k] = through(g[u].at[k], out[u].at[k], activation);
+                if (activation != IDENTITY || dx != dy)
+                    write(dx, (long long)(row + u * high) * across + column, g[u]);
+                for (int k = 0; k < SIZE; k++) total.at[k] += g[u].at[k];
+            }
         }
-    sums[threadIdx.y][threadIdx.x] = total;
+    for (int k = 0; k < SIZE; k++) sums[threadIdx.y][threadIdx.x * SIZE + k] = total.at[k];
     __syncthreads();
-    if (threadIdx.y == 0 && column < o) {
-        for (int k = 1; k < 8; k++) total += sums[k][threadIdx.x];
-        db[(long long)blockIdx.y * o + column] = total;
+    for (int j = threadIdx.y; j < WARP * SIZE; j += high) {
+        T sum = warp_sum(threadIdx.x < high ? sums[threadIdx.x][j] : T(0));
+        int mine = blockIdx.x * WARP * SIZE + j;
+        if (threadIdx.x == 0 && mine < o) db[(long long)blockIdx.y * o + mine] = sum;
     }
 }
 

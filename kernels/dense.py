@@ -15,7 +15,8 @@ ACTIVATIONS = {None: IDENTITY, "relu": RELU, "leaky_relu": LEAKY_RELU, "elu": EL
                "sigmoid": SIGMOID, "tanh": TANH, "softplus": SOFTPLUS}
 SLOPE = 0.2                                            # of leaky_relu for x < 0
 WIDE, ROWS, SHARE = 256, 8, 4096      # activation_backward: a row, and a thread's share, at least
-ROWS_OF_A_SHARE = 128                                  # of a sum over rows, on the GPU
+# On the GPU: rows of a share of a sum; numbers from which on sixteen bytes a thread are read.
+ROWS_OF_A_SHARE, WORTH_PACKS = 128, 1 << 19
 
 
 # --- forward(x, w, tw, b, activation, y): y = a(x w + b), x (N, C), b (O,), y (N, O) -------------
@@ -168,8 +169,11 @@ def activation_backward_cuda(dy, y, activation, dx, db):
     n, o = y.shape
     shares = max(1, blocks_for(n, ROWS_OF_A_SHARE))
     sums = db if shares == 1 else empty((shares, o), db.dtype)
-    launch("dense.activation_backward", (blocks_for(o, 32), shares), (32, 8), dy, y, activation, dx,
-           sums, n, o, ROWS_OF_A_SHARE)
+    size = 16 // y.dtype.itemsize
+    wide = o % size == 0 and n * o >= WORTH_PACKS      # else more threads are worth more
+    launch("dense.activation_backward", (blocks_for(o, 32 * size if wide else 32), shares),
+           (32, 8 if wide else 32), dy, y, activation, dx, sums, n, o, ROWS_OF_A_SHARE,
+           constants=(wide,))
     if shares > 1:
         launch("dense.add_shares", blocks_for(o, 256), 256, sums, db, shares, o)
 

@@ -90,7 +90,7 @@ def uniform_numba(bits, out):
 
 
 def uniform_cuda(bits, out):
-    launch("philox.uniform", blocks_for(out.size, THREADS), THREADS, bits, out, out.size)
+    launch("philox.uniform", blocks_for(out.size, 4 * THREADS), THREADS, bits, out, out.size)
 
 
 # --- normal(bits, out): Box and Muller 1958, two numbers from two words --------------------------
@@ -110,7 +110,7 @@ def normal_numba(bits, out):
 
 
 def normal_cuda(bits, out):
-    launch("philox.normal", blocks_for(out.size, 2 * THREADS), THREADS, bits, out, out.size)
+    launch("philox.normal", blocks_for(out.size, 4 * THREADS), THREADS, bits, out, out.size)
 
 
 # --- draw_uniform, draw_normal (seed, stream, counter, out): bits and law in one pass ------------

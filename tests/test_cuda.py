@@ -301,6 +301,28 @@ def test_every_tile_of_the_convolutions_on_tensor_cores(index, of_w, gpu, monkey
         test_convolutions_on_tensor_cores(case, gpu)
 
 
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_gradients_behind_an_activation_by_packs(dtype, gpu, monkeypatch, rng):
+    """The kernel for large arrays, on small ones; also in place, and in several shares."""
+    from scratchgen.kernels import dense
+    monkeypatch.setattr(dense, "WORTH_PACKS", 1)
+    for n, o in ((3, 8), (130, 12), (300, 264)):
+        dy, y = (rng.random((n, o)).astype(dtype) for _ in range(2))
+        for activation in range(7):
+            expected, found = (np.empty_like(dy), np.empty(o, dtype)), own_pair(gpu, (n, o), dtype)
+            dense.activation_backward_numpy(dy, y, activation, *expected)
+            with sg.use_backend("cuda"):
+                dense.activation_backward_cuda(own(dy), own(y), activation, *found)
+                given = own(dy)
+                dense.activation_backward_cuda(given, own(y), activation, given, found[1])
+            for a, b in zip((*found, given), (*expected, expected[0]), strict=True):
+                np.testing.assert_allclose(host(a), b, rtol=1e-12 if dtype == np.float64 else 2e-5)
+
+
+def own_pair(gpu, shape, dtype):
+    return gpu.xp.empty(shape, dtype), gpu.xp.empty(shape[1], dtype)
+
+
 def test_on_the_cpu_a_captured_step_is_the_step():
     assert train("vae", "numpy", 3, captured=True) [0] == train("vae", "numpy", 3)[0]
 
