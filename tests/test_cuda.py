@@ -316,7 +316,8 @@ def test_gradients_behind_an_activation_by_packs(dtype, gpu, monkeypatch, rng):
                 given = own(dy)
                 dense.activation_backward_cuda(given, own(y), activation, given, found[1])
             for a, b in zip((*found, given), (*expected, expected[0]), strict=True):
-                np.testing.assert_allclose(host(a), b, rtol=1e-12 if dtype == np.float64 else 2e-5)
+                error = np.abs(host(a) - b).max()      # beside the largest, as in test_parity.py
+                assert error <= 16 * np.finfo(dtype).eps * np.abs(b).max()
 
 
 def own_pair(gpu, shape, dtype):
