@@ -202,23 +202,22 @@ __device__ __forceinline__ void leave(const C& tile, float* shared, float* mine,
 }
 
 // The same in TF32 on tensor cores: products of numbers rounded to ten bits, sums in float. A block
-// of 2 × 2 warps owns 32 DOWN × 16 ACROSS numbers of c, a warp a quarter: DOWN × ACROSS products of
-// 16 × 8 for each 8 k. Tiles of 16 k are copied two ahead of the one that is multiplied. Within
+// of HIGH × WIDE warps owns the tile, a warp DOWN × ACROSS products of 16 × 8 for each 8 k. Tiles of 16 k are copied two ahead of the one that is multiplied. Within
 // those 16 the k may be taken in any order if both factors do the same: lane 4 g + t takes 4 t to
 // 4 t + 3, which are one access of sixteen bytes where a row's k lie side by side.
-// constants: (0,0,4,8) (0,1,4,8) (1,0,4,8) (1,1,4,8) (0,0,2,4) (0,1,2,4) (1,0,2,4) (1,1,2,4)
-template <bool TA, bool TB, int DOWN, int ACROSS>
-__global__ void __launch_bounds__(128, 2) tensor_core(
+// constants: (0,0,4,8,2,2) (0,1,4,8,2,2) (1,0,4,8,2,2) (1,1,4,8,2,2) (0,0,2,4,2,2) (0,1,2,4,2,2) (1,0,2,4,2,2) (1,1,2,4,2,2)
+template <bool TA, bool TB, int DOWN, int ACROSS, int HIGH, int WIDE>
+__global__ void __launch_bounds__(32 * HIGH * WIDE, 2) tensor_core(
         const float* a, const float* b, float* c, const float* bias, int activation, bool biased,
         bool accumulate, int m, int n, int k, float* partial, unsigned* tickets) {
-    typedef Copied<32 * DOWN, !TA> A;
-    typedef Copied<16 * ACROSS, TB> B;
-    typedef Tile<float, 32 * DOWN, 16 * ACROSS, 128> C;
+    const int rows = 16 * DOWN * HIGH, columns = 8 * ACROSS * WIDE, threads = WARP * HIGH * WIDE;
+    typedef Copied<rows, !TA, threads> A;
+    typedef Copied<columns, TB, threads> B;
+    typedef Tile<float, rows, columns, threads> C;
     const int stage = A::SIZE + B::SIZE;
     __shared__ Pack<float> memory[3 * stage / 4];
     float* shared = reinterpret_cast<float*>(memory);
 
-    const int rows = 32 * DOWN, columns = 16 * ACROSS;
     int2 place = tile_place(blockIdx.x, (m + rows - 1) / rows, (n + columns - 1) / columns);
     int first = share_begin(blockIdx.y, gridDim.y, k, A::DEEP);
     int end = min(k, share_begin(blockIdx.y + 1, gridDim.y, k, A::DEEP));
@@ -226,7 +225,7 @@ __global__ void __launch_bounds__(128, 2) tensor_core(
     A from_a(a, place.x * rows, m, k, end);
     B from_b(b, place.y * columns, n, k, end);
     int lane = threadIdx.x % WARP, g = lane / 4, t = lane % 4;
-    int down = threadIdx.x / (2 * WARP), right = threadIdx.x / WARP % 2;
+    int down = threadIdx.x / WARP / WIDE, right = threadIdx.x / WARP % WIDE;
     int row = down * 16 * DOWN + g, column = right * 8 * ACROSS + g;
 
     float sums[DOWN][ACROSS][4] = {};

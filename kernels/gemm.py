@@ -203,8 +203,9 @@ def product(a, b, c, ta, tb, bias=None, activation=0, accumulate=False):
         partial = c if split == 1 else empty(tiles * split * tile[0] * tile[1], c.dtype)
         rest = (*epilogue, k, partial, device().cached(tickets, device()))
         if rung == "tensor_core":
-            launch("gemm.tensor_core", (tiles, split), 128, a, b, c, *rest,
-                   constants=(int(ta), int(tb), *TENSOR_TILES[tile]))
+            constants = TENSOR_TILES[tile]
+            launch("gemm.tensor_core", (tiles, split), 32 * constants[2] * constants[3], a, b, c,
+                   *rest, constants=(int(ta), int(tb), *constants))
         else:
             launch("gemm.register_tiled", (tiles, split), 256, a, b, c, ta, tb, *rest,
                    constants=REGISTER_TILES[tile])

@@ -31,7 +31,7 @@ TABLE = {
 # (rows, columns) of a tile: the template's constants in gemm.cu
 REGISTER_TILES = {(128, 128): (128, 128, 16, 8, 1), (64, 64): (64, 64, 16, 4, 2),
                   (32, 32): (32, 32, 32, 4, 4)}
-TENSOR_TILES = {(128, 128): (4, 8), (64, 64): (2, 4)}
+TENSOR_TILES = {(128, 128): (4, 8, 2, 2), (64, 64): (2, 4, 2, 2)}
 TENSOR_CORES = 80                                      # the least compute capability with TF32
 
 

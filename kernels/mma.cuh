@@ -50,12 +50,12 @@ __device__ void copy_async_wait() {
 
 // --- a factor in shared memory, sixteen k of it --------------------------------------------------
 
-// A tile of ROWS × 16 numbers, copied by 128 threads. Where a row's k lie side by side in memory
+// A tile of ROWS × 16 numbers, copied by THREADS threads. Where a row's k lie side by side in memory
 // (ALONG) they do in the tile too; else the rows of one k do, and are permuted by an exclusive or,
 // so that the 32 lanes of a fragment read 32 different banks either way.
-template <int ROWS, bool ALONG>
+template <int ROWS, bool ALONG, int THREADS>
 struct Copied {
-    static const int DEEP = 16, SIZE = ROWS * DEEP, CHUNKS = ROWS / 32;
+    static const int DEEP = 16, SIZE = ROWS * DEEP, CHUNKS = SIZE / 4 / THREADS;
     const float* p;
     int first_row, rows, length, end; // of the array; k from ``end`` on are zeros
     bool whole;
@@ -68,11 +68,11 @@ struct Copied {
 
     // Four numbers, chunk i of this thread: where they are in the tile.
     __device__ static int row(int i) {
-        int e = threadIdx.x + i * 128;
+        int e = threadIdx.x + i * THREADS;
         return ALONG ? e / 4 : e % (ROWS / 4) * 4;
     }
     __device__ static int k(int i) {
-        return ALONG ? threadIdx.x % 4 * 4 : (threadIdx.x + i * 128) / (ROWS / 4);
+        return ALONG ? threadIdx.x % 4 * 4 : (threadIdx.x + i * THREADS) / (ROWS / 4);
     }
     __device__ static float* to(float* shared, int i) {
         return shared + (ALONG ? row(i) * DEEP + k(i) : k(i) * ROWS + (row(i) ^ k(i) / 4 * 8));
