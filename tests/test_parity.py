@@ -610,7 +610,7 @@ def bits_of(version, arguments, way, numba):
         if threads is not None:
             numba.set_num_threads(threads)
         found = copies(arguments)
-        with way(), compiler.threads_are_free if threads is None else contextlib.nullcontext():
+        with way(), compiler.Pool.free if threads is None else contextlib.nullcontext():
             version(*found)
         results.add(b"".join(a.tobytes() for a in found if isinstance(a, np.ndarray)))
     return results
@@ -637,6 +637,6 @@ def test_small_arrays_do_not_wake_threads(monkeypatch):
         parallel))
     for n in (compiler.WORTH_WAKING_THREADS - 1, compiler.WORTH_WAKING_THREADS):
         kernel.launcher()(np.zeros(3, np.float32), np.zeros(n, np.float32))
-    with compiler.threads_are_free:              # another Python thread has them
+    with compiler.Pool.free:              # another Python thread has them
         kernel.launcher()(np.zeros(compiler.WORTH_WAKING_THREADS, np.float32))
     assert chosen == [False, True, False]
