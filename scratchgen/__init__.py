@@ -36,8 +36,11 @@ from .capture import capture  # noqa: E402
 from .context import enable_grad, no_grad  # noqa: E402
 from .errors import UserError  # noqa: E402
 from .ops import public_functions  # noqa: E402
+from .other_names import PACKAGE, missing  # noqa: E402
 from .random import Stream, Streams  # noqa: E402
 from .tensor import Tensor, grad, tensor  # noqa: E402
+
+importlib.import_module(".methods", __name__)        # which gives tensors their methods
 
 globals().update(public_functions())
 
@@ -52,7 +55,7 @@ LAZY = {"nn": "nn", "optim": "optim", "data": "data", "models": "models", "train
 
 def __getattr__(name):
     if name not in LAZY:
-        raise AttributeError(f"module 'scratchgen' has no attribute {name!r}")
+        raise missing("scratchgen", name, PACKAGE, __all__)
     module, _, attribute = LAZY[name].partition(":")
     found = importlib.import_module(f".{module}", __name__)
     found = getattr(found, attribute) if attribute else found

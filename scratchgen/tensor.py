@@ -16,6 +16,8 @@ from .context import recording
 from .engine import Leaf, run_backward
 from .errors import UserError
 from .memory import ARRAYS, contiguous, host, known_number, own, put
+from .numpy_calls import call, no_derivative, on_values
+from .other_names import TENSOR, missing
 
 FLOATS = (np.dtype(np.float32), np.dtype(np.float64))
 NUMPY_FUNCTIONS = {}                  # NumPy function -> our function; filled as ops are defined
@@ -111,12 +113,13 @@ class Tensor(NDArrayOperatorsMixin):
     def __bool__(self):
         return bool(self.data)
 
-    def __float__(self):
-        self.refuse_many("float()")
-        return float(self.data.item())
-
     def __iter__(self):
         return (self[i] for i in range(len(self)))
+
+    def __getattr__(self, name):
+        if name.startswith("__"):
+            raise AttributeError(name)
+        raise missing("a tensor", name, TENSOR, dir(type(self)))
 
     # --- differentiation --------------------------------------------------------------------
 
@@ -157,17 +160,15 @@ class Tensor(NDArrayOperatorsMixin):
                 raise TypeError(f"np.{ufunc.__name__} of a tensor cannot be written into an array, "
                                 "which has no gradient; write t.numpy() if that is meant")
             if ufunc in PLAIN_UFUNCS:
-                return ufunc(*map(plain, inputs))
+                return on_values(ufunc, [plain(x) for x in inputs])
             if ufunc in NUMPY_FUNCTIONS:
                 return NUMPY_FUNCTIONS[ufunc](*inputs)
-        raise TypeError(f"np.{ufunc.__name__} ({method}) has no derivative here; "
-                        "for plain numbers write t.numpy()")
+        raise no_derivative(ufunc if method == "__call__" else getattr(ufunc, method))
 
     def __array_function__(self, function, types, args, options):
         if function not in NUMPY_FUNCTIONS:
-            raise TypeError(f"{function.__module__}.{function.__name__} has no derivative here; "
-                            "for plain numbers write t.numpy()")
-        return NUMPY_FUNCTIONS[function](*args, **options)
+            raise no_derivative(function)
+        return call(function, NUMPY_FUNCTIONS[function], args, options)
 
     # --- changing data in place -------------------------------------------------------------
 
@@ -189,32 +190,14 @@ class Tensor(NDArrayOperatorsMixin):
             raise RuntimeError(f"{what} would change in place a tensor that the graph needs; "
                                f"write {instead}, or do it inside 'with sg.no_grad():'")
 
-    # --- NumPy's methods, as the ops --------------------------------------------------------
+    # --- indexing; the other methods are in methods.py --------------------------------------
 
     def __getitem__(self, index):
         return NUMPY_FUNCTIONS[operator.getitem](self, index)
 
-    def reshape(self, *shape):
-        return np.reshape(self, shape[0] if len(shape) == 1 else shape)
-
-    def transpose(self, *axes):
-        return np.transpose(self, axes or None)
-
     @property
     def T(self):
         return np.transpose(self)
-
-    def sum(self, axis=None, keepdims=False):
-        return np.sum(self, axis=axis, keepdims=keepdims)
-
-    def mean(self, axis=None, keepdims=False):
-        return np.mean(self, axis=axis, keepdims=keepdims)
-
-    def max(self, axis=None, keepdims=False):
-        return np.max(self, axis=axis, keepdims=keepdims)
-
-    def min(self, axis=None, keepdims=False):
-        return np.min(self, axis=axis, keepdims=keepdims)
 
     def astype(self, dtype):
         """A constant in another precision (the graph ends here)."""

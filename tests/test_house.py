@@ -29,8 +29,9 @@ def parse(path):
 # --- the floors: each imports only what is below it ----------------------------------------------
 
 # From the ground up. A file may import files on floors below, and its own floor.
-FLOORS = [["errors", "context"], ["kernels"], ["backend", "memory", "capture", "random"],
-          ["engine", "tensor"], ["ops"], ["gradient_check"], ["nn", "optim"], ["data"], ["models"],
+FLOORS = [["errors", "context", "other_names"], ["kernels"],
+          ["backend", "memory", "capture", "random"], ["engine", "tensor", "numpy_calls"],
+          ["ops", "methods"], ["gradient_check"], ["nn", "optim"], ["data"], ["models"],
           ["config", "runs", "feed", "train", "mosaic", "non_finite"],
           ["plots", "lecture", "in_words", "warmup"], ["report"],
           ["display", "cli", "demo", "__main__"]]

@@ -22,8 +22,10 @@ def a(*shape, dtype=np.float32):
 
 X, W, B = a(2, 5, 6, 3), a(3, 2, 3, 7), a(7)
 UNARY = ("identity", "negative", "square", "exp", "log", "log1p", "expm1", "sqrt", "abs", "sigmoid",
-         "tanh", "softplus", "logsigmoid", "relu")
-BINARY = ("add", "subtract", "multiply", "divide", "pow", "maximum", "minimum")
+         "tanh", "softplus", "logsigmoid", "relu", "sin", "cos", "tan", "arcsin", "arccos",
+         "arctan", "sinh", "cosh", "arcsinh", "arccosh", "arctanh", "log2", "log10", "exp2", "cbrt")
+BINARY = ("add", "subtract", "multiply", "divide", "pow", "maximum", "minimum", "arctan2",
+          "logaddexp", "remainder")
 REDUCTIONS = ("sum", "mean", "max", "min", "logsumexp")
 
 # op -> [(inputs, options, what the message says beside the op's name)]
@@ -38,8 +40,10 @@ SHAPES = {
               ((a(2, 3),), {"axis": "rows"}, "axis 'rows'"),
               ((a(2, 3),), {"axis": 1.0}, "axis 1.0")]
        for name in (*REDUCTIONS, "softmax", "log_softmax")},
-    "clip": [((a(3), 1, 0), {}, "low 1, high 0; expected"), ((a(3), "a", 1), {}, "low 'a'"),
-             ((a(3), a(4), 1), {}, "expected two numbers"), ((a(3), np.nan, 1), {}, "low nan")],
+    "clip": [((a(3), 1, 0), {}, "low 1, high 0; expected"), ((a(3), "a", 1), {}, "low is a str"),
+             ((a(3), np.nan, 1), {}, "low nan")],
+    "cumsum": [((a(2, 3), 2), {}, r"x \(2, 3\), axis 2; expected a whole number"),
+               ((a(2, 3), "x"), {}, "axis 'x'")],
     "where": [((a(2) > 0.5, a(3), a(4)), {}, r"\(2,\), \(3,\), \(4,\).*expected shapes"),
               ((a(2) > 0.5, a(3)), {}, "3 inputs .*2 were given")],
     "affine": [((a(3), "a", 1), {}, "scale 'a'"), ((a(3), 2, a(3)), {}, "two numbers")],
@@ -68,7 +72,10 @@ SHAPES = {
                ((X, W[..., :2, :], B), {}, r"w \(3, 2, 2, 7\)"), ((X, W, B[1:]), {}, r"b \(6,\)"),
                ((X[:, :1], W, B), {}, "expected a smaller kernel"),
                ((X, W, B), {"stride": -1}, "stride is -1"),
-               ((X, W, B), {"padding": "same"}, "padding is 'same'; expected an int")],
+               ((X, W, B), {"padding": "full"}, "padding is 'full'; expected an int"),
+               ((X, W, B), {"padding": "same", "stride": 2}, "expected stride 1"),
+               ((X, W, B), {"groups": 2}, "groups 2; expected"),
+               ((X, W[:, :, :1], B), {"groups": 0}, "groups 0; expected")],
     "conv2d_input": [((a(2, 5, 7), W, 5), {}, r"g \(2, 5, 7\).*expected \(N, OH, OW, O\)"),
                      ((a(2, 5, 6, 7), W[0], 5), {}, r"w \(2, 3, 7\)"),
                      ((a(2, 5, 6, 7), W, (5, 6)), {}, r"expected \(N, 3, 5, O\)"),
@@ -128,8 +135,8 @@ SHAPES = {
     "reparametrize": [((a(2, 3), a(3), a(2, 3)), {}, r"mean \(2, 3\), logvar \(3,\).*expected"),
                       ((a(2, 3), a(2, 3), a(1, 3)), {}, r"eps \(1, 3\)")],
     "dropout": [((a(2, 3), 0.5, a(3)), {}, r"x \(2, 3\), uniform \(3,\); expected equal shapes"),
-                ((a(3), 1, a(3)), {}, "p = 1"), ((a(3), "x", a(3)), {}, "p = 'x'"),
-                ((a(3), float("nan"), a(3)), {}, "p = nan; expected 0 <= p < 1")],
+                ((a(3), 1.5, a(3)), {}, "p = 1.5"), ((a(3), "x", a(3)), {}, "p = 'x'"),
+                ((a(3), float("nan"), a(3)), {}, "p = nan; expected 0 <= p <= 1")],
     # functions that are made of ops
     "swapaxes": [((a(2, 3), 0, 2), {}, r"x \(2, 3\), axis 2; expected a whole number")],
     "stack": [(([a(2, 3), a(3)],), {}, r"\(2, 3\), \(3,\): expected"), (([],), {}, "expected"),
@@ -190,12 +197,12 @@ def test_nothing_to_reduce(name, backend):
 
 # A call of every op that works, whose first input is then made wrong.
 WORKS = {
-    **{name: ((a(2, 3),), {}) for name in (*UNARY, *REDUCTIONS, "softmax", "log_softmax", "flip",
-                                           "leaky_relu", "elu", "transpose", "flatten",
+    **{name: ((a(2, 3),), {}) for name in (*UNARY, *REDUCTIONS, "cumsum", "softmax", "log_softmax",
+                                           "flip", "leaky_relu", "elu", "transpose", "flatten",
                                            "squeeze")},
     **{name: ((a(2, 3), a(2, 3)), {}) for name in (*BINARY, "bce_with_logits", "mse", "gaussian_kl",
                                                    "bernoulli_log_likelihood")},
-    "clip": ((a(3), 0, 1), {}), "affine": ((a(3), 2, 1), {}),
+    "arccosh": ((1 + a(2, 3),), {}), "clip": ((a(3), 0, 1), {}), "affine": ((a(3), 2, 1), {}),
     "where": ((a(3) > 0.5, a(3), a(3)), {}),
     "reshape": ((a(2, 3), (3, 2)), {}), "broadcast_to": ((a(3), (2, 3)), {}),
     "pad": ((a(2, 3), 1), {}), "concat": (([a(2, 3), a(2, 3)],), {}),

@@ -136,6 +136,12 @@ CASES = {
     "gaussian_kl_between": [([normal(2, 3), normal(2, 3), normal(2, 3), normal(2, 3)], {})],
     "reparametrize": [([normal(2, 3), normal(2, 3), normal(2, 3)], {})],
     "dropout": [([normal(4, 5), unit(4, 5)], {"p": 0.4})],
+    "arcsin": [([unit(2, 3) - 0.5], {})], "arccos": [([unit(2, 3) - 0.5], {})],
+    "arctanh": [([unit(2, 3) - 0.5], {})], "arccosh": [([1 + positive(2, 3)], {})],
+    "arctan2": [([normal(2, 3), normal(2, 3)], {}), ([normal(4, 1, 3), normal(2, 1)], {})],
+    "logaddexp": [([normal(2, 3), normal(2, 3)], {}), ([normal(4, 1, 3), normal(2, 1)], {})],
+    "remainder": [([apart(2, 3), np.array([0.47, -1.37, 2.11])], {})],
+    "cumsum": [([normal(2, 3, 4)], {"axis": axis}) for axis in (0, 1, -1)],
 }
 # An op whose inputs are all it takes needs no row: positive inputs of one shape are taken.
 CASES |= {name: [([positive(2, 3) for _ in op.inputs], {})] for name, op in OPS.items()
@@ -143,7 +149,8 @@ CASES |= {name: [([positive(2, 3) for _ in op.inputs], {})] for name, op in OPS.
 CONSTANT = {"dropout": [1]}            # inputs without a derivative
 # |x|, max and the like: not formulas that continue into the complex plane
 WITH_KINKS = {"abs", "maximum", "minimum", "clip", "softplus", "logsigmoid", "relu", "leaky_relu",
-              "elu", "max", "min", "max_pool2d", "bce_with_logits", "bernoulli_log_likelihood"}
+              "elu", "arctan2", "logaddexp", "remainder", "cbrt", "max", "min",
+              "max_pool2d", "bce_with_logits", "bernoulli_log_likelihood"}
 ROWS = [pytest.param(name, inputs, options, id=f"{name}-{i}")
         for name, cases in CASES.items() for i, (inputs, options) in enumerate(cases)]
 every_op = pytest.mark.parametrize("name, inputs, options", ROWS)
@@ -396,7 +403,7 @@ def test_extreme_logits_stay_finite(dtype, backend):
     (lambda: sg.cross_entropy(np.ones((2, 3)), np.array([0.0, 1.0])), "integers"),
     (lambda: sg.gaussian_kl(np.ones((2, 3)), np.ones((2, 3)), np.ones((2, 3))), "logvar2"),
     (lambda: sg.reparametrize(np.ones((2, 3)), np.ones((2, 3)), np.ones((3, 2))), "equal shapes"),
-    (lambda: sg.dropout(np.ones(3), 1.0, np.ones(3)), "expected 0 <= p < 1"),
+    (lambda: sg.dropout(np.ones(3), 1.1, np.ones(3)), "expected 0 <= p <= 1"),
     (lambda: sg.split(sg.tensor(np.ones(5)), 2), "5 elements"),
     (lambda: sg.reshape(sg.tensor(np.ones(5)), (2, 3)), "reshape of shapes"),
 ])

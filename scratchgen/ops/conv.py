@@ -21,7 +21,7 @@ from ..memory import contiguous, empty, empty_as, filled
 from ..tensor import Tensor
 from .dense import apply_activation, check_activation, product
 from .op import Fused, Op, only_arrays
-from .shape import scattered
+from .shape import concat, pad, scattered, split
 from .window import call, pair, sliding, spreading
 
 conv_kernels, dense_kernels = kernels("conv2d"), kernels("dense")
@@ -155,14 +155,23 @@ class ConvolutionLayer(Fused):
 
 # --- public functions ----------------------------------------------------------------------------
 
-def conv2d(x, w, b=None, stride=1, padding=0, dilation=1, activation=None):
+def conv2d(x, w, b=None, stride=1, padding=0, dilation=1, activation=None, groups=1):
     """x (N, H, W, C), w (KH, KW, C, O), b (O,) or None → (N, OH, OW, O).
 
     OH = ⌊(H + 2·padding − dilation·(KH − 1) − 1) / stride⌋ + 1; options are ints or pairs
     (vertical, horizontal). A cross-correlation, as everywhere in deep learning. ``activation`` as
-    in ``dense``.
+    in ``dense``. ``padding`` may be "valid", for none, or, with stride 1, "same", for OH = H: of an
+    odd number of zeros the last is below (to the right), as PyTorch has it.
+    With ``groups`` the channels are cut into as many equal parts, each with O/groups filters of its
+    own: w (KH, KW, C/groups, O); groups = C is a depthwise convolution. It is computed one group
+    after another.
     """
+    if groups != 1:
+        return grouped(x, w, b, groups, stride=stride, padding=padding, dilation=dilation,
+                       activation=activation)
     check_shapes("conv2d", x, w, b)
+    if isinstance(padding, str):
+        x, padding = padded_by_name(x, w.shape[:2], stride, padding, dilation)
     window = sliding("conv2d", x.shape[1:3], w.shape[:2], stride, padding, dilation)
     return layer(Conv2d, x, w, b, window, activation)
 
@@ -180,6 +189,39 @@ def conv_transpose2d(x, w, b=None, stride=1, padding=0, output_padding=0, dilati
     window = spreading("conv_transpose2d", x.shape[1:3], w.shape[:2], stride, padding,
                        output_padding, dilation)
     return layer(ConvTranspose2d, x, w, b, window, activation)
+
+
+def padded_by_name(x, kernel, stride, padding, dilation):
+    """(x, padding) for a padding given by its name; x with a row or column of zeros more where an
+    odd number is needed."""
+    if padding == "valid":
+        return x, 0
+    if padding != "same":
+        raise ValueError(f"conv2d: padding is {padding!r}; expected an int of at least 0, a pair "
+                         "of them, 'same' or 'valid'")
+    if pair("conv2d", "stride", stride, 1) != (1, 1):
+        raise ValueError(f"conv2d: padding 'same' with stride {stride}; expected stride 1, or a "
+                         "padding in numbers")
+    zeros = [d * (k - 1) for k, d in zip(kernel, pair("conv2d", "dilation", dilation, 1),
+                                         strict=True)]
+    if any(n % 2 for n in zeros):
+        x = pad(x, ((0, 0), (0, zeros[0] % 2), (0, zeros[1] % 2), (0, 0)))
+    return x, tuple(n // 2 for n in zeros)
+
+
+def grouped(x, w, b, groups, **options):
+    """The convolution of each group of channels with its own filters, side by side."""
+    only_arrays("conv2d", x=x, w=w, **({} if b is None else {"b": b}))
+    fits = isinstance(groups, int) and groups > 0 and x.ndim == w.ndim == 4 and (
+        w.shape[2] * groups == x.shape[3] and w.shape[3] % groups == 0) and (
+        b is None or b.shape == w.shape[3:])
+    if not fits:
+        raise ValueError(f"conv2d: x {x.shape}, w {w.shape}, b {None if b is None else b.shape}, "
+                         f"groups {groups!r}; expected (N, H, W, C), (KH, KW, C/groups, O) and "
+                         "(O,), C and O multiples of groups")
+    biases = [None] * groups if b is None else split(b, groups)
+    return concat([conv2d(*parts, **options) for parts in zip(
+        split(x, groups, axis=3), split(w, groups, axis=3), biases, strict=True)], axis=3)
 
 
 def layer(op, x, w, b, window, activation):

@@ -3,11 +3,13 @@
 A ``Ufunc`` is a single function of NumPy on every CPU backend: one pass already.
 """
 
+import math
 from numbers import Real
 
 import numpy as np
 
-from .op import Elementwise, Op, Ufunc, implements
+from ..tensor import plain
+from .op import Elementwise, Op, Ufunc, implements, only_arrays
 
 BROADCASTING = ("shapes that broadcast: axis by axis from the last, equal lengths or one of them 1")
 
@@ -231,7 +233,7 @@ class Clip(Ufunc):
         return dy * (np.greater_equal(x, low) & np.less_equal(x, high))
 
 
-class Where(Ufunc, numpy=np.where):
+class Where(Ufunc):
     """y = a where the condition holds, else b"""
 
     expects = BROADCASTING
@@ -319,11 +321,33 @@ class Elu(Elementwise):
 
 
 @implements(np.clip)
-def clip(x, low, high):
-    """x limited to [low, high]; ``low`` and ``high`` are numbers. Any shape."""
-    if not (is_number(low) and is_number(high)) or not low <= high:
-        raise ValueError(f"clip: low {low!r}, high {high!r}; expected two numbers, low <= high")
-    return Clip.apply(x, low=low, high=high)
+def clip(x, low=None, high=None):
+    """x limited to [low, high]: numbers, None (no limit there), or tensors and arrays that
+    broadcast with x. The gradient passes inside and on a bound, beyond it to the bound. Any shape.
+    """
+    numbers = [bound for bound in (low, high) if bound is None or is_number(bound)]
+    if len(numbers) == 2:
+        low, high = -math.inf if low is None else low, math.inf if high is None else high
+        if not low <= high:
+            raise ValueError(f"clip: low {low!r}, high {high!r}; expected low <= high")
+        return Clip.apply(x, low=low, high=high)
+    only_arrays("clip", x=x, **{name: bound for name, bound in (("low", low), ("high", high))
+                                if not (bound is None or is_number(bound))})
+    x = x if low is None else Maximum.apply(x, low)
+    return x if high is None else Minimum.apply(x, high)
+
+
+@implements(np.where)
+def where(condition, *branches):
+    """``a`` where the condition holds, else ``b``: ``where(condition, a, b)``, shapes that
+    broadcast. ``where(condition)`` are the places where it holds, as ``nonzero`` has them.
+    """
+    if not branches:
+        return np.nonzero(plain(condition))
+    if len(branches) != 2:
+        raise TypeError("where takes 3 inputs (condition, a, b), or the condition alone, and "
+                        f"{len(branches) + 1} were given")
+    return Where.apply(condition, *branches)
 
 
 def affine(x, scale, shift):

@@ -9,6 +9,7 @@ from numbers import Real
 import numpy as np
 
 from ..tensor import plain
+from .elementwise import where
 from .op import Elementwise, only_arrays
 
 
@@ -60,11 +61,14 @@ def reparametrize(mean, logvar, eps):
 
 
 def dropout(x, p, uniform):
-    """Zero each element with probability ``p`` and scale the rest; ``uniform`` of x's shape."""
-    if not isinstance(p, Real) or not 0 <= p < 1:
-        raise ValueError(f"dropout: p = {p!r}; expected 0 <= p < 1")
+    """Zero each element with probability ``p`` and scale the rest; ``uniform`` of x's shape.
+    With p = 1 all is 0, and so is the gradient."""
+    if not isinstance(p, Real) or not 0 <= p <= 1:
+        raise ValueError(f"dropout: p = {p!r}; expected 0 <= p <= 1")
     only_arrays("dropout", x=x, uniform=uniform)
     if np.shape(plain(x)) != np.shape(plain(uniform)):
         raise ValueError(f"dropout: x {np.shape(plain(x))}, uniform {np.shape(plain(uniform))}; "
                          "expected equal shapes")
+    if p == 1:                                         # 1/(1 − p) is not a number
+        return where(np.zeros_like(plain(x), dtype=bool), x, 0)
     return Dropout.apply(x, uniform, p=p)

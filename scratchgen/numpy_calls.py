@@ -1,0 +1,93 @@
+"""NumPy's own functions, called on tensors: how a call becomes one of ours, or is refused.
+
+``np.clip(t, a_min=0, a_max=1)`` has other names for its options than our ``clip``, and NumPy more
+options than we have. What we lack is refused in one sentence, unless it is at its default.
+"""
+
+import functools
+import inspect
+import operator
+
+import numpy as np
+
+from .backend import backend
+from .memory import own
+
+OURS = {"a_min": "low", "a_max": "high", "min": "low", "max": "high", "newshape": "shape",
+        "pad_width": "widths", "indices_or_sections": "sections", "fill_value": "value",
+        "axis1": "a", "axis2": "b"}
+COMPARISONS = {np.equal: operator.eq, np.not_equal: operator.ne}      # they compare with anything
+
+
+def on_values(ufunc, inputs):
+    """A ufunc without a derivative, of arrays and numbers."""
+    if backend() == "cuda":
+        inputs = [own(x) if isinstance(x, np.ndarray) else x for x in inputs]
+    try:
+        return COMPARISONS.get(ufunc, ufunc)(*inputs)
+    except np.exceptions.DTypePromotionError:
+        kinds = " and ".join(str(getattr(x, "dtype", type(x).__name__)) for x in inputs)
+        raise TypeError(f"np.{ufunc.__name__} of {kinds}: expected numbers") from None
+
+
+def call(function, ours, args, options):
+    """``ours`` for a call of NumPy's ``function``."""
+    if getattr(ours, "__wrapped__", None) is function:             # it has NumPy's own arguments
+        return ours(*args, **options)
+    names, positions = parameters(ours)
+    if len(args) > min(2, positions) and positions < 100 or not options.keys() <= names:
+        args, options = translated(function, ours, args, options)
+    return ours(*args, **options)
+
+
+@functools.cache
+def parameters(function):
+    """(Names of the options, how many arguments may be given by position)."""
+    found = inspect.signature(function).parameters.values()
+    if any(p.kind is p.VAR_POSITIONAL for p in found):
+        return frozenset(p.name for p in found if p.kind is p.KEYWORD_ONLY), 100
+    by_position = [p for p in found if p.kind is not p.KEYWORD_ONLY]
+    return frozenset(p.name for p in found), len(by_position)
+
+
+@functools.cache
+def signature(function):
+    """Name → default of NumPy's function's parameters, in order; empty if it does not tell."""
+    try:
+        return {p.name: p.default for p in inspect.signature(function).parameters.values()}
+    except ValueError:
+        return {}
+
+
+def translated(function, ours, args, options):
+    """(args, options) of NumPy's call as ours has them; TypeError for an option we lack."""
+    theirs, names = signature(function), parameters(ours)[0]
+    order = list(theirs)
+    if len(args) > 1 and theirs:
+        options = {**dict(zip(order[1:], args[1:], strict=False)), **options}
+        args = args[:1]
+    if not args and order and order[0] in options:
+        args = (options.pop(order[0]),)
+    found = {}
+    for name, value in options.items():
+        here = name if name in names else OURS.get(name)
+        if here in names:
+            found[here] = value
+        elif not is_default(value, theirs.get(name, np._NoValue)):
+            known = ", ".join(list(inspect.signature(ours).parameters)[1:]) or "none"
+            raise TypeError(f"np.{function.__name__} of a tensor has no option {name!r} ({known} "
+                            "there are); for plain numbers write t.numpy()")
+    return args, found
+
+
+def is_default(value, default):
+    """Whether an option says nothing that its default does not."""
+    return value is None or value is np._NoValue or type(value) is type(default) and (
+        value == default)
+
+
+def no_derivative(function):
+    """The error for a function that we do not have."""
+    module = getattr(function, "__module__", "numpy").removeprefix("numpy").removeprefix(".")
+    name = f"np.{module + '.' if module in ('linalg', 'fft') else ''}{function.__name__}"
+    return TypeError(f"{name} has no derivative here; for plain numbers write t.numpy()")
