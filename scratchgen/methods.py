@@ -24,7 +24,7 @@ from .ops import (
     values,
 )
 from .ops.axes import lengths
-from .ops.dense import Matmul
+from .ops.dense import matmul
 from .other_names import unknown_option
 from .tensor import Tensor
 
@@ -112,8 +112,8 @@ def to_int(x):
 def to_index(x):
     """t as the index of a list: one whole number, of an integer dtype."""
     if x.size != 1 or x.dtype.kind not in "iu":
-        raise TypeError(f"a tensor {x.dtype}{x.shape} as an index: expected one whole number; write "
-                        "int(t)")
+        raise TypeError(f"a tensor {x.dtype}{x.shape} as an index: expected one whole number; "
+                        "write int(t)")
     return x.data.item()
 
 
@@ -145,7 +145,7 @@ METHODS = {
     "flatten": flatten, "ravel": joining.ravel, "expand": expand, "clip": clip, "clamp": clip,
     "split": split, "masked_select": masked_select, "index_select": index_select,
     "tolist": tolist, "expand_dims": shape.expand_dims, "unsqueeze": shape.expand_dims,
-    "dot": products.dot, "matmul": Matmul.apply, "mm": Matmul.apply, "bmm": Matmul.apply,
+    "dot": products.dot, "matmul": matmul, "mm": matmul, "bmm": matmul,
     "pow": elementwise.Pow.apply, "masked_fill": selection.masked_fill,
     **{name: getattr(module, name) for module, names in (
         (reduce, "sum mean max min logsumexp softmax log_softmax"),

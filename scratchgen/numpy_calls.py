@@ -86,8 +86,9 @@ def is_default(value, default):
         value == default)
 
 
-def no_derivative(function):
-    """The error for a function that we do not have."""
+def no_derivative(function, method="__call__"):
+    """The error for a function, or a method of a ufunc (``np.add.reduce``), that we do not have."""
     module = getattr(function, "__module__", "numpy").removeprefix("numpy").removeprefix(".")
     name = f"np.{module + '.' if module in ('linalg', 'fft') else ''}{function.__name__}"
+    name += "" if method == "__call__" else f".{method}"
     return TypeError(f"{name} has no derivative here; for plain numbers write t.numpy()")

@@ -163,7 +163,7 @@ class Tensor(NDArrayOperatorsMixin):
                 return on_values(ufunc, [plain(x) for x in inputs])
             if ufunc in NUMPY_FUNCTIONS:
                 return NUMPY_FUNCTIONS[ufunc](*inputs)
-        raise no_derivative(ufunc if method == "__call__" else getattr(ufunc, method))
+        raise no_derivative(ufunc, method)
 
     def __array_function__(self, function, types, args, options):
         if function not in NUMPY_FUNCTIONS:

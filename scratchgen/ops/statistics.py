@@ -3,17 +3,17 @@
 Their derivatives, of any order, are those of what they are made of.
 """
 
-import builtins
 import math
 
 import numpy as np
 
 from ..memory import own
-from ..tensor import plain
+from ..tensor import NUMPY_FUNCTIONS, plain
 from .axes import as_tensor, axes_in, axes_last, kept_axes, lengths
 from .elementwise import is_number
 from .functions import root
 from .op import implements
+from .reduce import max, min
 from .selection import sort
 
 PUBLIC = ("var", "std", "norm", "median", "quantile", "percentile", "average", "ptp", "nansum",
@@ -108,7 +108,7 @@ def quantile_of(op, x, q, axis, keepdims, whole=1):
     rows, axes = axes_last(op, as_tensor(op, x), axis)
     several = isinstance(q, (list, tuple, np.ndarray)) and np.ndim(q)
     shares = list(q) if several else [q]
-    if not builtins.all(is_number(share) and 0 <= share <= whole for share in shares):
+    if not all(is_number(share) and 0 <= share <= whole for share in shares):
         raise ValueError(f"{op}: q is {q!r}; expected numbers from 0 to {whole}")
     n = rows.shape[-1]
     if n == 0:
@@ -165,3 +165,6 @@ def nanmean(x, axis=None, keepdims=False):
     x = as_tensor("nanmean", x)
     known = np.sum(~np.isnan(x), axis=axis, keepdims=keepdims, dtype=x.dtype)
     return nansum(x, axis, keepdims) / known
+
+
+NUMPY_FUNCTIONS |= {np.amax: max, np.amin: min}
