@@ -21,4 +21,5 @@ def unknown(kind, name, choices):
 def shown(value, longest=100):
     """A value as it stands in a sentence: on one line, and cut where it goes on for long."""
     text = repr(value)
+    text = " ".join(text.split()) if "\n" in text else text
     return text if len(text) <= longest else text[:longest] + "…"

@@ -11,7 +11,7 @@ import operator
 import numpy as np
 
 from .backend import backend
-from .memory import own
+from .memory import host, own
 
 OURS = {"a_min": "low", "a_max": "high", "min": "low", "max": "high", "newshape": "shape",
         "pad_width": "widths", "indices_or_sections": "sections", "fill_value": "value",
@@ -23,6 +23,8 @@ def on_values(ufunc, inputs):
     """A ufunc without a derivative, of arrays and numbers."""
     if backend() == "cuda":
         inputs = [own(x) if isinstance(x, np.ndarray) else x for x in inputs]
+        if ufunc in COMPARISONS and any(isinstance(x, (str, bytes, type(None))) for x in inputs):
+            inputs = [host(x) for x in inputs]         # CuPy knows numbers only
     try:
         return COMPARISONS.get(ufunc, ufunc)(*inputs)
     except np.exceptions.DTypePromotionError:

@@ -39,7 +39,9 @@ TENSOR = {
     "write sg.scatter(x, shape, index), which adds",
     "unique": "write np.unique(t.numpy())", "fill": IN_PLACE, "put": IN_PLACE,
     "itemset": IN_PLACE, "resize": "write t.reshape(shape)",
-    "amax": "write t.max(axis)", "amin": "write t.min(axis)", "nbytes": "write t.data.nbytes",
+    "amax": "write t.max(axis)", "amin": "write t.min(axis)",
+    **{name: f"the array has it, t.data.{name}" for name in (
+        "nbytes", "itemsize", "strides", "flags", "base", "ctypes", "tobytes")},
     "conj": "tensors are real", "real": "tensors are real", "imag": "tensors are real",
     "H": "write t.T; tensors are real", "size_": "write t.shape",
     "normal_": "draw with sg.Stream(seed, name).normal(shape)",

@@ -5,6 +5,7 @@ import operator
 
 import numpy as np
 
+from ..errors import shown
 from ..memory import own
 from ..tensor import Tensor
 from .op import only_arrays
@@ -61,7 +62,7 @@ def whole(op, name, value):
     try:
         return operator.index(value)
     except TypeError:
-        raise ValueError(f"{op}: {name} is {value!r}; expected a whole number") from None
+        raise ValueError(f"{op}: {name} is {shown(value)}; expected a whole number") from None
 
 
 def before(axis):

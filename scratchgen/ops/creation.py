@@ -8,7 +8,7 @@ import operator
 
 import numpy as np
 
-from ..errors import UserError
+from ..errors import UserError, shown
 from ..memory import array_module, own
 from ..tensor import Tensor, plain
 from .elementwise import is_number
@@ -91,7 +91,7 @@ def made(op, shape, value, dtype, requires_grad):
     """A tensor of one number."""
     shape = shape_of(op, shape[0] if len(shape) == 1 else shape)
     if not is_number(value):
-        raise UserError(f"{op}: the value is {value!r}; give a number")
+        raise UserError(f"{op}: the value is {shown(value)}; give a number")
     return as_leaf(op, array_module().full(shape, value, dtype), requires_grad)
 
 

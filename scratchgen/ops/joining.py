@@ -96,24 +96,28 @@ def ravel(x):
 
 
 @implements(np.atleast_1d)
-def atleast_1d(x):
-    """x, a number as (1,)."""
-    x = as_tensor("atleast_1d", x)
-    return np.reshape(x, (1,)) if x.ndim == 0 else x
+def atleast_1d(*xs):
+    """x, a number as (1,); of several a tuple."""
+    return each(lambda x: np.reshape(x, (1,)) if x.ndim == 0 else x, "atleast_1d", xs)
 
 
 @implements(np.atleast_2d)
-def atleast_2d(x):
-    """x, a vector as one row (1, N)."""
-    x = as_tensor("atleast_2d", x)
-    return np.reshape(x, (1, x.size)) if x.ndim < 2 else x
+def atleast_2d(*xs):
+    """x, a vector as one row (1, N); of several a tuple."""
+    return each(lambda x: np.reshape(x, (1, x.size)) if x.ndim < 2 else x, "atleast_2d", xs)
 
 
 @implements(np.atleast_3d)
-def atleast_3d(x):
-    """x, a matrix as (I, J, 1), a vector as (1, N, 1)."""
-    x = as_tensor("atleast_3d", x)
-    return x if x.ndim > 2 else np.reshape(x, (*atleast_2d(x).shape, 1))
+def atleast_3d(*xs):
+    """x, a matrix as (I, J, 1), a vector as (1, N, 1); of several a tuple."""
+    return each(lambda x: x if x.ndim > 2 else np.reshape(x, (*atleast_2d(x).shape, 1)),
+                "atleast_3d", xs)
+
+
+def each(function, op, xs):
+    """The function of one tensor; of several a tuple."""
+    found = tuple(function(as_tensor(op, x)) for x in xs)
+    return found[0] if len(found) == 1 else found
 
 
 # --- repeating and rolling -----------------------------------------------------------------------

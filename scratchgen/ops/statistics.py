@@ -7,6 +7,7 @@ import math
 
 import numpy as np
 
+from ..errors import shown
 from ..memory import own
 from ..tensor import NUMPY_FUNCTIONS, plain
 from .axes import as_tensor, axes_in, axes_last, kept_axes, lengths
@@ -35,8 +36,8 @@ def var(x, axis=None, *, ddof=0, keepdims=False, correction=None):
         ddof = correction
     n = lengths(x, axes)
     if not is_number(ddof) or not ddof < n:
-        raise ValueError(f"var: x {x.shape}, axis {axis}, ddof {ddof!r}; expected a number smaller "
-                         f"than the {n} elements that are averaged")
+        raise ValueError(f"var: x {x.shape}, axis {axis}, ddof {shown(ddof)}; expected a number "
+                         f"smaller than the {n} elements that are averaged")
     off = x - np.mean(x, axis=axes, keepdims=True)
     return np.sum(off * off, axis=axes, keepdims=keepdims) / (n - ddof)
 
@@ -65,8 +66,8 @@ def norm(x, ord=None, axis=None, keepdims=False):
     if ord is None or ord == "fro" and len(axes) == 2 or ord == 2 and len(axes) == 1:
         return root(np.sum(x * x, axis=axes, keepdims=keepdims))
     if not is_number(ord) or len(axes) > 2 or len(axes) == 2 and abs(ord) not in (1, math.inf):
-        raise ValueError(f"norm: x {x.shape}, ord {ord!r}, axis {axis}; expected None, a number "
-                         "for one axis, or 'fro', ±1, ±inf for two")
+        raise ValueError(f"norm: x {x.shape}, ord {shown(ord)}, axis {axis}; expected None, a "
+                         "number for one axis, or 'fro', ±1, ±inf for two")
     size = np.abs(x)
     extreme = np.max if ord > 0 else np.min
     if len(axes) == 2:
@@ -109,7 +110,7 @@ def quantile_of(op, x, q, axis, keepdims, whole=1):
     several = isinstance(q, (list, tuple, np.ndarray)) and np.ndim(q)
     shares = list(q) if several else [q]
     if not all(is_number(share) and 0 <= share <= whole for share in shares):
-        raise ValueError(f"{op}: q is {q!r}; expected numbers from 0 to {whole}")
+        raise ValueError(f"{op}: q is {shown(q)}; expected numbers from 0 to {whole}")
     n = rows.shape[-1]
     if n == 0:
         raise ValueError(f"{op}: x {x.shape}, axis {axis}; expected at least one element along it")

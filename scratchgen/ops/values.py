@@ -16,6 +16,9 @@ PUBLIC = ("argmax", "argmin", "argsort", "any", "all", "nonzero", "count_nonzero
           "isinf", "searchsorted")
 
 
+YES_OR_NO = {np.allclose, np.array_equal, np.array_equiv}          # arrays from CuPy
+
+
 def arrays(value):
     """The arrays behind an argument's tensors, in lists and tuples too, where the backend's lie."""
     if isinstance(value, (list, tuple)):
@@ -28,7 +31,8 @@ def of_values(function):
     """NumPy's function for tensors: computed on their data. Registered for NumPy's calls too."""
     @functools.wraps(function)
     def computed(*args, **options):
-        return function(*arrays(args), **{name: arrays(v) for name, v in options.items()})
+        y = function(*arrays(args), **{name: arrays(v) for name, v in options.items()})
+        return bool(y) if function in YES_OR_NO else y
 
     computed.__module__, computed.__qualname__ = __name__, function.__name__
     computed.__doc__ = f"NumPy's ``{function.__name__}`` of the data: plain values, no gradient."
