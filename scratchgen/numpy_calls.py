@@ -27,7 +27,7 @@ def on_values(ufunc, inputs):
             inputs = [host(x) for x in inputs]         # CuPy knows numbers only
     try:
         return COMPARISONS.get(ufunc, ufunc)(*inputs)
-    except np.exceptions.DTypePromotionError:
+    except TypeError:
         kinds = " and ".join(str(getattr(x, "dtype", type(x).__name__)) for x in inputs)
         raise TypeError(f"np.{ufunc.__name__} of {kinds}: expected numbers") from None
 

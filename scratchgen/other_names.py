@@ -14,6 +14,9 @@ PRECISION = "t.astype(np.float32) is a constant in another precision; make the t
 COMPARE = "write the operator: a == b, a != b, a < b, a <= b, a > b, a >= b"
 ARITHMETIC = "write the operator: a + b, a - b, a * b, a / b"
 
+RETAIN = "there is no retain_graph: for the gradients of several losses add them, (a + b)" \
+         ".backward(), or keep the graph with create_graph=True"
+
 TENSOR = {
     "requires_grad_": "write t.requires_grad = True",
     "retain_grad": "the gradient of a computed tensor is sg.grad(loss, t)",
@@ -121,10 +124,9 @@ NN = {
 def missing(owner, name, ways, choices):
     """The AttributeError for ``owner``'s attribute ``name``: what ``ways`` says of it, or the
     nearest of ``choices``."""
-    base = name.removesuffix("_")
     if name in ways:
         return AttributeError(f"{owner} has no {name!r}: {ways[name]}", name=name)
-    if base != name and not base.endswith("_") and (base in choices or base in ways):
+    if name.endswith("_") and ways is TENSOR:
         return AttributeError(f"{owner} has no {name!r}: {IN_PLACE}", name=name)
     near = difflib.get_close_matches(name[:100], list(choices), n=1)
     hint = f"; did you mean {near[0]!r}?" if near else ""

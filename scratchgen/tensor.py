@@ -17,7 +17,7 @@ from .engine import Leaf, run_backward
 from .errors import UserError
 from .memory import ARRAYS, contiguous, host, known_number, own, put
 from .numpy_calls import call, no_derivative, on_values
-from .other_names import TENSOR, missing
+from .other_names import RETAIN, TENSOR, missing
 
 FLOATS = (np.dtype(np.float32), np.dtype(np.float64))
 NUMPY_FUNCTIONS = {}                  # NumPy function -> our function; filled as ops are defined
@@ -123,11 +123,14 @@ class Tensor(NDArrayOperatorsMixin):
 
     # --- differentiation --------------------------------------------------------------------
 
-    def backward(self, gradient=None, create_graph=False):
+    def backward(self, gradient=None, create_graph=False, retain_graph=False):
         """Add d self / d leaf to ``leaf.grad`` for every leaf that requires a gradient.
 
         ``gradient`` (same shape) weighs the elements; it may be left out for a single element.
+        ``create_graph=True`` keeps the graph, and makes the gradients a part of one.
         """
+        if retain_graph and not create_graph:
+            raise UserError(RETAIN)
         if not self.requires_grad:
             raise RuntimeError("backward() on a tensor that no gradient flows through; was it "
                                "computed from tensors with requires_grad=True, outside no_grad?")
@@ -239,13 +242,15 @@ def tensor(data, requires_grad=False, dtype=None):
     return result
 
 
-def grad(outputs, inputs, grad_outputs=None, create_graph=False):
+def grad(outputs, inputs, grad_outputs=None, create_graph=False, retain_graph=False):
     """d outputs / d inputs, without touching any ``.grad``.
 
     ``outputs`` and ``inputs`` are tensors or lists of them; ``grad_outputs`` weighs the outputs.
     Returns a tensor for each input (zeros where the outputs do not depend on it); a single tensor
     for a single input. With ``create_graph=True`` the result can be differentiated again.
     """
+    if retain_graph and not create_graph:
+        raise UserError(RETAIN)
     single = isinstance(inputs, Tensor)
     inputs = [inputs] if single else list(inputs)
     outputs = [outputs] if isinstance(outputs, Tensor) else list(outputs)

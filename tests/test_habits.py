@@ -261,7 +261,7 @@ def numpy_names():
                 yield pytest.param(function, id=f"{module.__name__}.{name}")
 
 
-@pytest.mark.parametrize("function", numpy_names())
+@pytest.mark.parametrize("function", list(numpy_names()))
 def test_every_name_of_numpy_gives_a_tensor_or_refuses(function):
     """No object array, no gradient lost: a tensor with a gradient, a plain answer where the
     function is one, or a TypeError of one sentence."""
@@ -292,3 +292,159 @@ def test_every_name_of_numpy_gives_a_tensor_or_refuses(function):
         for part, value in zip(parts, wanted, strict=True):
             assert type(part) is sg.Tensor and part.requires_grad
             assert_value(part, value)
+
+
+# --- edges ---------------------------------------------------------------------------------------
+
+def gradient(f, x, order=1):
+    """f's gradient at x; of order 2 the gradient of Σ cos(k) times it."""
+    t = sg.tensor(np.array(x, float), requires_grad=True)
+    g = sg.grad(f(t).sum(), t, create_graph=order == 2)
+    if order == 2:
+        g = sg.grad((g * np.cos(np.arange(g.size)).reshape(g.shape)).sum(), t)
+    return g.data
+
+
+def test_products_with_zeros(backend):
+    x = [2.0, 0.0, 3.0, 5.0]
+    assert np.array_equal(gradient(np.prod, x), [0, 30, 0, 0])
+    assert np.array_equal(gradient(np.prod, [2.0, 0, 3, 0]), [0, 0, 0, 0])
+    assert np.array_equal(gradient(np.cumprod, x), [1, 2 + 6 + 30, 0, 0])
+    for f in (np.prod, np.cumprod, lambda t: np.prod(t.reshape(2, 2), axis=1)):
+        for order in (1, 2):
+            assert sg.gradcheck(f, [np.array(x)], order=order).ok
+    assert np.prod(sg.tensor(np.ones((0, 3))), axis=0).data.tolist() == [1, 1, 1]
+    assert np.prod(sg.tensor(np.ones(0))).item() == 1
+
+
+def test_roots_at_zero_have_the_gradient_zero(backend):
+    for f in (np.linalg.norm, np.std, lambda t: np.hypot(t, 0 * t), lambda t: t.norm(axis=0)):
+        for order in (1, 2):
+            with np.errstate(all="raise"):
+                assert np.array_equal(gradient(f, np.zeros(3), order), np.zeros(3))
+    assert np.isnan(np.linalg.norm(sg.tensor([np.nan, 1.0])).item())
+    mixed = gradient(lambda t: np.linalg.norm(t, axis=1), [[0.0, 0.0], [3.0, 4.0]])
+    np.testing.assert_allclose(mixed, [[0, 0], [0.6, 0.8]], rtol=1e-15, equal_nan=False)
+
+
+def test_conventions(backend):
+    for low in (0, np.zeros(5)):
+        clipped = gradient(lambda t, low=low: np.clip(t, low, 1), [-1.0, 0, 0.5, 1, 2])
+        assert np.array_equal(clipped, [0, 1, 1, 1, 0])
+    assert np.array_equal(gradient(np.sort, [2.0, 1.0, 2.0]), [1, 1, 1])
+    assert np.array_equal(gradient(np.median, [2.0, 1.0, 2.0, 2.0]), [0.5, 0, 0.5, 0])
+    assert np.array_equal(gradient(np.ptp, [2.0, 1.0, 2.0, 1.0]), [1, -1, 0, 0])
+    assert np.array_equal(gradient(np.cumsum, [1.0, 2.0, 3.0]), [3, 2, 1])
+    assert np.array_equal(gradient(np.nansum, [1.0, np.nan, 3.0]), [1, 0, 1])
+    edge = [np.nan, np.inf, -np.inf, 1.0]
+    assert np.array_equal(gradient(np.nan_to_num, edge), [0, 0, 0, 1])
+    assert np.array_equal(np.nan_to_num(sg.tensor(np.array(edge))).data, np.nan_to_num(edge))
+    assert np.isnan(np.median(sg.tensor([1.0, np.nan])).item())
+    t = sg.tensor([[3, 1], [2, 2]])
+    assert np.array_equal(np.sort(t).data, [[1, 3], [2, 2]]) and np.var(t).item() == 0.5
+
+
+@pytest.mark.parametrize("ours, theirs", [
+    (lambda t: t.std(axis=1, correction=1), lambda t: t.std(dim=1)),
+    (lambda t: t.var(), lambda t: t.var(correction=0)),
+    (lambda t: np.prod(t, axis=0), lambda t: t.prod(dim=0)),
+    (lambda t: np.cumprod(t, axis=1), lambda t: t.cumprod(dim=1)),
+    (lambda t: np.cumsum(t, axis=0), lambda t: t.cumsum(dim=0)),
+    (lambda t: t.norm(), lambda t: t.norm()), (lambda t: t.norm(ord=1, axis=0),
+                                               lambda t: t.norm(p=1, dim=0)),
+    (lambda t: t.clamp(-0.5, 0.5), lambda t: t.clamp(-0.5, 0.5)),
+    (lambda t: t.sort(axis=0), lambda t: t.sort(dim=0).values),
+    (lambda t: sg.einsum("ij,kj->ik", t, t), lambda t: t @ t.T),
+    (lambda t: t.quantile(0.3, axis=1), lambda t: t.quantile(0.3, dim=1)),
+    (lambda t: t.gather(1, np.array([[0, 0], [2, 1]])),
+     lambda t: t.gather(1, torch_tensor([[0, 0], [2, 1]]))),
+], ids=str)
+def test_beside_pytorch(ours, theirs):
+    torch = pytest.importorskip("torch", reason="PyTorch is not installed")
+    for x in (RNG.normal(size=(2, 3)), np.array([[0.0, 1.5, -2.0], [0.5, 0.0, 0.0]])):
+        t = sg.tensor(x, requires_grad=True)
+        y = ours(t)
+        g = sg.grad(y, t, np.cos(np.arange(y.size)).reshape(y.shape))
+        s = torch.tensor(x, requires_grad=True)
+        z = theirs(s)
+        (h,) = torch.autograd.grad(z, s, torch.tensor(np.cos(np.arange(y.size)).reshape(y.shape)))
+        np.testing.assert_allclose(y.data, z.detach().numpy(), rtol=1e-12, equal_nan=False)
+        np.testing.assert_allclose(g.data, h.numpy(), rtol=1e-12, atol=1e-14, equal_nan=False)
+
+
+def torch_tensor(data):
+    return pytest.importorskip("torch").tensor(data)
+
+
+# --- what is refused, in one sentence ------------------------------------------------------------
+
+T = sg.tensor([[1.0, 2.0], [3.0, 4.0]], requires_grad=True)
+
+
+@pytest.mark.parametrize("call, kind, said", [
+    (lambda: T.sum().backward(retain_graph=True), ValueError, r"create_graph=True"),
+    (lambda: sg.grad(T.sum(), T, retain_graph=True), ValueError, r"create_graph=True"),
+    (lambda: T.requires_grad_(), AttributeError, r"t\.requires_grad = True"),
+    (lambda: T.zero_(), AttributeError, r"sg\.no_grad"),
+    (lambda: T.add_(1), AttributeError, "t \\+="), (lambda: T.cuda(), AttributeError, "backend"),
+    (lambda: T.clone(), AttributeError, r"t\.copy\(\)"),
+    (lambda: T.float(), AttributeError, "astype"), (lambda: T.dim(), AttributeError, r"t\.ndim"),
+    (lambda: T.maen(), AttributeError, "did you mean 'mean'"),
+    (lambda: T.something, AttributeError, "no attribute 'something'"),
+    (lambda: sg.randn(2), AttributeError, r"sg\.Stream"), (lambda: sg.expp, AttributeError, "'exp"),
+    (lambda: sg.cat([T, T]), AttributeError, r"sg\.concat"),
+    (lambda: T.sum(dim=1), TypeError, "here it is 'axis'"),
+    (lambda: T.mean(0, keepdim=True), TypeError, "here it is 'keepdims'"),
+    (lambda: T.sum(wrong=1), TypeError, "choose among axis, keepdims"),
+    (lambda: np.sum(T, where=np.ones((2, 2), bool)), TypeError, "no option 'where'"),
+    (lambda: np.mean(T, dtype=np.float32), TypeError, "no option 'dtype'"),
+    (lambda: np.sum(T, 0, np.float64), TypeError, "no option 'dtype'"),
+    (lambda: np.pad(T, 1, mode="edge"), TypeError, "no option 'mode'"),
+    (lambda: np.linalg.inv(T), TypeError, r"np\.linalg\.inv has no derivative here.*t\.numpy"),
+    (lambda: np.linalg.norm(T, 2), ValueError, "ord 2"),
+    (lambda: T < "x", TypeError, "np.less of float32 and str: expected numbers"),
+    (lambda: [1, 2][T[0, 0]], TypeError, r"write int\(t\)"),
+    (lambda: f"{T:.3f}", ValueError, "one element"), (lambda: int(T), ValueError, "one element"),
+    (lambda: round(T), ValueError, "one element"), (lambda: bool(T), ValueError, r"a\.any"),
+    (lambda: np.var(T[0, :1], ddof=1), ValueError, "smaller than the 1"),
+    (lambda: np.einsum("ij,jk->ik", T, T[0]), ValueError, "expected a letter for each axis"),
+    (lambda: np.einsum("...ij->ij", T[None]), ValueError, r"'\.\.\.'"),
+    (lambda: sg.einsum(T, [0, 1]), TypeError, "subscripts"),
+    (lambda: T.gather(0, 1.5), TypeError, "whole"),
+    (lambda: T.reshape(3, 3), ValueError, "shape"), (lambda: T[None].transpose(0, 1), ValueError,
+                                                     "swapaxes"),
+    (lambda: sg.zeros(2, -1), ValueError, "whole numbers"),
+    (lambda: sg.full(2, "a"), ValueError, "'a'"),
+    (lambda: sg.linspace(0, None), ValueError, "two numbers"),
+    (lambda: sg.zeros(2, dtype=complex), ValueError, "complex"),
+], ids=str)
+def test_one_sentence(call, kind, said):
+    with pytest.raises(kind, match=said) as caught:
+        call()
+    message = str(caught.value)
+    assert "\n" not in message and len(message) < 300
+
+
+def test_an_index_of_a_list_is_a_whole_number():
+    assert [5, 6, 7][sg.tensor(2)] == 7 and "abc"[sg.tensor([1])] == "b"
+    assert np.arange(3)[sg.tensor([2, 0])].tolist() == [2, 0]
+
+
+def test_creation(backend):
+    for found, expected in [
+            (sg.zeros(2, 3), np.zeros((2, 3), np.float32)), (sg.ones((2,)), np.ones(2, np.float32)),
+            (sg.full((2,), 3.5, dtype=np.float64), np.full(2, 3.5)),
+            (sg.eye(2, 3), np.eye(2, 3, dtype=np.float32)), (sg.arange(5), np.arange(5)),
+            (sg.arange(0, 1, 0.25), np.arange(0, 1, 0.25, dtype=np.float32)),
+            (sg.linspace(0, 1, 5), np.linspace(0, 1, 5, dtype=np.float32)),
+            (sg.zeros_like(T), np.zeros((2, 2), np.float32)),
+            (np.full_like(T, fill_value=2), np.full((2, 2), 2, np.float32))]:
+        assert type(found) is sg.Tensor and not found.requires_grad
+        assert_value(found, expected)
+    assert sg.zeros(2, requires_grad=True).requires_grad
+
+
+def test_dropout_of_everything(backend):
+    x = sg.tensor([1.0, np.inf, np.nan], requires_grad=True)
+    y = sg.dropout(x, 1.0, np.zeros(3, np.float32))
+    assert np.array_equal(y.data, [0, 0, 0]) and np.array_equal(sg.grad(y.sum(), x).data, [0, 0, 0])

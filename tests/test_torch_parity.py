@@ -81,6 +81,31 @@ def test_conv2d(case, bias, backend):
         draw(x, w, *[w[3:]] * bias), backend)
 
 
+# Kernels that need an odd and an even number of zeros along each axis
+@pytest.mark.parametrize("backend", BACKENDS)
+@pytest.mark.parametrize("kernel, dilation", [((3, 5), 1), ((2, 3), 1), ((4, 2), (1, 3)), (1, 1)])
+def test_conv2d_of_the_same_size(kernel, dilation, backend):
+    kernel = kernel if isinstance(kernel, tuple) else (kernel, kernel)
+    x, w, b = (2, 7, 9, 3), (*kernel, 3, 5), (5,)
+    assert_parity(
+        lambda x, w, b: sg.conv2d(x, w, b, 1, "same", dilation),
+        lambda x, w, b: back(F.conv2d(images(x), filters(w, 3, 2), b, 1, "same", dilation)),
+        draw(x, w, b), backend)
+    valid = sg.conv2d(*draw(x, w, b), 1, "valid", dilation)
+    assert np.array_equal(valid.data, sg.conv2d(*draw(x, w, b), 1, 0, dilation).data)
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+@pytest.mark.parametrize("channels, outputs, groups", [(6, 4, 2), (6, 9, 3), (4, 4, 4), (4, 8, 4)])
+@pytest.mark.parametrize("padding", [1, "same"])
+def test_conv2d_in_groups(channels, outputs, groups, padding, backend):
+    stride = 1 if padding == "same" else (2, 1)
+    assert_parity(
+        lambda x, w, b: sg.conv2d(x, w, b, stride, padding, groups=groups),
+        lambda x, w, b: back(F.conv2d(images(x), filters(w, 3, 2), b, stride, padding, 1, groups)),
+        draw((2, 5, 7, channels), (3, 2, channels // groups, outputs), (outputs,)), backend)
+
+
 @pytest.mark.parametrize("backend", BACKENDS)
 @pytest.mark.parametrize("bias", [True, False])
 @pytest.mark.parametrize("case", TRANSPOSED, ids=str)

@@ -14,10 +14,10 @@ from .shape import axis_of
 
 def as_tensor(op, x):
     """x as a tensor: itself, or a constant of an array; TypeError, in the name of ``op``."""
-    if type(x) is Tensor:
+    if isinstance(x, Tensor):
         return x
     only_arrays(op, x=x)
-    return x if isinstance(x, Tensor) else Tensor(own(x))
+    return Tensor(own(x))
 
 
 def axes_in(op, x, axis):
