@@ -27,6 +27,13 @@ __global__ void backward_w(const T* x, const T* g, int2 kernel, int2 stride, int
 
 // --- the factors of the implicit product ---------------------------------------------------------
 
+// The positions that the sum goes over, the same for all threads: so they lie in shared memory, and
+// only what is needed most is in everybody's registers too.
+struct Positions {
+    Axis down, across;
+    Radix radix;                      // of column, row, image
+};
+
 // The left factor, transposed: rows are numbers of a patch (tap and channel), k are positions. A
 // thread stays with its tap and channels, a pack of them if EVEN, and goes from position to
 // position.
@@ -35,7 +42,7 @@ struct Patches {
     static const int SIZE = EVEN ? TILE::PACK : 1, WIDTH = BM / SIZE, APART = THREADS / WIDTH,
                      COUNT = TILE::K / APART, OUTSIDE = -(1 << 30);
     const T* x;
-    Axis down, across;
+    const Positions& all;
     Radix radix;
     int channels, channel, u, v, images;
     bool whole, there;
@@ -44,15 +51,13 @@ struct Patches {
     const T* at[COUNT];
     T held[COUNT * SIZE];
 
-    __device__ Patches(const T* p, const Axis& vertical, const Axis& horizontal, int channels,
-                       int images, int row, int first)
-            : x(p), down(vertical), across(horizontal),
-              radix(radix_of(horizontal.count, vertical.count, TILE::K)), channels(channels),
-              images(images) {
+    __device__ Patches(const T* p, const Positions& all, int channels, int images, int row,
+                       int first)
+            : x(p), all(all), radix(all.radix), channels(channels), images(images) {
         int mine = row + threadIdx.x % WIDTH * SIZE, tap = mine / channels;
         channel = mine % channels;
-        u = tap / across.taps, v = tap % across.taps;
-        there = u < down.taps;
+        u = tap / all.across.taps, v = tap % all.across.taps;
+        there = u < all.down.taps;
         whole = aligned(p);
 #pragma unroll
         for (int q = 0; q < COUNT; q++) {
@@ -62,10 +67,10 @@ struct Patches {
     }
 
     __device__ void look(int q) {
-        int row = down.source(place[q].mid, u), line = place[q].high * down.size + row;
-        bool inside = there && place[q].high < images && down.inside(row);
-        column[q] = across.source(place[q].low, v);
-        at[q] = x + ((long long)line * across.size + column[q]) * channels + channel;
+        int row = all.down.source(place[q].mid, u), line = place[q].high * all.down.size + row;
+        bool inside = there && place[q].high < images && all.down.inside(row);
+        column[q] = all.across.source(place[q].low, v);
+        at[q] = x + ((long long)line * all.across.size + column[q]) * channels + channel;
         if (!inside) column[q] = OUTSIDE;
     }
 
@@ -75,10 +80,10 @@ struct Patches {
             T* to = held + q * SIZE;
 #pragma unroll
             for (int s = 0; s < SIZE; s++) to[s] = 0;
-            if (across.inside(column[q])) take<T, SIZE>(at[q], whole, to);
+            if (all.across.inside(column[q])) take<T, SIZE>(at[q], whole, to);
             if (place[q].advance(radix)) {
-                column[q] += TILE::K * across.stride;
-                at[q] += TILE::K * across.stride * channels;
+                column[q] += TILE::K * all.across.stride;
+                at[q] += TILE::K * all.across.stride * channels;
             } else {
                 look(q);
             }
@@ -157,13 +162,18 @@ __device__ __forceinline__ void implicit_product(
         int n, int positions, int slabs, int h, int width, int c, int oh, int ow, int o) {
     __shared__ Pack<T> memory[TILE::SHARED];
     T* shared = reinterpret_cast<T*>(memory);
-    Axis down = sliding(h, oh, kernel.x, stride.x, padding.x, dilation.x);
-    Axis across = sliding(width, ow, kernel.y, stride.y, padding.y, dilation.y);
+    __shared__ Positions all;
+    if (threadIdx.x == 0) {
+        all.down = sliding(h, oh, kernel.x, stride.x, padding.x, dilation.x);
+        all.across = sliding(width, ow, kernel.y, stride.y, padding.y, dilation.y);
+        all.radix = radix_of(ow, oh, TILE::K);
+    }
+    __syncthreads();
     int rows = kernel.x * kernel.y * c, tiles = (o + BN - 1) / BN;
     int row = blockIdx.x / tiles * BM, column = blockIdx.x % tiles * BN;
     int first = blockIdx.y * slabs;
     slabs = max(0, min(slabs, (positions + TILE::K - 1) / TILE::K - first));
-    Patches<T, TILE, BM, EVEN> left(x, down, across, c, n, row, first * TILE::K);
+    Patches<T, TILE, BM, EVEN> left(x, all, c, n, row, first * TILE::K);
     Gradients<T, TILE, BN, EVEN> right(g, positions, o, column, first * TILE::K);
     typename TILE::Sums sums = {};
     multiply<TILE>(left, right, slabs, shared, sums);

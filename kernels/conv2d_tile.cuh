@@ -47,8 +47,10 @@ struct Tile {
 };
 
 // The same on tensor cores, in TF32: a warp owns DOWN × ACROSS products of 16 × 8 sums, and numbers
-// are rounded when they are written to shared memory. Rows there are 8 numbers longer than the tile:
-// the 32 lanes of a fragment (four k, eight rows of the tile) then read 32 different banks.
+// are rounded when they are written to shared memory. Which rows of the tile are called which of a
+// tensor core's is free: a lane takes two side by side in one access, into registers that the product
+// wants side by side. Rows in shared memory are 8 numbers longer than the tile, so that the lanes of
+// an access read different banks.
 template <int BM, int BN, int DOWN, int ACROSS, int DEPTH>
 struct TensorTile {
     static const int PACK = 4, K = DEPTH * PACK, WARPS_M = BM / (16 * DOWN),
@@ -62,8 +64,8 @@ struct TensorTile {
     __device__ static float kept(float v) { return __uint_as_float(cvt_rna_tf32(v)); }
     __device__ static int warp_m() { return threadIdx.x / WARP / WARPS_N; }
     __device__ static int warp_n() { return threadIdx.x / WARP % WARPS_N; }
-    __device__ static int group() { return threadIdx.x % WARP / 4; }          // of a fragment's row
-    __device__ static int place() { return threadIdx.x % 4; }                 // along its k
+    __device__ static int group() { return threadIdx.x % WARP / 4; }          // g of lane 4 g + t
+    __device__ static int along() { return threadIdx.x % 4; }                 // t: which k
 };
 
 // SIZE numbers at p, in one access if ``whole``: p is aligned then.
@@ -202,8 +204,8 @@ __device__ void multiply(A& a, B& b, int slabs, T* shared, T (&sums)[TM][TN]) {
 // The same by tensor cores.
 template <typename TILE, int DOWN, int ACROSS, typename A, typename B>
 __device__ void multiply(A& a, B& b, int slabs, float* shared, float (&sums)[DOWN][ACROSS][4]) {
-    int my_a = TILE::place() * TILE::ROW_A + TILE::warp_m() * 16 * DOWN + TILE::group();
-    int my_b = (TILE::K * TILE::ROW_A + TILE::place() * TILE::ROW_B)
+    int my_a = TILE::along() * TILE::ROW_A + TILE::warp_m() * 16 * DOWN + 2 * TILE::group();
+    int my_b = (TILE::K * TILE::ROW_A + TILE::along() * TILE::ROW_B)
                + TILE::warp_n() * 8 * ACROSS + TILE::group();
     if (slabs > 0) {
         a.fetch();
@@ -226,13 +228,15 @@ __device__ void multiply(A& a, B& b, int slabs, float* shared, float (&sums)[DOW
 #pragma unroll
             for (int i = 0; i < DOWN; i++)
 #pragma unroll
-                for (int e = 0; e < 4; e++)
-                    x[i][e] = __float_as_uint(left[e / 2 * 4 * TILE::ROW_A + 16 * i + e % 2 * 8]);
+                for (int h = 0; h < 2; h++) {         // the k t, and the k t + 4
+                    uint2 two = *reinterpret_cast<const uint2*>(left + 4 * h * TILE::ROW_A + 16 * i);
+                    x[i][2 * h] = two.x, x[i][2 * h + 1] = two.y;
+                }
 #pragma unroll
             for (int j = 0; j < ACROSS; j++)
 #pragma unroll
-                for (int e = 0; e < 2; e++)
-                    y[j][e] = __float_as_uint(right[e * 4 * TILE::ROW_B + 8 * j]);
+                for (int h = 0; h < 2; h++)
+                    y[j][h] = __float_as_uint(right[4 * h * TILE::ROW_B + 8 * j]);
 #pragma unroll
             for (int i = 0; i < DOWN; i++)
 #pragma unroll
@@ -290,15 +294,15 @@ __device__ void deliver(T (&sums)[TM][TN], T* shared, Put put) {
 template <typename TILE, int DOWN, int ACROSS, typename Put>
 __device__ void deliver(float (&sums)[DOWN][ACROSS][4], float* shared, Put put) {
     const int wide = (TILE::ROW_B - 8) / TILE::PACK;
-    float* mine = shared + (TILE::warp_m() * 16 + TILE::group()) * TILE::ROW_B
-                  + TILE::warp_n() * 8 * ACROSS + 2 * TILE::place();
+    float* mine = shared + (TILE::warp_m() * 16 + 2 * TILE::group()) * TILE::ROW_B
+                  + TILE::warp_n() * 8 * ACROSS + 2 * TILE::along();
 #pragma unroll
     for (int i = 0; i < DOWN; i++) {
 #pragma unroll
         for (int j = 0; j < ACROSS; j++)
 #pragma unroll
             for (int e = 0; e < 4; e++)
-                mine[e / 2 * 8 * TILE::ROW_B + 8 * j + e % 2] = sums[i][j][e];
+                mine[e / 2 * TILE::ROW_B + 8 * j + e % 2] = sums[i][j][e];
         __syncthreads();
 #pragma unroll 1
         for (int e = threadIdx.x; e < TILE::HIGH * wide; e += THREADS) {

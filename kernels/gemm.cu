@@ -155,47 +155,44 @@ __global__ void __launch_bounds__(256, Pack<T>::SIZE / 2) register_tiled(
 }
 
 // sums += a b for sixteen k, by one warp: its rows of a begin at ``row``, of b's transpose at
-// ``column``, in the order of the tensor cores' fragments.
+// ``column``.
 template <typename A, typename B, int DOWN, int ACROSS>
-__device__ void multiply_sixteen(const float* a, const float* b, int row, int column, int t,
+__device__ void multiply_sixteen(const float* a, const float* b, int row, int column, int g, int t,
                                  float (&sums)[DOWN][ACROSS][4]) {
-    unsigned x[DOWN][2][4], y[ACROSS][4];
-#pragma unroll
-    for (int i = 0; i < DOWN; i++) {
-        A::fragment(a, row, 16 * i, t, x[i][0]);
-        A::fragment(a, row, 16 * i + 8, t, x[i][1]);
-    }
-#pragma unroll
-    for (int j = 0; j < ACROSS; j++) B::fragment(b, column, 8 * j, t, y[j]);
+    unsigned x[2 * DOWN][4], y[ACROSS][4];
+    A::template fragments<2 * DOWN>(a, row, g, t, x);
+    B::template fragments<ACROSS>(b, column, g, t, y);
 #pragma unroll
     for (int h = 0; h < 4; h += 2)
 #pragma unroll
         for (int i = 0; i < DOWN; i++)
 #pragma unroll
             for (int j = 0; j < ACROSS; j++) {
-                unsigned u[4] = {x[i][0][h], x[i][1][h], x[i][0][h + 1], x[i][1][h + 1]};
+                unsigned u[4] = {x[2 * i][h], x[2 * i + 1][h], x[2 * i][h + 1],
+                                 x[2 * i + 1][h + 1]};
                 unsigned v[2] = {y[j][h], y[j][h + 1]};
                 mma_m16n8k8_tf32(sums[i][j], u, v, sums[i][j]);
             }
 }
 
-// As ``leave`` above, for fragments: of each warp's rows 16 at a time.
-template <typename C, int DOWN, int ACROSS>
-__device__ __forceinline__ void leave(const C& tile, float* shared, float* mine,
+// As ``leave`` above, for fragments: of each warp's rows 32 at a time, which begin at ``mine``.
+template <typename A, typename B, typename C, int DOWN, int ACROSS>
+__device__ __forceinline__ void leave(const C& tile, float* shared, float* mine, int g, int t,
                                       float (&sums)[DOWN][ACROSS][4]) {
 #pragma unroll 1
-    for (int p = 0; p < DOWN; p++) {
+    for (int p = 0; p < DOWN / 2; p++) {
         __syncthreads();
 #pragma unroll
         for (int i = 0; i < DOWN; i++)
+            if (i / 2 == p)
 #pragma unroll
-            for (int j = 0; j < ACROSS; j++)
-                if (i == p)
+                for (int j = 0; j < ACROSS; j++)
 #pragma unroll
                     for (int e = 0; e < 4; e++)
-                        mine[e / 2 * 8 * C::LENGTH + j * 8 + e % 2] = sums[i][j][e];
+                        mine[(A::place(2 * i + e / 2, g) - 32 * p) * C::LENGTH
+                             + B::place(j, 2 * t + e % 2)] = sums[i][j][e];
         __syncthreads();
-        tile.template drain<1, 16, 16 * DOWN>(shared, p * 16);
+        tile.template drain<1, 32, 16 * DOWN>(shared, p * 32);
     }
     __syncthreads();
     tile.add_partials(reinterpret_cast<unsigned*>(shared));
@@ -226,7 +223,7 @@ __global__ void __launch_bounds__(32 * HIGH * WIDE, 2) tensor_core(
     B from_b(b, place.y * columns, n, k, end);
     int lane = threadIdx.x % WARP, g = lane / 4, t = lane % 4;
     int down = threadIdx.x / WARP / WIDE, right = threadIdx.x / WARP % WIDE;
-    int row = down * 16 * DOWN + g, column = right * 8 * ACROSS + g;
+    int row = down * 16 * DOWN, column = right * 8 * ACROSS;
 
     float sums[DOWN][ACROSS][4] = {};
     float *fill = shared, *now = shared + stage, *last = shared + 2 * stage;
@@ -239,13 +236,12 @@ __global__ void __launch_bounds__(32 * HIGH * WIDE, 2) tensor_core(
         }
         copy_async_commit();
         if (s >= 2)
-            multiply_sixteen<A, B>(now, now + A::SIZE, row, column, t, sums);
+            multiply_sixteen<A, B>(now, now + A::SIZE, row, column, g, t, sums);
         fill = fill == last ? shared : fill + stage;
         now = now == last ? shared : now + stage;
     }
 
     C tile = {{c, biased ? bias : nullptr, activation, accumulate, m, n},
               place.x * rows, place.y * columns, partial, tickets};
-    float* mine = shared + (down * 16 + g) * C::LENGTH + right * 8 * ACROSS + 2 * t;
-    leave(tile, shared, mine, sums);
+    leave<A, B>(tile, shared, shared + down * 32 * C::LENGTH + column, g, t, sums);
 }

@@ -4,7 +4,7 @@
     use_gemm("tiled")                  # from now on, or in a with block
     allow_tf32(True)                   # tensor cores; float32 is exact to 24 bits otherwise
 
-A GPU with 132 processors wants some 264 blocks. A large product has them with tiles of 128 × 128,
+A GPU with 132 processors wants as many blocks. A large product has them with tiles of 128 × 128,
 which read shared memory least; a smaller one takes smaller tiles; and where even those are too few,
 several blocks share each sum: the rung "split".
 """
@@ -21,10 +21,12 @@ from .cuda import device
 RUNGS = ("naive", "tiled", "register_tiled", "split", "tensor_core", "cublas")
 # By precision. tiles: rows, columns, and how many blocks there must be for the tile to be taken.
 # Sums are split until there are ``blocks`` blocks, in ``most`` shares, of ``share`` numbers at
-# least. Set by reasoning, not measured: benchmarks may replace the numbers, which are JSON.
+# least. float32 and tf32: by a sweep over tiles and shares on an H200 (``benchmarks.gpu``, part
+# kernels); adding up the shares costs as much as halving the longest sums of the small networks
+# gains. float64 is set by reasoning, not measured.
 TABLE = {
-    "float32": {"tiles": [[128, 128, 200], [64, 64, 120], [32, 32, 0]],
-                "blocks": 264, "share": 64, "most": 16},
+    "float32": {"tiles": [[128, 128, 200], [64, 64, 100], [32, 32, 0]],
+                "blocks": 132, "share": 64, "most": 16},
     "float64": {"tiles": [[64, 64, 120], [32, 32, 0]], "blocks": 132, "share": 64, "most": 16},
     "tf32": {"tiles": [[128, 128, 120], [64, 64, 0]], "blocks": 264, "share": 64, "most": 16},
 }
@@ -33,6 +35,9 @@ REGISTER_TILES = {(128, 128): (128, 128, 16, 8, 1), (64, 64): (64, 64, 16, 4, 2)
                   (32, 32): (32, 32, 32, 4, 4)}
 TENSOR_TILES = {(128, 128): (4, 8, 2, 2), (64, 64): (2, 4, 2, 2)}
 TENSOR_CORES = 80                                      # the least compute capability with TF32
+# The least product for which "auto" takes them where TF32 is allowed: so many multiply-adds, or
+# tiles of 64 × 64. Below, float32 is quicker (measured on an H200), and exact.
+WORTH_MULTIPLY_ADDS, WORTH_TILES = 1 << 27, 132
 
 
 class Choice(NamedTuple):
@@ -64,8 +69,9 @@ class use_gemm(Setting):
 
 
 class allow_tf32(Setting):
-    """Whether float32 products may round their factors to TF32 (ten bits of mantissa), on tensor
-    cores; ``use_gemm("cublas")`` obeys too. False at first. float64 is never touched.
+    """Whether float32 products and convolutions may round their factors to TF32 (ten bits of
+    mantissa), on tensor cores; ``use_gemm("cublas")`` obeys too. False at first. float64 is never
+    touched, nor what is too small to gain by it.
     """
 
     switch = Switch("allow_tf32", False)
@@ -80,7 +86,9 @@ def choose(m, n, k, dtype, ta=False, tb=False):
     name, tile, split = use_gemm.switch.get()
     if name == "auto":
         packed = (m if ta else k) % 4 == 0 and (k if tb else n) % 4 == 0
-        if allow_tf32.switch.get() and dtype == "float32" and packed and has_tensor_cores():
+        worth = m * n * k > WORTH_MULTIPLY_ADDS or count(m, n, (64, 64)) >= WORTH_TILES
+        if (allow_tf32.switch.get() and dtype == "float32" and packed and worth
+                and has_tensor_cores()):
             name = "tensor_core"
     elif name == "tensor_core":
         if dtype != "float32":

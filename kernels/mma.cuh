@@ -97,19 +97,25 @@ struct Copied {
         }
     }
 
-    // The k = 4 t … 4 t + 3 of row ``row + beyond`` as tensor cores take them; the third and fourth
-    // bit of ``row`` are 0.
-    __device__ static void fragment(const float* shared, int row, int beyond, int t,
-                                    unsigned (&v)[4]) {
-        if (ALONG) {
-            const float* from = shared + (row + beyond) * DEEP + 4 * t;
+    // Row number e that lane 4 g + t holds of a warp's part. Which rows of a tile are called which of
+    // a tensor core's is free, so where the rows of one k lie side by side it holds four of these.
+    __device__ static int place(int e, int g) {
+        return ALONG ? 8 * e + g : e / 4 * 32 + 4 * g + e % 4;
+    }
+
+    // The k = 4 t … 4 t + 3 of its COUNT rows as tensor cores take them; ``first``, where the warp's
+    // part begins, is a multiple of 32.
+    template <int COUNT>
+    __device__ static void fragments(const float* shared, int first, int g, int t,
+                                     unsigned (&v)[COUNT][4]) {
+#pragma unroll
+        for (int i = 0; i < COUNT; i++) {
+            const float* from = shared + (ALONG ? (first + place(i, g)) * DEEP + 4 * t
+                : (4 * t + i % 4) * ROWS + (first + place(i / 4 * 4, g) ^ 8 * t));
             Pack<float> four = *reinterpret_cast<const Pack<float>*>(from);
 #pragma unroll
-            for (int j = 0; j < 4; j++) v[j] = cvt_rna_tf32(four.at[j]);
-        } else {
-            const float* from = shared + 4 * t * ROWS + row + (beyond % 32 ^ 8 * t);
-#pragma unroll
-            for (int j = 0; j < 4; j++) v[j] = cvt_rna_tf32(from[beyond / 32 * 32 + j * ROWS]);
+            for (int j = 0; j < 4; j++)
+                (ALONG ? v[i][j] : v[i / 4 * 4 + j][i % 4]) = cvt_rna_tf32(four.at[j]);
         }
     }
 };
