@@ -92,10 +92,14 @@ recording = Switch("recording", True)
 
 
 class no_grad:
-    """``with no_grad():`` or ``@no_grad()``: nothing in here is recorded, in this thread or task.
-    """
+    """``with no_grad():`` or ``@no_grad``: nothing in here is recorded, in this thread or task."""
 
     setting = False
+
+    def __new__(cls, function=None):
+        """With a function, ``@no_grad`` without parentheses, the decorated one."""
+        made = super().__new__(cls)
+        return made if function is None else made(function)
 
     def __enter__(self):
         recording.enter(self, recording.get())

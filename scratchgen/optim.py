@@ -12,6 +12,7 @@ from .backend import backend, kernels
 from .capture import varying
 from .errors import UserError, unknown
 from .memory import empty, host, put, reuse_freed_memory
+from .other_names import OPTIM, missing
 
 optimizer_kernels = kernels("optimizer")
 
@@ -220,3 +221,11 @@ def clip_value(optimiser, limit):
     """Limit each gradient to [−limit, limit]."""
     grads = optimiser.gather()
     np.clip(grads, -limit, limit, out=grads)
+
+
+def __getattr__(name):
+    raise missing("scratchgen.optim", name, OPTIM, __dir__())
+
+
+def __dir__():
+    return sorted(globals())

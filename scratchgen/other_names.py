@@ -18,6 +18,7 @@ RETAIN = "there is no retain_graph: for the gradients of several losses add them
          ".backward(), or keep the graph with create_graph=True"
 
 TENSOR = {
+    "zero_": "write t.grad = None for a gradient, else t[...] = 0 inside 'with sg.no_grad():'",
     "requires_grad_": "write t.requires_grad = True",
     "retain_grad": "the gradient of a computed tensor is sg.grad(loss, t)",
     "register_hook": "the gradient of any tensor is sg.grad(loss, t)",
@@ -85,6 +86,16 @@ PACKAGE = {
     "Linear": "write sg.nn.Dense(inputs, outputs)", "Adam": "it is sg.optim.Adam",
     "SGD": "it is sg.optim.SGD",
 }
+OPTIM = {
+    "lr_scheduler": "schedules are functions of the step: optim.cosine, exponential, warmup, "
+    "piecewise", "Adadelta": "there are SGD, Adagrad, RMSprop, Adam and AdamW",
+    "LBFGS": "there are SGD, Adagrad, RMSprop, Adam and AdamW",
+    "Rprop": "there are SGD, Adagrad, RMSprop, Adam and AdamW",
+    "Optimizer": "it is optim.Optimiser",
+    "clip_grad_norm_": "write optim.clip_norm(optimiser, limit)",
+    "StepLR": "write optim.piecewise(boundaries, factors)",
+    "CosineAnnealingLR": "write optim.cosine(steps)",
+}
 RECURRENT = "there is no recurrent layer; write it as a Module whose forward has the loop"
 ATTENTION = "there is no attention layer; write it as a Module with Dense, @ and sg.softmax"
 ACTIVATION = "write nn.Activation('{}'), or activation='{}' in a Dense layer"
@@ -124,6 +135,9 @@ NN = {
 def missing(owner, name, ways, choices):
     """The AttributeError for ``owner``'s attribute ``name``: what ``ways`` says of it, or the
     nearest of ``choices``."""
+    if name in choices:                                # a property that found no array
+        return AttributeError(f"{owner} made of something else than an array has no {name!r}; "
+                              "write sg.tensor(data)", name=name)
     if name in ways:
         return AttributeError(f"{owner} has no {name!r}: {ways[name]}", name=name)
     if name.endswith("_") and ways is TENSOR:

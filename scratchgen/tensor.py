@@ -159,6 +159,9 @@ class Tensor(NDArrayOperatorsMixin):
         if method == "__call__" and not options:
             if out is not None and isinstance(out[0], Tensor):
                 return out[0].change(ufunc, inputs)
+            if out is not None and not any(
+                    isinstance(x, Tensor) and x.requires_grad for x in inputs):
+                return ufunc(*map(plain, inputs), out=out)
             if out is not None:
                 raise TypeError(f"np.{ufunc.__name__} of a tensor cannot be written into an array, "
                                 "which has no gradient; write t.numpy() if that is meant")
@@ -229,7 +232,8 @@ def tensor(data, requires_grad=False, dtype=None):
     except (ValueError, TypeError):
         given = "" if dtype is None else f" and the dtype {dtype!r}"
         raise UserError(f"a tensor cannot be made of this {type(data).__name__}{given}: expected "
-                        "numbers, nested lists of one length, and float32 or float64") from None
+                        "numbers, nested lists of one length (of tensors: sg.stack), and float32 "
+                        "or float64") from None
     if array.dtype.kind not in "fiub" or array.dtype == np.float16:
         raise UserError(f"a tensor holds real numbers, not {array.dtype}; "
                         "give float32 or float64 data")
