@@ -457,6 +457,23 @@ def test_no_grad_decorates_with_and_without_parentheses():
         assert recorded(T).requires_grad and not (T * 2).requires_grad
 
 
+def test_small_integers_do_not_wrap(backend):
+    x = np.array([200, 100, 255], np.uint8)
+    for f in (np.linalg.norm, np.prod, np.cumprod, np.cumsum, np.sum, np.var, np.std, np.mean,
+              lambda x: np.hypot(x, x.astype(np.float64)), lambda x: np.linalg.norm(x, 3)):
+        assert_value(f(sg.tensor(x)), f(x))
+
+
+@pytest.mark.parametrize("name", ["sign", "floor", "isnan", "round", "allclose", "argmax"])
+def test_plain_functions_of_what_is_no_number(name):
+    args = (np.array(["a"]),) * (2 if name == "allclose" else 1)
+    if name == "argmax":
+        args = (np.ones(2), "axis")
+    with pytest.raises(TypeError, match=f"{name}.*expected") as caught:
+        getattr(sg, name)(*args)
+    assert "\n" not in str(caught.value)
+
+
 def test_an_index_of_a_list_is_a_whole_number():
     assert [5, 6, 7][sg.tensor(2)] == 7 and "abc"[sg.tensor([1])] == "b"
     assert np.arange(3)[sg.tensor([2, 0])].tolist() == [2, 0]

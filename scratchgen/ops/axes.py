@@ -20,6 +20,12 @@ def as_tensor(op, x):
     return Tensor(own(x))
 
 
+def as_real(op, x):
+    """``as_tensor``, whole numbers as float64: squares of small ones would overflow."""
+    x = as_tensor(op, x)
+    return x if x.dtype.kind == "f" else x.astype(np.float64)
+
+
 def axes_in(op, x, axis):
     """``axis`` (None: all; a number or several) as a tuple of numbers from 0 on, in its order."""
     if axis is None:

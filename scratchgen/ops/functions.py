@@ -8,7 +8,7 @@ import math
 import numpy as np
 
 from ..tensor import NUMPY_FUNCTIONS, plain
-from .axes import as_tensor
+from .axes import as_real, as_tensor
 from .elementwise import BROADCASTING, Abs, Divide, Identity, Multiply, Pow, Square, is_number
 from .op import Op, implements
 
@@ -227,6 +227,7 @@ def reciprocal(x):
 @implements(np.hypot)
 def hypot(a, b):
     """√(a² + b²), shapes that broadcast; the gradient at (0, 0) is taken as 0."""
+    a, b = (x if is_number(x) else as_real("hypot", x) for x in (a, b))
     return root(Square.apply(a) + Square.apply(b))
 
 

@@ -7,7 +7,8 @@ derivatives of any order are then right where factors are 0, with no case of the
 
 import numpy as np
 
-from .axes import as_tensor, axes_last, before, flat_if_none, kept_axes, whole
+from ..tensor import Tensor
+from .axes import as_tensor, axes_in, axes_last, before, flat_if_none, kept_axes, whole
 from .op import Op, implements
 
 PUBLIC = ("prod", "cumprod", "diff")
@@ -35,7 +36,10 @@ def cumsum(x, axis=None):
 @implements(np.prod)
 def prod(x, axis=None, keepdims=False):
     """Product over ``axis`` (None: of all; an int or several); right where elements are 0."""
-    rows, axes = axes_last("prod", as_tensor("prod", x), axis)
+    x = as_tensor("prod", x)
+    if x.dtype.kind != "f":                            # in NumPy's wider integers
+        return Tensor(np.asarray(np.prod(x.data, axis=axes_in("prod", x, axis), keepdims=keepdims)))
+    rows, axes = axes_last("prod", x, axis)
     if rows.shape[-1] == 0:
         rows = np.concatenate([rows, np.ones_like(rows, shape=(*rows.shape[:-1], 1))], axis=-1)
     while (n := rows.shape[-1]) > 1:
@@ -52,6 +56,8 @@ def cumprod(x, axis=None):
     Steele 1986).
     """
     x, axis = flat_if_none("cumprod", x, axis)
+    if x.dtype.kind != "f":
+        return Tensor(np.cumprod(x.data, axis))
     front, distance = before(axis), 1
     while distance < x.shape[axis]:
         x = np.concatenate([x[(*front, slice(distance))], x[(*front, slice(distance, None))]

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from ..memory import array_module, host, is_host, own
+from ..memory import array_module, is_host, own
 from ..tensor import plain
 from .axes import as_tensor, before, flat_if_none, whole
 from .op import implements
@@ -58,7 +58,10 @@ def order(array, axis):
 
 def masked_fill(x, mask, value):
     """``value``, a number, where ``mask`` is True, else x."""
-    return np.where(own(np.asarray(host(plain(mask)), bool)), value, as_tensor("masked_fill", x))
+    mask = plain(mask)
+    if not hasattr(mask, "dtype") or isinstance(mask, np.ndarray):
+        mask = own(np.asarray(mask, bool))
+    return np.where(mask != 0, value, as_tensor("masked_fill", x))
 
 
 # --- diagonals and triangles of the last two axes, or of a matrix --------------------------------

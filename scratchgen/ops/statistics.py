@@ -10,7 +10,7 @@ import numpy as np
 from ..errors import shown
 from ..memory import own
 from ..tensor import NUMPY_FUNCTIONS, plain
-from .axes import as_tensor, axes_in, axes_last, kept_axes, lengths
+from .axes import as_real, as_tensor, axes_in, axes_last, kept_axes, lengths
 from .elementwise import is_number
 from .functions import root
 from .op import implements
@@ -61,7 +61,7 @@ def norm(x, ord=None, axis=None, keepdims=False):
     or another p: (Σ |x|ᵖ)^(1/p). For two axes ±1 and ±∞: the largest (smallest) sum of |x| over
     columns or rows. ValueError for the others (2, −2, "nuc": they need singular values).
     """
-    x = as_tensor("norm", x)
+    x = as_real("norm", x)
     axes = axes_in("norm", x, axis)
     if ord is None or ord == "fro" and len(axes) == 2 or ord == 2 and len(axes) == 1:
         return root(np.sum(x * x, axis=axes, keepdims=keepdims))

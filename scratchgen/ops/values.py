@@ -31,13 +31,27 @@ def of_values(function):
     """NumPy's function for tensors: computed on their data. Registered for NumPy's calls too."""
     @functools.wraps(function)
     def computed(*args, **options):
-        y = function(*arrays(args), **{name: arrays(v) for name, v in options.items()})
+        given = arrays(args), {name: arrays(v) for name, v in options.items()}
+        try:
+            y = function(*given[0], **given[1])
+        except TypeError as error:
+            raise unfit(function, given, error) from error
         return bool(y) if function in YES_OR_NO else y
 
     computed.__module__, computed.__qualname__ = __name__, function.__name__
     computed.__doc__ = f"NumPy's ``{function.__name__}`` of the data: plain values, no gradient."
     NUMPY_FUNCTIONS[function] = computed
     return computed
+
+
+def unfit(function, given, error):
+    """The error for arguments that NumPy's function does not take."""
+    dtypes = [str(x.dtype) for x in given[0] if hasattr(x, "dtype")]
+    if isinstance(error, np.exceptions.DTypePromotionError) or "ufunc" in str(error):
+        return TypeError(f"{function.__name__} of {' and '.join(dtypes) or 'these'}: expected real "
+                         "numbers, as a tensor or an array: sg.tensor(data)")
+    return TypeError(f"{function.__name__}: {' '.join(str(error).split())}; expected NumPy's "
+                     "arguments")
 
 
 argmax, argmin, argsort = of_values(np.argmax), of_values(np.argmin), of_values(np.argsort)
