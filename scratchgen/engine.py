@@ -210,11 +210,18 @@ def unbroadcast(dx, shape):
 
 
 def accumulate(tensor, gradient, create_graph):
-    """Add to ``tensor.grad``; in the network's gradient buffer if it has one."""
+    """Add to ``tensor.grad``; in the network's gradient buffer if it has one.
+
+    A gradient that somebody else holds stays as it is: the sum is then another tensor.
+    """
     if tensor is None:                # nobody holds the leaf any more
         return
     if tensor.grad is None:
         tensor.take_gradient(gradient)
+    elif tensor.gradient_is_kept():
+        total = tensor.grad + gradient
+        tensor.grad = None            # which leaves the buffer to whoever holds it
+        tensor.take_gradient(total)
     elif create_graph or tensor.grad.requires_grad:    # the old gradient may be part of a graph
         tensor.take_gradient(tensor.grad + gradient)
     else:

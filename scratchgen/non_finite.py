@@ -10,7 +10,7 @@ def origin(model, compute):
 
     ``compute`` evaluates the layers of ``model`` once more, from the state in which they were.
     """
-    names = {id(layer): name for name, layer in model._named_modules().items()}
+    names = {id(layer): name for name, layer in model.named_modules().items()}
     found = []
 
     def note(layer, x, y):

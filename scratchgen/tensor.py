@@ -8,13 +8,15 @@ differentiable code.
 """
 
 import operator
+import sys
 
 import numpy as np
 from numpy.lib.mixins import NDArrayOperatorsMixin
 
-from .context import recording
+from .copies import Copied
 from .engine import Leaf, run_backward
 from .errors import UserError
+from .in_place import Changed, plain, share
 from .memory import ARRAYS, contiguous, host, known_number, own, put
 from .numpy_calls import call, no_derivative, on_values
 from .other_names import RETAIN, TENSOR, missing
@@ -27,18 +29,21 @@ PLAIN_UFUNCS = {                      # piecewise constant: computed on the data
     np.logical_or}
 
 
-class Tensor(NDArrayOperatorsMixin):
+class Tensor(Copied, Changed, NDArrayOperatorsMixin):
     """An array with a gradient.
 
     ``data``           the ndarray, of NumPy or (backend "cuda") of CuPy
     ``grad``           None, or the accumulated gradient: a tensor of the same shape and dtype
     ``requires_grad``  whether gradients flow to or through it
+
+    ``Tensor(array)`` wraps the array itself: who changes it changes the tensor, and no backward
+    pass notices. ``sg.tensor(array)`` copies it.
     """
 
-    __slots__ = ("data", "grad", "node", "changes", "grad_buffer", "__weakref__")
+    __slots__ = ("data", "grad", "node", "changes", "grad_buffer", "alias", "__weakref__")
 
     def __init__(self, data, node=None):
-        self.data, self.node, self.grad, self.grad_buffer = data, node, None, None
+        self.data, self.node, self.grad, self.grad_buffer, self.alias = data, node, None, None, None
         self.changes = [0]            # counts in-place changes; shared with whoever must know
 
     # --- what it is -------------------------------------------------------------------------
@@ -87,7 +92,7 @@ class Tensor(NDArrayOperatorsMixin):
     def detach(self):
         """A constant that shares the data."""
         constant = Tensor(self.data)
-        constant.changes = self.changes
+        share(self, constant)
         return constant
 
     def copy(self):
@@ -151,7 +156,12 @@ class Tensor(NDArrayOperatorsMixin):
             if data is not self.grad_buffer:          # it may have been computed there
                 put(self.grad_buffer, data)
             data = self.grad_buffer
-        self.grad = Tensor(data, node)
+        set_grad(self, Tensor(data, node))
+
+    def gradient_is_kept(self):
+        """Whether anybody besides this tensor holds its gradient, or the array of it."""
+        return sys.getrefcount(self.grad) > ALONE or sys.getrefcount(self.grad.data) > ALONE + (
+            self.grad.data is self.grad_buffer)
 
     # --- NumPy's protocols ------------------------------------------------------------------
 
@@ -176,25 +186,9 @@ class Tensor(NDArrayOperatorsMixin):
             raise no_derivative(function)
         return call(function, NUMPY_FUNCTIONS[function], args, options)
 
-    # --- changing data in place -------------------------------------------------------------
-
-    def __setitem__(self, index, value):
-        self.refuse_change("t[...] = v", "t = sg.where(mask, v, t)")
-        self.data[index] = plain(value)
-        self.changes[0] += 1
-
-    def change(self, ufunc, inputs):
-        """``t += v`` and its kin."""
-        self.refuse_change("t += v", "t = t + v")
-        ufunc(*map(plain, inputs), out=self.data)
-        self.changes[0] += 1
-        return self
-
-    def refuse_change(self, what, instead):
-        """In-place changes and a recorded graph exclude each other."""
-        if self.requires_grad and recording.get():
-            raise RuntimeError(f"{what} would change in place a tensor that the graph needs; "
-                               f"write {instead}, or do it inside 'with sg.no_grad():'")
+    def with_item(self, index, value):
+        """What this tensor is after ``t[index] = value``, as another one."""
+        return NUMPY_FUNCTIONS[operator.setitem](self, index, value)
 
     # --- indexing; the other methods are in methods.py --------------------------------------
 
@@ -210,14 +204,26 @@ class Tensor(NDArrayOperatorsMixin):
         return Tensor(self.data.astype(dtype))
 
 
-def plain(x):
-    """The array behind a tensor; anything else as it is."""
-    return x.data if isinstance(x, Tensor) else x
+set_grad = Tensor.__dict__["grad"].__set__        # past what a subclass does about it
 
 
-def constant(x, dtype):
-    """A tensor of an array or numbers, in the memory of the backend in force; not copied."""
-    return Tensor(contiguous(own(x, dtype)))
+def holders_of_own():
+    """What ``getrefcount`` says of an array that only one attribute holds."""
+    example = Tensor(np.empty(1))
+    return sys.getrefcount(example.data)
+
+
+ALONE = holders_of_own()
+
+
+def constant(x, dtype=None):
+    """A tensor of an array or numbers, in the memory of the backend in force; not copied.
+
+    A tensor is returned as it is, unless another ``dtype`` is asked for.
+    """
+    if isinstance(x, Tensor) and dtype in (None, x.dtype):
+        return x
+    return Tensor(contiguous(own(plain(x), dtype)))
 
 
 def tensor(data, requires_grad=False, dtype=None):

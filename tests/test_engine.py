@@ -164,6 +164,8 @@ def test_two_leaves_that_get_the_same_gradient_do_not_share_memory():
         (10 * a).sum().backward()     # adds to a.grad in place
         close(a.grad, [11, 11])
         close(b.grad, [1, 1])
+        b.grad.data += 5
+        close(a.grad, [11, 11])
         close(seed, [1, 1])
     da, db = sg.grad((a + b).sum(), [a, b])
     da.data += 5
@@ -274,13 +276,12 @@ def test_a_graph_that_nobody_holds_is_freed():
 
 # --- changes in place ----------------------------------------------------------------------------
 
-def test_in_place_changes_are_refused_while_recording():
+def test_in_place_changes_of_leaves_are_refused_while_recording():
     x = leaf([1.0, 2.0])
-    for tensor in (x, x * 2):
-        with pytest.raises(RuntimeError, match=r"t\[...\] = v .*sg.where"):
-            tensor[0] = 5.0
-        with pytest.raises(RuntimeError, match=r"t \+= v .*t = t \+ v.*no_grad"):
-            tensor += 1.0
+    with pytest.raises(RuntimeError, match=r"t\[...\] = v .*sg.where"):
+        x[0] = 5.0
+    with pytest.raises(RuntimeError, match=r"t \+= v .*t = t \+ v.*no_grad"):
+        x += 1.0
     close(x, [1, 2])
 
 

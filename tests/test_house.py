@@ -30,8 +30,10 @@ def parse(path):
 
 # From the ground up. A file may import files on floors below, and its own floor.
 FLOORS = [["errors", "context", "other_names"], ["kernels"],
-          ["backend", "memory", "capture", "random"], ["engine", "tensor", "numpy_calls"],
-          ["ops", "methods"], ["gradient_check"], ["nn", "optim"], ["data"], ["models"],
+          ["backend", "memory", "capture", "random"],
+          ["engine", "tensor", "in_place", "copies", "numpy_calls"], ["ops", "methods"],
+          ["gradient_check"], ["parameters"], ["module", "initialisers", "schedules"],
+          ["nn", "optim"], ["data"], ["models"],
           ["config", "runs", "feed", "train", "mosaic", "non_finite"],
           ["plots", "lecture", "in_words", "warmup"], ["report"],
           ["display", "cli", "demo", "__main__"]]

@@ -41,11 +41,14 @@ def test_packed_parameters_lie_in_one_buffer_and_keep_their_values():
     assert network.pack()[0] is data                           # packing again changes nothing
 
 
-def test_a_part_cannot_have_two_optimisers():
+def test_of_two_optimisers_with_common_parameters_the_earlier_is_refused():
     network = net()
-    optim.Adam(network[0])
+    part = optim.Adam(network[0])
+    whole = optim.Adam(network)
+    loss_of(network).backward()
+    whole.step()
     with pytest.raises(sg.UserError, match="another optimiser"):
-        optim.Adam(network)
+        part.step()
 
 
 def test_state_dict_round_trip_and_refusals():

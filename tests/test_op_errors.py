@@ -68,6 +68,8 @@ SHAPES = {
               ((a(2), 0.5), {}, "0.5")],
     "scatter": [((a(2), (3,), slice(0, 3)), {}, r"\(2,\), shape \(3,\).*expected an index"),
                 ((a(1), (3,), 7), {}, "index 7"), ((a(1), "x", 0), {}, "'x'")],
+    "replace_at": [((a(4), a(2), slice(0, 3)), {}, r"\(4,\), \(2,\).*expected an index"),
+                   ((a(3), 1.0, 7), {}, "index 7"), ((a(3), 1.0, "x"), {}, "'x'")],
     "conv2d": [((X[0], W, B), {}, r"x \(5, 6, 3\).*expected \(N, H, W, C\)"),
                ((X, W[..., :2, :], B), {}, r"w \(3, 2, 2, 7\)"), ((X, W, B[1:]), {}, r"b \(6,\)"),
                ((X[:, :1], W, B), {}, "expected a smaller kernel"),
@@ -183,7 +185,8 @@ def recorded(x):
 def test_wrong_shapes_and_options(name, as_tensors, backend):
     for inputs, options, said in SHAPES[name]:
         inputs = [recorded(x) for x in inputs] if as_tensors else inputs
-        kinds = (ValueError, TypeError, *([IndexError] if name in ("index", "scatter") else []))
+        indexes = name in ("index", "scatter", "replace_at")
+        kinds = (ValueError, TypeError, *([IndexError] if indexes else []))
         call = functools.partial(getattr(sg, name), *inputs, **options)
         message = assert_refused(call, name, said, kinds)
         assert re.search("expected|choose|give|given|needs|must|train with", message), message
@@ -208,7 +211,8 @@ WORKS = {
     "pad": ((a(2, 3), 1), {}), "concat": (([a(2, 3), a(2, 3)],), {}),
     "stack": (([a(2, 3), a(2, 3)],), {}), "index": ((a(3), 1), {}),
     "scatter": ((a(2), (3,), slice(0, 2)), {}), "swapaxes": ((a(2, 3), 0, 1), {}),
-    "split": ((a(4), 2), {}), "expand_dims": ((a(3), 0), {}), "conv2d": ((X, W, B), {}),
+    "replace_at": ((a(3), a(1), slice(0, 2)), {}), "split": ((a(4), 2), {}),
+    "expand_dims": ((a(3), 0), {}), "conv2d": ((X, W, B), {}),
     "conv2d_input": ((a(2, 3, 5, 7), W, (5, 6)), {}),
     "conv2d_weight": ((X, a(2, 3, 5, 7), (3, 2)), {}), "conv_transpose2d": ((X, W, B), {}),
     "matmul": ((a(2, 3), a(3, 4)), {}), "dense": ((a(2, 3), a(3, 4), a(4)), {}),

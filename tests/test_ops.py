@@ -98,6 +98,8 @@ CASES = {
     "concat": [([normal(2, 3), normal(2, 1), normal(2, 4)], {"axis": -1})],
     "index": [([normal(4, 5)], {"index": index}) for index in
               [(slice(1, None), 2), INDEX, (None, ..., slice(None, None, -2)), [3, 3, 0]]],
+    "replace_at": [([normal(4, 5), normal(2, 1)], {"index": (slice(1, 3), slice(0, 4))}),
+                   ([normal(4, 5), normal(1, 2, 3, 3)], {"index": INDEX})],
     "scatter": [([normal(3, 2)], {"shape": (4, 5), "index": (slice(1, None), slice(0, 2))}),
                 ([normal(2, 3, 3)], {"shape": (4, 5), "index": INDEX})],
     "matmul": [([normal(2, 3), normal(3, 4)], {}), ([normal(5, 1, 2, 3), normal(6, 3, 4)], {})],

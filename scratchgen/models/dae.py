@@ -108,10 +108,10 @@ class DAE(Model):
         """Nats per image (squared error per image for "mse"). The target is ``pair.clean``."""
         h = self.logits(self.code(Tensor(pair.noisy)))
         if self.config.loss == "bce":
-            total = ops.bce_with_logits(h, pair.clean)
+            total = ops.bce_with_logits(h, constant(pair.clean))
         else:
             y = h if self.config.output == "linear" else ops.sigmoid(h)
-            total = ops.mse(y, pair.clean)
+            total = ops.mse(y, constant(pair.clean))
         return {"loss": total / len(pair.clean)}
 
     # --- the same gradients by hand --------------------------------------------------------------

@@ -39,7 +39,7 @@ class CrossEntropy(NamedTuple):
     sign: int = 1
 
     def tape(self, logits):
-        target = filled(logits.shape, self.target, logits.dtype)
+        target = Tensor(filled(logits.shape, self.target, logits.dtype))
         loss = ops.bce_with_logits(logits, target, "mean")
         return loss if self.sign > 0 else -loss
 
@@ -56,7 +56,8 @@ class HalfSquare(NamedTuple):
     target: float
 
     def tape(self, logits):
-        return 0.5 * ops.mse(logits, filled(logits.shape, self.target, logits.dtype), "mean")
+        target = Tensor(filled(logits.shape, self.target, logits.dtype))
+        return 0.5 * ops.mse(logits, target, "mean")
 
     def by_hand(self, logits):
         """(loss, dl): dl = l − t."""

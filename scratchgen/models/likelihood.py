@@ -9,7 +9,7 @@ import math
 import numpy as np
 
 from .. import nn, ops
-from ..tensor import tensor
+from ..tensor import constant, tensor
 from .by_hand import sigmoid
 
 LOG_2PI = math.log(2 * math.pi)
@@ -24,11 +24,11 @@ class Bernoulli(nn.Module):
 
     def nats(self, x, output):
         """−Σ ln p over all rows: one number."""
-        return ops.bce_with_logits(output, x)
+        return ops.bce_with_logits(output, constant(x))
 
     def log_p(self, x, output):
         """ln p of each row, (N,)."""
-        return ops.bernoulli_log_likelihood(x, output)
+        return ops.bernoulli_log_likelihood(constant(x), output)
 
     def by_hand(self, x, output):
         """(ln p (N,), d ln p / d output (N, D), name → d ln p / d parameter (N,)), plain NumPy."""
@@ -49,13 +49,14 @@ class Gaussian(nn.Module):
     """
 
     def __init__(self, std, learned=False, dtype=np.float32):
-        self.logvar = tensor(np.full(1, 2 * math.log(std), dtype), requires_grad=learned)
+        logvar = np.full(1, 2 * math.log(std), dtype)
+        self.logvar = nn.Parameter(logvar) if learned else tensor(logvar)
 
     def nats(self, x, output):
         return -ops.sum(self.log_p(x, output))
 
     def log_p(self, x, output):
-        return ops.gaussian_log_likelihood(x, output, self.logvar)
+        return ops.gaussian_log_likelihood(constant(x), output, self.logvar)
 
     def by_hand(self, x, output):
         logvar = self.logvar.data[0]

@@ -156,7 +156,8 @@ class Probe(Representation):
         super().__init__(config, image_shape, seed, dtype)
         c, self.features = self.config, features.eval()
         width = features_of(features, np.zeros((2, *self.image_shape), np.float32)).shape[1]
-        self.shift, self.scale = np.zeros(width, self.dtype), np.ones(width, self.dtype)
+        self.shift = nn.Buffer(np.zeros(width, self.dtype))
+        self.scale = nn.Buffer(np.ones(width, self.dtype))
         self.semantics = classifier(width, c.hidden, c.classes, dtype=dtype,
                                     stream=Stream(seed, "probe.init"))
 

@@ -89,8 +89,8 @@ class SDAE(Model):
             nn.Dense(sizes[-1], c.classes, None, c.init, self.stream("logistic"), dtype))
         for p in self.classifier[-1].parameters():
             p.data[...] = 0
-        self.kept = np.zeros(self.size(), self.dtype)           # the best weights so far
-        self.record = np.array([np.inf, 0, c.patience])         # their error, epoch; patience
+        self.kept = nn.Buffer(np.zeros(self.size(), self.dtype))       # the best weights so far
+        self.record = nn.Buffer([np.inf, 0, c.patience])        # their error, epoch; patience
 
     def stream(self, layer):
         return Stream(self.seed, f"sdae.init.{layer}")

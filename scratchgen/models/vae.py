@@ -136,7 +136,7 @@ class VAE(Model):
         """
         samples = len(eps) // len(x)
         mean, logvar = self.q(Tensor(x))
-        z = ops.reparametrize(repeat(mean, samples), repeat(logvar, samples), eps)
+        z = ops.reparametrize(repeat(mean, samples), repeat(logvar, samples), constant(eps))
         kl = ops.mean(ops.gaussian_kl(mean, logvar))
         if self.config.objective == "iwae":
             log_p = self.likelihood.log_p(repeat(x, samples), self.output(z))
@@ -239,7 +239,7 @@ class VAE(Model):
             samples = min(at_once, k - first)
             eps = stream.normal((samples * len(x), self.config.latent), self.dtype)
             v = repeat(logvar, samples)
-            z = ops.reparametrize(repeat(mean, samples), v, eps)
+            z = ops.reparametrize(repeat(mean, samples), v, constant(eps))
             log_p = self.likelihood.log_p(repeat(x, samples), self.output(z))
             log_w = host(self.log_weights(log_p, z, v, eps).data).astype(np.float64)
             total = np.logaddexp(total, np.logaddexp.reduce(log_w.reshape(samples, -1), axis=0))

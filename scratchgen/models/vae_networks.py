@@ -12,7 +12,6 @@ import math
 import numpy as np
 
 from .. import nn, ops
-from ..tensor import tensor
 from . import by_hand
 from .coders import dense_layers, downwards, features, upwards
 
@@ -21,7 +20,7 @@ class Constant(nn.Module):
     """The same trained row ``b`` for every input: (N, anything) → (N, Z)."""
 
     def __init__(self, n, dtype=np.float32):
-        self.b = tensor(np.zeros(n, dtype), requires_grad=True)
+        self.b = nn.Parameter(np.zeros(n, dtype))
 
     def forward(self, x):
         return ops.broadcast_to(self.b, (x.shape[0], *self.b.shape))

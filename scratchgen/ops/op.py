@@ -40,6 +40,7 @@ from ..backend import backend
 from ..context import recording
 from ..engine import Node, check_unchanged, run_backward
 from ..errors import UserError
+from ..in_place import share
 from ..memory import ARRAYS, array_module, own
 from ..tensor import FLOATS, NUMPY_FUNCTIONS, Tensor
 
@@ -75,12 +76,13 @@ class Op:
     @classmethod
     def apply(cls, *inputs, **options):
         """Compute y and, if a gradient flows to an input, record the call."""
-        arrays, parents, precision = [], [], None
+        arrays, parents, precision, given = [], [], None, False
         for x in inputs:
-            if type(x) is Tensor:
+            if isinstance(x, Tensor):
                 array, parent = x.data, x.node
             else:
                 array, parent = x if type(x) in PLAIN else as_input(cls, x), None
+                given = given or array is x and type(x) in ARRAYS
             arrays.append(array)
             parents.append(parent)
             dtype = getattr(array, "dtype", precision)
@@ -93,17 +95,19 @@ class Op:
                     raise wrong_dtype(cls, dtype)
         if precision is None and cls.real:
             raise wrong_dtype(cls, getattr(arrays[0], "dtype", "numbers"))
+        if given and recording.get():
+            cls.copy_given(inputs, arrays, parents)
         result = cls.computed(arrays, options)
         y, extras = (result[0], result[1:]) if cls.extras else (result, ())
         if type(y) not in ARRAYS:
             y = np.asarray(y)
         if y.dtype != precision and precision is not None and y.dtype.kind == "f":
             raise mixed_precision(cls, arrays)         # an integer array made it wider
-        result = Tensor(y)
+        result = Tensor(cls.not_given(inputs, arrays, y) if given else y)
         for x, array in zip(inputs, arrays, strict=True):
-            if type(x) is Tensor and (y is array or y.base is not None
-                                      and shares(y, array)):
-                result.changes = x.changes             # a view: whoever changes one changes both
+            if isinstance(x, Tensor) and (y is array or y.base is not None
+                                          and shares(y, array)):
+                share(x, result, options.get("index"))
         if recording.get():
             wanted = tuple(parent is not None for parent in parents)
             if True in wanted:
@@ -111,6 +115,26 @@ class Op:
                 if "y" in result.node.values:
                     result.node.guards["y"] = result.changes, result.changes[0]
         return result
+
+    @staticmethod
+    def not_given(inputs, arrays, y):
+        """y, copied if it lies in an array of the caller's, who may use that memory again."""
+        given = [x for x, array in zip(inputs, arrays, strict=True)
+                 if array is x and type(x) in ARRAYS]
+        return y.copy() if any(shares(y, x) for x in given) else y
+
+    @classmethod
+    def copy_given(cls, inputs, arrays, parents):
+        """Copy the caller's own arrays that the backward pass will need, for he may use their
+        memory again before it."""
+        wanted = tuple(parent is not None for parent in parents)
+        if True not in wanted or cls.variadic:
+            return
+        needed = cls.inputs if cls.extras or issubclass(cls, Fused) else cls.needed(wanted)
+        for name, x in zip(cls.inputs, inputs, strict=False):
+            i = cls.position[name]
+            if name in needed and arrays[i] is x and type(x) in ARRAYS:
+                arrays[i] = x.copy()
 
     @classmethod
     def computed(cls, arrays, options):
@@ -131,7 +155,7 @@ class Op:
             i = cls.position.get(name)
             if i is not None:
                 values[name] = arrays[i]
-                if type(inputs[i]) is Tensor:
+                if isinstance(inputs[i], Tensor):
                     guards[name] = inputs[i].changes, inputs[i].changes[0]
             elif name in options:
                 values[name] = options[name]
@@ -227,7 +251,7 @@ class Fused(Op, abstract=True):
     def record(cls, inputs, arrays, parents, wanted, options, extras, y):
         node = super().record(inputs, arrays, parents, wanted, options, extras, y)
         node.values["formula"] = (arrays, options, {
-            i: (x.changes, x.changes[0]) for i, x in enumerate(inputs) if type(x) is Tensor})
+            i: (x.changes, x.changes[0]) for i, x in enumerate(inputs) if isinstance(x, Tensor)})
         return node
 
     @classmethod
@@ -257,7 +281,7 @@ def elementwise_kernel(function):
         where = backend()
         if where == "cuda":
             return on_gpu(*args, **options)
-        if where == "numpy" or any(type(a) is Tensor for a in args):
+        if where == "numpy" or any(isinstance(a, Tensor) for a in args):
             with np.errstate(over="ignore"):          # e⁻ˣ may: the formulas divide by it
                 return function(*args, **options)
         dtypes = [a.dtype for a in args if isinstance(a, np.ndarray) and a.dtype in FLOATS]
@@ -283,7 +307,7 @@ def cuda_kernel(function):
             return function(*args, **options)
         on_gpu = [type(a) in ARRAYS and type(a) is not np.ndarray and a.dtype in FLOATS
                   for a in args]
-        if not any(on_gpu) or any(type(a) is Tensor for a in args):
+        if not any(on_gpu) or any(isinstance(a, Tensor) for a in args):
             return function(*args, **options)
         if compiled is None:
             from ..kernels.elementwise import Formula
@@ -337,7 +361,7 @@ def as_input(op, x):
 def only_arrays(op, **inputs):
     """TypeError unless each input, given by its name, is a tensor or an array of real numbers."""
     for name, x in inputs.items():
-        if type(x) is Tensor or type(x) in ARRAYS or isinstance(x, np.ndarray):
+        if isinstance(x, Tensor) or type(x) in ARRAYS or isinstance(x, np.ndarray):
             if x.dtype not in FLOATS and x.dtype.kind not in "iub":
                 raise TypeError(f"{op}: {name} is of dtype {x.dtype}; expected real numbers, "
                                 "float32 or float64: x.astype(np.float32)")

@@ -6,8 +6,9 @@ import operator
 import numpy as np
 
 from ..backend import backend
+from ..in_place import plain_index
 from ..memory import ARRAYS, array_module, own, zeros
-from ..tensor import Tensor, plain
+from ..tensor import Tensor
 from .op import Op, implements, only_arrays
 
 PUBLIC = ("swapaxes", "stack", "split", "expand_dims", "squeeze", "flatten")
@@ -124,6 +125,31 @@ class Scatter(Op):
         return dy[index] if isinstance(dy, Tensor) else dy[beside(index)]
 
 
+class ReplaceAt(Op):
+    """y = x, but y[index] = v: what ``x[index] = v`` records
+
+    dx is dy with zeros at the index, dv what dy has there; of an element that an index of integers
+    names twice only the last value counts, and only that has a gradient.
+    """
+
+    expects = "an index that fits x, and values v that broadcast to x[index]"
+
+    def formula(x, v, *, index):
+        y = x.copy()
+        y[beside(index)] = v
+        return y
+
+    def backward_x(dy, index):
+        return replaced(dy, dy.dtype.type(0), index)
+
+    def backward_v(dy, index, x_shape, v_shape):
+        dv = dy[index] if isinstance(dy, Tensor) else dy[beside(index)]
+        if not is_basic(index):
+            dv = dv * last_written(x_shape, index, dy.dtype)
+        more = len(v_shape) - len(dv.shape)            # axes of length 1 that NumPy leaves out
+        return np.reshape(dv, (1,) * more + dv.shape) if more > 0 else dv
+
+
 # --- public functions ----------------------------------------------------------------------------
 
 @implements(np.reshape)
@@ -211,10 +237,18 @@ def split(x, sections, axis=0):
 @implements(operator.getitem)
 def index(x, index):
     """x[index]."""
-    parts = index if isinstance(index, tuple) else (index,)
-    if any(isinstance(part, Tensor) for part in parts):
-        index = tuple(plain(part) for part in parts)
-    return Index.apply(x, index=index)
+    return Index.apply(x, index=plain_index(index))
+
+
+def replace_at(x, v, index):
+    """x with v at ``index``; v is broadcast to x[index]."""
+    return ReplaceAt.apply(x, v, index=plain_index(index))
+
+
+@implements(operator.setitem)
+def replaced_item(x, index, v):
+    """What x is after ``x[index] = v``."""
+    return replace_at(x, v, index)
 
 
 @implements(np.expand_dims)
@@ -265,6 +299,19 @@ def scattered(x, shape, index):
     """``scatter`` for formulas and rules: an array of an array, a tensor of a tensor."""
     return (Scatter.formula if type(x) in ARRAYS else Scatter.apply)(x, shape=shape,
                                                                             index=index)
+
+
+def replaced(x, v, index):
+    """``replace_at`` for formulas and rules: an array of an array, a tensor of a tensor."""
+    return (ReplaceAt.formula if type(x) in ARRAYS else ReplaceAt.apply)(x, v, index=index)
+
+
+def last_written(shape, index, dtype):
+    """1 where ``y[index] = v`` leaves the element of v in y, 0 where a later one overwrites it."""
+    places = np.zeros(shape, np.int64)
+    order = np.arange(places[index].size).reshape(places[index].shape)
+    places[index] = order
+    return own((places[index] == order).astype(dtype))
 
 
 def beside(index):
