@@ -15,6 +15,7 @@ class Changed:
     """The part of ``Tensor`` that changes it in place."""
 
     __slots__ = ()
+    declared = False                      # whether it is a module's parameter
 
     def __setitem__(self, index, value):
         """``t[index] = v``, recorded where a gradient flows to v or t; see ``change``."""
@@ -76,7 +77,7 @@ class Changed:
 
     def refuse_leaf(self, what, instead):
         """A leaf that is changed while the graph is recorded would lose its own gradient."""
-        if isinstance(self.node, Leaf) or hasattr(self, "pack"):
+        if isinstance(self.node, Leaf) or self.declared:
             raise RuntimeError(f"{what} would change in place a tensor that the graph needs; "
                                f"write {instead}, or do it inside 'with sg.no_grad():'")
 

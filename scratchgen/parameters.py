@@ -42,6 +42,7 @@ class Parameter(Tensor):
     """
 
     __slots__ = ("pack",)
+    declared = True
 
     def __init__(self, data, requires_grad=True, dtype=None):
         array = tensor(data, dtype=dtype).data
