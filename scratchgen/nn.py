@@ -63,6 +63,11 @@ def checked_activation(name):
 def checked_window(layer, size, stride, padding, dilation):
     """The size (KH, KW) of a window whose options fit; UserError otherwise."""
     try:
+        if padding in ("same", "valid") and layer == "Conv2d":
+            if padding == "same" and pair(layer, "stride", stride, 1) != (1, 1):
+                raise UserError(f"Conv2d: padding 'same' with stride {stride}; give stride 1, or a "
+                                "number for the padding")
+            padding = 0
         for name, value, least in (("stride", stride, 1), ("padding", padding, 0),
                                    ("dilation", dilation, 1)):
             pair(layer, name, value, least)
@@ -132,15 +137,24 @@ class TiedDense(Module):
 
 
 class Conv2d(Module):
-    """Convolution (N, H, W, inputs) → (N, OH, OW, outputs), ``size`` an int or a pair."""
+    """Convolution (N, H, W, inputs) → (N, OH, OW, outputs), ``size`` an int or a pair.
+
+    ``padding`` and ``groups`` as in ``sg.conv2d``: "same", "valid", numbers; parts of the channels.
+    """
 
     def __init__(self, inputs, outputs, size, stride=1, padding=0, dilation=1, bias=True,
-                 init="he", stream=None, dtype=np.float32):
+                 init="he", stream=None, dtype=np.float32, groups=1):
         inputs, outputs = whole("Conv2d", "inputs", inputs), whole("Conv2d", "outputs", outputs)
         kh, kw = checked_window("Conv2d", size, stride, padding, dilation)
-        self.w = initial(init, (kh, kw, inputs, outputs), stream, dtype)
+        if inputs % whole("Conv2d", "groups", groups) or outputs % groups:
+            raise UserError(f"Conv2d: groups is {groups}; give a divisor of {inputs} inputs and "
+                            f"{outputs} outputs")
+        inputs = inputs // groups
+        self.w = initial(init, (kh, kw, inputs, outputs), stream, dtype,
+                         fans=(kh * kw * inputs, kh * kw * outputs // groups))
         self.b = initial_bias(init, kh * kw * inputs, outputs, stream, dtype) if bias else None
-        self.options = {"stride": stride, "padding": padding, "dilation": dilation}
+        self.options = {"stride": stride, "padding": padding, "dilation": dilation,
+                        **({"groups": groups} if groups > 1 else {})}
 
     def forward(self, x, activation=None):
         return ops.conv2d(x, self.w, self.b, **self.options, activation=activation)
@@ -234,8 +248,6 @@ class Dropout(Module):
     def forward(self, x):
         if not self.training or self.p == 0:
             return x
-        if self.p == 1:
-            return x * 0.0
         return ops.dropout(x, self.p, Tensor(self.stream.uniform(x.shape, x.dtype)))
 
     def describe(self):

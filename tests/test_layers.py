@@ -15,6 +15,8 @@ LAYERS = {
     "dense": (nn.Dense(4, 3, "sigmoid", **F64), (5, 4)),
     "tied": (nn.Sequential(DENSE, nn.TiedDense(DENSE, "tanh")), (5, 4)),
     "conv": (nn.Conv2d(2, 5, (3, 4), stride=2, padding=1, **F64), IMAGES),
+    "conv, same, groups": (nn.Conv2d(4, 6, 3, padding="same", groups=2, stream=sg.Stream(9, "w"),
+                                     dtype=np.float64), (2, 3, 5, 4)),
     "conv without bias": (nn.Conv2d(2, 5, 3, dilation=2, bias=False, **F64), IMAGES),
     "transposed conv": (nn.ConvTranspose2d(2, 5, (4, 3), stride=2, padding=1, **F64), IMAGES),
     "batch norm": (nn.BatchNorm(2, dtype=np.float64), IMAGES),
