@@ -8,7 +8,7 @@ import difflib
 
 DEVICE = "arrays lie where the backend has them; choose it before they are made: " \
          "sg.use_backend('cuda') or 'numba'"
-IN_PLACE = "changes in place are written t += …, or t[...] = …, inside 'with sg.no_grad():'"
+IN_PLACE = "changes in place are written t += …, or t[...] = …, of a leaf inside 'with sg.no_grad():'"
 PRECISION = "t.astype(np.float32) is a constant in another precision; make the tensor in it: " \
             "sg.tensor(data, dtype=…)"
 COMPARE = "write the operator: a == b, a != b, a < b, a <= b, a > b, a >= b"
