@@ -109,22 +109,21 @@ __device__ __forceinline__ void leave(const C& tile, T* shared, T* mine, T (&sum
     tile.add_partials(reinterpret_cast<unsigned*>(shared));
 }
 
-// The same; a block of 256 threads owns ROWS × COLUMNS numbers of c (blockIdx.x says which) and
-// share blockIdx.y of the sum, a thread 8 × OWN sums in registers: 8 OWN multiply-adds for 8 + OWN
-// numbers from shared memory. A small tile has fewer sums than threads could hold: the warps then
-// form slices, each with a part of every step, of FLOATS k (half as many doubles). It also has few
-// blocks on a processor to hide the way from memory behind each other: more steps are read AHEAD.
-// constants: (128, 128, 16, 8, 1) (64, 64, 16, 4, 2) (32, 32, 32, 4, 4)
-template <typename T, int ROWS, int COLUMNS, int FLOATS, int OWN, int AHEAD>
-__global__ void __launch_bounds__(256, Pack<T>::SIZE / 2) register_tiled(
+// The same; a block owns ROWS × COLUMNS numbers of c (blockIdx.x says which) and share blockIdx.y of
+// the sum, a thread 8 × OWN sums in registers: 8 OWN multiply-adds for 8 + OWN numbers from shared
+// memory. A small tile has fewer sums than threads could hold: the warps then form slices, each with
+// a part of every step, of FLOATS k (half as many doubles). It also has few blocks on a processor to
+// hide the way from memory behind each other: more steps are read AHEAD.
+template <typename T, int ROWS, int COLUMNS, int FLOATS, int OWN, int AHEAD, int THREADS>
+__device__ __forceinline__ void register_tiles(
         const T* a, const T* b, T* c, bool ta, bool tb, const T* bias, int activation, bool biased,
         bool accumulate, int m, int n, int k, T* partial, unsigned* tickets) {
     const int step = FLOATS * 4 / sizeof(T);
-    typedef Factor<T, ROWS, step, 256> A;
-    typedef Factor<T, COLUMNS, step, 256> B;
-    typedef Tile<T, ROWS, COLUMNS, 256> C;
+    typedef Factor<T, ROWS, step, THREADS> A;
+    typedef Factor<T, COLUMNS, step, THREADS> B;
+    typedef Tile<T, ROWS, COLUMNS, THREADS> C;
     const int size = Pack<T>::SIZE, high = 4 * size, across = COLUMNS / (8 * OWN),
-              warps = ROWS / 32 * across, slices = 8 / warps, count = step / slices;
+              warps = ROWS / 32 * across, slices = THREADS / WARP / warps, count = step / slices;
     const int stage = step * (A::LENGTH + B::LENGTH),
               part = slices * (ROWS / 32 * high) * C::LENGTH;
     __shared__ Pack<T> memory[(2 * stage > part ? 2 * stage : part) / size];
@@ -152,6 +151,27 @@ __global__ void __launch_bounds__(256, Pack<T>::SIZE / 2) register_tiled(
     T* mine = shared + (slice * (ROWS / 32) + down) * high * C::LENGTH
               + lane_row() * size * C::LENGTH + right * 8 * OWN + lane_column() * size;
     leave<slices, high>(tile, shared, mine, sums);
+}
+
+// constants: (128, 128, 16, 8, 1) (64, 64, 16, 4, 2) (32, 32, 32, 4, 4)
+template <typename T, int ROWS, int COLUMNS, int FLOATS, int OWN, int AHEAD>
+__global__ void __launch_bounds__(256, Pack<T>::SIZE / 2) register_tiled(
+        const T* a, const T* b, T* c, bool ta, bool tb, const T* bias, int activation, bool biased,
+        bool accumulate, int m, int n, int k, T* partial, unsigned* tickets) {
+    register_tiles<T, ROWS, COLUMNS, FLOATS, OWN, AHEAD, 256>(
+        a, b, c, ta, tb, bias, activation, biased, accumulate, m, n, k, partial, tickets);
+}
+
+// The small tiles with twice the threads, and steps twice as deep, for products whose blocks do not
+// fill the GPU: a processor that has one block only is then at work on twice as many warps.
+// constants: (64, 64, 32, 4, 1) (32, 32, 64, 4, 2)
+template <int ROWS, int COLUMNS, int FLOATS, int OWN, int AHEAD>
+__global__ void __launch_bounds__(512, 1) register_tiled_deep(
+        const float* a, const float* b, float* c, bool ta, bool tb, const float* bias,
+        int activation, bool biased, bool accumulate, int m, int n, int k, float* partial,
+        unsigned* tickets) {
+    register_tiles<float, ROWS, COLUMNS, FLOATS, OWN, AHEAD, 512>(
+        a, b, c, ta, tb, bias, activation, biased, accumulate, m, n, k, partial, tickets);
 }
 
 // sums += a b for sixteen k, by one warp: its rows of a begin at ``row``, of b's transpose at

@@ -278,6 +278,14 @@ def test_peers_that_are_left_out_keep_the_times_of_an_earlier_run_on_the_same_gp
         conductor.keep_peers(found, earlier)
         assert found["steps"]["rows"]["vae fp32"]["contestants"] == {
             "ours": {"": {"median": 1}}, **jax}
+        found = {"device": device, "steps": {}}        # and whole rows
+        conductor.keep_peers(found, {**earlier, "steps": {**earlier["steps"], "kernels": {
+            "vae fp32": {"count": 7}}}})
+        if jax:
+            assert found["steps"]["rows"]["vae fp32"]["commit"] == "H200"
+            assert found["steps"]["kernels"] == {"vae fp32": {"count": 7}}
+        else:
+            assert found["steps"] == {}
 
 
 def test_an_item_that_hangs_is_ended_and_the_others_follow(tmp_path, monkeypatch):

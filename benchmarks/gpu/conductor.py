@@ -265,12 +265,18 @@ def merged(options, deadline, statuses):
 
 
 def keep_peers(record, earlier):
-    """Into the rows of the steps, what an earlier run on the same GPU measured of contestants that
-    this one leaves out; marked with that run's commit."""
-    if earlier.get("device") != record.get("device"):
+    """Into the steps, what an earlier run on the same GPU measured of rows, and of contestants,
+    that this one leaves out; marked with that run's commit."""
+    if earlier.get("device") != record.get("device") or "steps" not in record:
         return
-    for key, row in record.get("steps", {}).get("rows", {}).items():
-        before = earlier.get("steps", {}).get("rows", {}).get(key, {}).get("contestants", {})
+    before_this, steps = earlier.get("steps", {}), record["steps"]
+    rows = steps.setdefault("rows", {})
+    for key in before_this.get("rows", {}).keys() - rows.keys():
+        rows[key] = {"commit": earlier.get("commit"), **before_this["rows"][key]}
+        if key in before_this.get("kernels", {}):
+            steps.setdefault("kernels", {})[key] = before_this["kernels"][key]
+    for key, row in rows.items():
+        before = before_this.get("rows", {}).get(key, {}).get("contestants", {})
         for name in before.keys() - row.get("contestants", before).keys():
             row["contestants"][name] = {
                 label: {"commit": earlier.get("commit"), **found}
