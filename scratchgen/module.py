@@ -13,6 +13,7 @@ from .context import Switch, no_grad
 from .copies import carried
 from .errors import UserError
 from .memory import host, put
+from .other_names import MODULE, NO_ZEROS, missing
 from .parameters import Buffer, Parameter, ParameterList, packed
 from .tensor import Tensor, constant
 
@@ -81,6 +82,11 @@ class Module:
                     before.shape, before.dtype) == (value.shape, value.dtype):
                 before.pack.replace(before, value)
         object.__setattr__(self, name, value)
+
+    def __getattr__(self, name):
+        if name.startswith("_") or hasattr(type(self), name):          # a property's own error
+            return object.__getattribute__(self, name)
+        raise missing(f"a {type(self).__name__}", name, MODULE, dir(self))
 
     def register_buffer(self, name, array):
         """The same as ``self.name = nn.Buffer(array)``."""
@@ -161,8 +167,10 @@ class Module:
     def eval(self):
         return self.train(False)
 
-    def zero_grad(self):
-        """Forget the accumulated gradients."""
+    def zero_grad(self, set_to_none=True):
+        """Forget the accumulated gradients: they are None until the next backward pass."""
+        if not set_to_none:
+            raise UserError(NO_ZEROS)
         for p in self.parameters():
             p.grad = None
 

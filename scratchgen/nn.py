@@ -24,6 +24,7 @@ from .kernels.dense import ACTIVATIONS
 from .memory import own
 from .module import Module
 from .ops.window import pair, spreading
+from .other_names import NN, missing
 from .parameters import Buffer, Parameter
 from .random import Stream
 from .tensor import Tensor
@@ -349,6 +350,11 @@ class Sequential(Module):
                                 "an op becomes one by nn.Function(op)")
         self.layers = list(layers)
 
+    def append(self, layer):
+        """Add a layer at the end; returns this network."""
+        self.layers.extend(Sequential(layer).layers)
+        return self
+
     def forward(self, x):
         waiting = None                        # a layer that may take the next one along
         for layer in self.layers:
@@ -365,7 +371,12 @@ class Sequential(Module):
         return x if waiting is None else waiting(x)
 
     def __getitem__(self, i):
-        return self.layers[i]
+        """A layer; of a slice a ``Sequential`` of the same layers, which shares their weights."""
+        return Sequential(*self.layers[i]) if isinstance(i, slice) else self.layers[i]
 
     def __len__(self):
         return len(self.layers)
+
+
+def __getattr__(name):
+    raise missing("scratchgen.nn", name, NN, __all__)

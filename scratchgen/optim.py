@@ -16,7 +16,7 @@ from .copies import carried
 from .errors import UserError, unknown
 from .memory import empty, host, put, reuse_freed_memory
 from .module import Structure
-from .other_names import OPTIM, missing
+from .other_names import NO_ZEROS, OPTIM, missing
 from .parameters import checked_parameters, packed
 from .schedules import cosine, exponential, piecewise, warmup
 
@@ -74,8 +74,10 @@ class Optimiser:
         return {**vars(self), "structure": None, "runs": {},
                 "state": {name: carried(array) for name, array in self.state.items()}}
 
-    def zero_grad(self):
-        """Forget the gradients: the next backward writes over them."""
+    def zero_grad(self, set_to_none=True):
+        """Forget the gradients, which are None until the next backward writes over them."""
+        if not set_to_none:
+            raise UserError(NO_ZEROS)
         self.pack.forget()
 
     def gather(self):

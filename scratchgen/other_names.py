@@ -8,7 +8,8 @@ import difflib
 
 DEVICE = "arrays lie where the backend has them; choose it before they are made: " \
          "sg.use_backend('cuda') or 'numba'"
-IN_PLACE = "changes in place are written t += …, or t[...] = …, of a leaf inside 'with sg.no_grad():'"
+IN_PLACE = "changes in place are written t += …, or t[...] = …, of a leaf inside " \
+           "'with sg.no_grad():'"
 PRECISION = "t.astype(np.float32) is a constant in another precision; make the tensor in it: " \
             "sg.tensor(data, dtype=…)"
 COMPARE = "write the operator: a == b, a != b, a < b, a <= b, a > b, a >= b"
@@ -16,6 +17,26 @@ ARITHMETIC = "write the operator: a + b, a - b, a * b, a / b"
 
 RETAIN = "there is no retain_graph: for the gradients of several losses add them, (a + b)" \
          ".backward(), or keep the graph with create_graph=True"
+
+NO_ZEROS = "gradients are forgotten, not filled with zeros: write zero_grad(), after which they " \
+           "are None"
+MODULE = {
+    "cuda": DEVICE, "cpu": DEVICE, "to": DEVICE, "half": "a layer's precision is its option dtype=",
+    "float": "a layer's precision is its option dtype=",
+    "double": "a layer's precision is its option dtype=",
+    "children": "write model.parts().values()", "named_children": "write model.parts()",
+    "requires_grad_": "write p.requires_grad = False for p in model.parameters(), or "
+    "'with model.frozen():'",
+    "apply": "write a loop over model.modules()", "add_module": "assign it: model.name = module",
+    "register_module": "assign it: model.name = module",
+    "register_parameter": "assign it: model.name = nn.Parameter(array)",
+    "register_forward_hook": "'with nn.Module.watching(f):' calls f(layer, x, y)",
+    "weight": "it is w", "bias": "it is b", "get_parameter": "write named_parameters()[name]",
+    "buffers": "write named_buffers().values()", "num_parameters": "write "
+    "sum(p.size for p in model.parameters())", "fit": "write a loop, or sg.train",
+    "predict": "call the model: model(x)", "save": "write np.savez(file, **model.state_dict())",
+    "compile": "there is nothing to compile: kernels are compiled when they are first called",
+}
 
 TENSOR = {
     "zero_": "write t.grad = None for a gradient, else t[...] = 0 inside 'with sg.no_grad():'",
@@ -135,7 +156,7 @@ NN = {
 def missing(owner, name, ways, choices):
     """The AttributeError for ``owner``'s attribute ``name``: what ``ways`` says of it, or the
     nearest of ``choices``."""
-    if name in choices:                                # a property that found no array
+    if ways is TENSOR and name in choices:             # a property that found no array
         return AttributeError(f"{owner} made of something else than an array has no {name!r}; "
                               "write sg.tensor(data)", name=name)
     if name in ways:

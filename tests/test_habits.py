@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 import scratchgen as sg
+from scratchgen import nn
 from scratchgen.memory import host
 from scratchgen.tensor import NUMPY_FUNCTIONS
 
@@ -526,3 +527,70 @@ def test_numbers_have_no_axes(expression, backend):
     y = evaluate(expression, {"t": t})
     assert_value(y, evaluate(expression, {"t": np.array(2.5)}))
     assert np.isfinite(sg.grad(y.sum(), t).data)
+
+
+# --- layers and optimisers -----------------------------------------------------------------------
+
+NET = nn.Sequential(nn.Dense(3, 4), nn.Activation("relu"), nn.Dense(4, 2))
+
+
+@pytest.mark.parametrize("call, kind, said", [
+    (lambda: nn.Linear(3, 4), AttributeError, r"nn\.Dense\(inputs, outputs\)"),
+    (lambda: nn.ReLU(), AttributeError, r"nn\.Activation\('relu'\)"),
+    (lambda: nn.CrossEntropyLoss(), AttributeError, r"sg\.cross_entropy"),
+    (lambda: nn.Dens(3, 4), AttributeError, "did you mean 'Dense'"),
+    (lambda: nn.ModuleList([]), AttributeError, "list of modules"),
+    (lambda: nn.functional.relu, AttributeError, r"sg\.relu"),
+    (lambda: NET.cuda(), AttributeError, "use_backend"),
+    (lambda: NET.to("cuda"), AttributeError, "use_backend"),
+    (lambda: NET[0].weight, AttributeError, "it is w"),
+    (lambda: NET.requires_grad_(False), AttributeError, "frozen"),
+    (lambda: NET.parametrs(), AttributeError, "did you mean 'parameters'"),
+    (lambda: NET.zero_grad(set_to_none=False), ValueError, "are None"),
+    (lambda: sg.optim.SGD(nn.Dense(2, 2), lr=0.1).zero_grad(set_to_none=False), ValueError, "None"),
+    (lambda: NET.append(sg.relu), ValueError, r"nn\.Function"),
+], ids=str)
+def test_layers_under_other_names(call, kind, said):
+    with pytest.raises(kind, match=said) as caught:
+        call()
+    message = str(caught.value)
+    assert "\n" not in message and len(message) < 300
+
+
+def test_a_layers_own_faults_are_not_hidden():
+    class Broken(nn.Module):
+        @property
+        def size(self):
+            return self.missing_inner.size
+
+    with pytest.raises(AttributeError, match="'missing_inner'"):
+        Broken().size  # noqa: B018
+    assert not hasattr(Broken(), "forwards") and not hasattr(Broken(), "_private")
+
+
+def test_sequential_is_a_list():
+    x = RNG.normal(size=(5, 3)).astype(np.float32)
+    assert type(NET[:2]) is nn.Sequential and NET[:2][0] is NET[0] and NET[-1] is NET[2]
+    assert [type(layer) for layer in NET] == [nn.Dense, nn.Activation, nn.Dense] and len(NET) == 3
+    assert np.array_equal(NET[1:](NET[:1](x)).data, NET(x).data)
+    longer = nn.Sequential(*NET).append(nn.Activation("sigmoid"))
+    assert np.array_equal(longer(x).data, sg.sigmoid(NET(x)).data)
+    longer.zero_grad(set_to_none=True)
+    assert len(longer.parameters()) == 4 and longer[0].w is NET[0].w
+
+
+def test_grouped_convolution_layer(backend):
+    layer = nn.Conv2d(4, 8, 3, padding="same", groups=4, dtype=np.float64)
+    assert layer.w.shape == (3, 3, 1, 8)
+    x = RNG.normal(size=(2, 5, 6, 4))
+    y = nn.Sequential(layer, nn.Activation("tanh"))(x)
+    each = [sg.conv2d(x[..., i:i + 1], layer.w.data[..., 2 * i:2 * i + 2], None, padding=1).data
+            for i in range(4)]
+    np.testing.assert_allclose(y.data, np.tanh(np.concatenate(each, -1)), rtol=1e-12)
+    assert sg.gradcheck(layer, [x], directions=3).ok
+
+
+def test_dropout_layer_of_everything(backend):
+    layer = nn.Dropout(1.0)
+    x = sg.tensor([1.0, np.inf, np.nan], requires_grad=True)
+    assert np.array_equal(layer(x).data, [0, 0, 0]) and layer.eval()(x) is x
