@@ -53,6 +53,7 @@ class Captured:
     """What ``capture`` returns; ``graphs``: kind of step → Graph, or None after the first call."""
 
     frozen = 0                            # differs for different sets of frozen parameters
+    absences = 0                          # how often some parameter has begun to miss steps
 
     def __init__(self, step, key):
         self.step, self.key, self.graphs = step, key, {}
@@ -60,7 +61,8 @@ class Captured:
     def __call__(self, *inputs):
         if backend() != "cuda" or Graph.recording.get() is not None:
             return self.step(*inputs)
-        kind = self.key(), (Captured.frozen, *((x.shape, x.dtype) for x in inputs))
+        kind = self.key(), (Captured.frozen, Captured.absences,
+                            *((x.shape, x.dtype) for x in inputs))
         if kind not in self.graphs:
             if len(self.graphs) == MOST_GRAPHS:        # let go of the oldest, with its memory
                 del self.graphs[next(iter(self.graphs))]

@@ -42,8 +42,10 @@ class Module:
         """What ``forward`` computes of these inputs.
 
         Tensors are used as they are. An array of the caller's that the backward pass needs is
-        copied while it is recorded, so that its memory may be filled again before ``backward``
-        (under ``no_grad`` nothing is copied).
+        copied while it is recorded, so that its memory may be filled again before ``backward``.
+        A copy is the price of one pass over the batch; a check of its contents would be one too,
+        and a read-only flag would make the caller's own next write fail. Without recording nothing
+        is copied, and ``sg.Tensor(array)`` hands an array over without a copy.
         """
         y = self.forward(*inputs, **options)
         if (watcher := Module._watcher.get()) is not None and not self.parts():

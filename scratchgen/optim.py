@@ -11,7 +11,7 @@ from numbers import Real
 import numpy as np
 
 from .backend import backend, kernels
-from .capture import varying
+from .capture import Captured, varying
 from .copies import carried
 from .errors import UserError, unknown
 from .memory import empty, host, put, reuse_freed_memory
@@ -105,9 +105,10 @@ class Optimiser:
     def runs_of(self, active):
         """[(slice of the buffers, steps missed), …]: neighbours that are moved by one call."""
         for i, moves in enumerate(active):
-            if not moves:
-                self.absent.setdefault(i, self.steps)
-            elif i in self.absent:
+            if not moves and i not in self.absent:
+                self.absent[i] = self.steps
+                Captured.absences += 1                 # its count is a constant of what is recorded
+            elif moves and i in self.absent:
                 late = self.missed.get(i, 0) + self.steps - self.absent.pop(i)
                 if late:
                     self.missed[i] = late
@@ -175,6 +176,7 @@ class Optimiser:
         self.steps = int(state["step"])
         self.absent, missed = {}, np.asarray(state.get("missed", np.zeros(n))).tolist()
         self.missed = {i: int(late) for i, late in enumerate(missed) if late}
+        Captured.absences += 1
 
 
 def checked(name, value, least, below=math.inf, above=False, example=None):

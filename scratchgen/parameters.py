@@ -36,7 +36,9 @@ class Parameter(Tensor):
     or later: no optimiser moves it, by momentum or decay either, and clipping leaves it out.
 
     ``p.data = array`` copies the array into the parameter, which stays where its optimiser has it;
-    UserError for another shape or dtype. ``p.grad`` may be kept: later backward passes, clipping
+    UserError for another shape or dtype. A graph that needs the old values then refuses its
+    backward pass; of ``p.data[...] = v``, a write to the bare array, it learns nothing: write
+    ``p[...] = v`` inside ``no_grad``. ``p.grad`` may be kept: later backward passes, clipping
     and steps leave a gradient that somebody holds (the tensor, its array, or a view of it) as it
     is, and use other memory. A recorded step (``sg.capture`` on a GPU) writes where it always does.
     """

@@ -82,6 +82,15 @@ def gradient_of(w):
     return sg.grad(w.network(x).sum(), x)
 
 
+def by_hand(w):
+    """The gradients of a step without the tape."""
+    w.model.training_step(w.images, w.streams, {"model": w.model_optimiser}, gradient="explicit")
+    held = [p.grad for p in w.model.parameters()]
+    w.step = lambda: w.model.training_step(
+        w.images, w.streams, {"model": w.model_optimiser}, gradient="explicit")
+    return held
+
+
 def last_parameter(w):
     return w.network.parameters()[-1]
 
@@ -98,6 +107,7 @@ OWN = {
     "p.grad.numpy()": lambda w: last_parameter(w).grad.numpy(),
     "a slice of p.grad": lambda w: last_parameter(w).grad[0:1],
     "all gradients": lambda w: [p.grad for p in w.network.parameters()],
+    "p.grad by hand": by_hand,
     "optimiser.grads": lambda w: w.optimiser.grads,
     "state_dict": lambda w: w.network.state_dict(),
     "optimiser.state_dict": lambda w: w.optimiser.state_dict(),

@@ -138,6 +138,7 @@ def take(network, gradients):
     """Hand gradients by name to the parameters, as backward would."""
     for name, p in network.named_parameters().items():
         if name in gradients:
+            p.grad = None                 # a gradient that somebody holds is left to him
             p.take_gradient(gradients[name])
 
 

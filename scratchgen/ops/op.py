@@ -103,10 +103,10 @@ class Op:
             y = np.asarray(y)
         if y.dtype != precision and precision is not None and y.dtype.kind == "f":
             raise mixed_precision(cls, arrays)         # an integer array made it wider
-        result = Tensor(cls.not_given(inputs, arrays, y) if given else y)
+        y = cls.not_given(inputs, arrays, y) if given else y
+        result = Tensor(y)
         for x, array in zip(inputs, arrays, strict=True):
-            if isinstance(x, Tensor) and (y is array or y.base is not None
-                                          and shares(y, array)):
+            if (y is array or y.base is not None and shares(y, array)) and isinstance(x, Tensor):
                 share(x, result, options.get("index"))
         if recording.get():
             wanted = tuple(parent is not None for parent in parents)
