@@ -34,22 +34,23 @@ def on_values(ufunc, inputs):
 
 def call(function, ours, args, options):
     """``ours`` for a call of NumPy's ``function``."""
-    if getattr(ours, "__wrapped__", None) is function:             # it has NumPy's own arguments
-        return ours(*args, **options)
-    names, positions = parameters(ours)
-    if len(args) > min(2, positions) and positions < 100 or not options.keys() <= names:
+    names, alike = parameters(ours)
+    if len(args) > alike or options and names is not None and not options.keys() <= names:
         args, options = translated(function, ours, args, options)
     return ours(*args, **options)
 
 
 @functools.cache
 def parameters(function):
-    """(Names of the options, how many arguments may be given by position)."""
+    """(Names of the options, None where they are NumPy's; how many arguments mean by their position
+    what they do in NumPy)."""
     found = inspect.signature(function).parameters.values()
+    if hasattr(function, "__wrapped__"):               # it has NumPy's own arguments
+        return None, 100
     if any(p.kind is p.VAR_POSITIONAL for p in found):
         return frozenset(p.name for p in found if p.kind is p.KEYWORD_ONLY), 100
     by_position = [p for p in found if p.kind is not p.KEYWORD_ONLY]
-    return frozenset(p.name for p in found), len(by_position)
+    return frozenset(p.name for p in found), min(2, len(by_position))
 
 
 @functools.cache

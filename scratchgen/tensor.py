@@ -197,7 +197,7 @@ class Tensor(Copied, Changed, NDArrayOperatorsMixin):
 
     @property
     def T(self):
-        return np.transpose(self)
+        return NUMPY_FUNCTIONS[np.transpose](self)
 
     def astype(self, dtype):
         """A constant in another precision (the graph ends here)."""
