@@ -77,6 +77,14 @@ def checked_window(layer, size, stride, padding, dilation):
         raise UserError(str(error)) from None
 
 
+def of_each_group(layer, inputs, outputs, groups):
+    """How many inputs a group of channels has; UserError unless the groups are equal."""
+    if inputs % whole(layer, "groups", groups) or outputs % groups:
+        raise UserError(f"{layer}: groups is {groups}; give a divisor of {inputs} inputs and "
+                        f"{outputs} outputs")
+    return inputs // groups
+
+
 def checked_spreading(layer, size, stride, output_padding, dilation):
     """UserError unless a transposed convolution can have this ``output_padding``."""
     try:
@@ -147,10 +155,7 @@ class Conv2d(Module):
                  init="he", stream=None, dtype=np.float32, groups=1):
         inputs, outputs = whole("Conv2d", "inputs", inputs), whole("Conv2d", "outputs", outputs)
         kh, kw = checked_window("Conv2d", size, stride, padding, dilation)
-        if inputs % whole("Conv2d", "groups", groups) or outputs % groups:
-            raise UserError(f"Conv2d: groups is {groups}; give a divisor of {inputs} inputs and "
-                            f"{outputs} outputs")
-        inputs = inputs // groups
+        inputs = of_each_group("Conv2d", inputs, outputs, groups)
         self.w = initial(init, (kh, kw, inputs, outputs), stream, dtype,
                          fans=(kh * kw * inputs, kh * kw * outputs // groups))
         self.b = initial_bias(init, kh * kw * inputs, outputs, stream, dtype) if bias else None
@@ -168,18 +173,21 @@ class Conv2d(Module):
 
 
 class ConvTranspose2d(Module):
-    """Transposed convolution (N, H, W, inputs) → (N, OH, OW, outputs)."""
+    """Transposed convolution (N, H, W, inputs) → (N, OH, OW, outputs); ``groups`` as in ``Conv2d``.
+    """
 
     def __init__(self, inputs, outputs, size, stride=1, padding=0, output_padding=0, dilation=1,
-                 bias=True, init="he", stream=None, dtype=np.float32):
+                 bias=True, init="he", stream=None, dtype=np.float32, groups=1):
         name = "ConvTranspose2d"
         inputs, outputs = whole(name, "inputs", inputs), whole(name, "outputs", outputs)
         kh, kw = checked_window(name, size, stride, padding, dilation)
         checked_spreading(name, (kh, kw), stride, output_padding, dilation)
-        self.w = initial(init, (kh, kw, inputs, outputs), stream, dtype)
-        self.b = initial_bias(init, kh * kw * outputs, outputs, stream, dtype) if bias else None
+        inputs, each = of_each_group(name, inputs, outputs, groups), outputs // groups
+        self.w = initial(init, (kh, kw, inputs, outputs), stream, dtype,
+                         fans=(kh * kw * inputs, kh * kw * each))
+        self.b = initial_bias(init, kh * kw * each, outputs, stream, dtype) if bias else None
         self.options = {"stride": stride, "padding": padding, "output_padding": output_padding,
-                        "dilation": dilation}
+                        "dilation": dilation, **({"groups": groups} if groups > 1 else {})}
 
     def forward(self, x, activation=None):
         return ops.conv_transpose2d(x, self.w, self.b, **self.options, activation=activation)
@@ -230,6 +238,7 @@ def dense_in_words(shape, activation):
 def window_in_words(shape, options):
     """A convolution's shapes, and the options that are not the defaults."""
     kh, kw, inputs, outputs = shape
+    inputs *= options.get("groups", 1)
     usual = {"stride": (1, (1, 1)), "padding": (0, (0, 0)), "dilation": (1, (1, 1)),
              "output_padding": (0, (0, 0))}
     return ", ".join([f"{inputs} -> {outputs}, {kh}x{kw}", *(

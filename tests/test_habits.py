@@ -588,6 +588,12 @@ def test_grouped_convolution_layer(backend):
             for i in range(4)]
     np.testing.assert_allclose(y.data, np.tanh(np.concatenate(each, -1)), rtol=1e-12)
     assert sg.gradcheck(layer, [x], directions=3).ok
+    assert "4 -> 8, 3x3" in repr(layer) and "groups 4" in repr(layer)
+    back = nn.ConvTranspose2d(8, 4, 3, stride=2, groups=2, dtype=np.float64)
+    assert back.w.shape == (3, 3, 4, 4) and back(y).shape == (2, 11, 13, 4)
+    assert sg.gradcheck(back, [y.data], directions=3).ok
+    with pytest.raises(sg.UserError, match="ConvTranspose2d: groups is 3"):
+        nn.ConvTranspose2d(8, 4, 3, groups=3)
 
 
 def test_dropout_layer_of_everything(backend):

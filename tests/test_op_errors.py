@@ -89,6 +89,7 @@ SHAPES = {
                       ((X, a(2, 3, 5, 7), 9), {}, "expected a smaller kernel")],
     "conv_transpose2d": [((X[0], W, B), {}, r"x \(5, 6, 3\).*expected \(N, H, W, C\)"),
                          ((X, W, a(3)), {}, r"b \(3,\)"), ((X, W, B), {"padding": 9}, "less pad"),
+                         ((X, W, B), {"groups": 2}, "groups 2; expected"),
                          ((X, W, B), {"output_padding": 1}, "must be smaller than stride")],
     "matmul": [((a(2, 3), a(4, 5)), {}, r"a \(2, 3\), b \(4, 5\); expected \(…, I, K\)"),
                ((a(3), a(4)), {}, r"a \(3,\), b \(4,\)"), ((a(), a(4)), {}, r"a \(\)"),

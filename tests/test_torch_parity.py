@@ -106,6 +106,21 @@ def test_conv2d_in_groups(channels, outputs, groups, padding, backend):
         draw((2, 5, 7, channels), (3, 2, channels // groups, outputs), (outputs,)), backend)
 
 
+def transposed_filters(w, groups):
+    """KH KW C/groups O → C, O/groups, KH, KW."""
+    return torch.cat([filters(part, 2, 3) for part in w.chunk(groups, dim=3)])
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+@pytest.mark.parametrize("channels, outputs, groups", [(6, 4, 2), (6, 9, 3), (4, 4, 4)])
+def test_conv_transpose2d_in_groups(channels, outputs, groups, backend):
+    assert_parity(
+        lambda x, w, b: sg.conv_transpose2d(x, w, b, (2, 1), 1, (1, 0), groups=groups),
+        lambda x, w, b: back(F.conv_transpose2d(images(x), transposed_filters(w, groups), b, (2, 1),
+                                                1, (1, 0), groups)),
+        draw((2, 5, 7, channels), (3, 2, channels // groups, outputs), (outputs,)), backend)
+
+
 @pytest.mark.parametrize("backend", BACKENDS)
 @pytest.mark.parametrize("bias", [True, False])
 @pytest.mark.parametrize("case", TRANSPOSED, ids=str)

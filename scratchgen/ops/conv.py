@@ -167,7 +167,7 @@ def conv2d(x, w, b=None, stride=1, padding=0, dilation=1, activation=None, group
     after another.
     """
     if groups != 1:
-        return grouped(x, w, b, groups, stride=stride, padding=padding, dilation=dilation,
+        return grouped(conv2d, x, w, b, groups, stride=stride, padding=padding, dilation=dilation,
                        activation=activation)
     check_shapes("conv2d", x, w, b)
     if isinstance(padding, str):
@@ -177,14 +177,17 @@ def conv2d(x, w, b=None, stride=1, padding=0, dilation=1, activation=None, group
 
 
 def conv_transpose2d(x, w, b=None, stride=1, padding=0, output_padding=0, dilation=1,
-                     activation=None):
+                     activation=None, groups=1):
     """x (N, H, W, C), w (KH, KW, C, O), b (O,) or None → (N, OH, OW, O).
 
     OH = (H − 1)·stride − 2·padding + dilation·(KH − 1) + output_padding + 1: the transpose of the
     convolution that leads from OH back to H. Options are ints or pairs (vertical, horizontal).
     Nothing is multiplied by the zeros that a stride would put between the pixels. ``activation`` as
-    in ``dense``.
+    in ``dense``, ``groups`` and w (KH, KW, C/groups, O) with them as in ``conv2d``.
     """
+    if groups != 1:
+        return grouped(conv_transpose2d, x, w, b, groups, stride=stride, padding=padding,
+                       output_padding=output_padding, dilation=dilation, activation=activation)
     check_shapes("conv_transpose2d", x, w, b)
     window = spreading("conv_transpose2d", x.shape[1:3], w.shape[:2], stride, padding,
                        output_padding, dilation)
@@ -209,18 +212,19 @@ def padded_by_name(x, kernel, stride, padding, dilation):
     return x, tuple(n // 2 for n in zeros)
 
 
-def grouped(x, w, b, groups, **options):
+def grouped(convolution, x, w, b, groups, **options):
     """The convolution of each group of channels with its own filters, side by side."""
-    only_arrays("conv2d", x=x, w=w, **({} if b is None else {"b": b}))
+    name = convolution.__name__
+    only_arrays(name, x=x, w=w, **({} if b is None else {"b": b}))
     fits = isinstance(groups, int) and groups > 0 and x.ndim == w.ndim == 4 and (
         w.shape[2] * groups == x.shape[3] and w.shape[3] % groups == 0) and (
         b is None or b.shape == w.shape[3:])
     if not fits:
-        raise ValueError(f"conv2d: x {x.shape}, w {w.shape}, b {None if b is None else b.shape}, "
+        raise ValueError(f"{name}: x {x.shape}, w {w.shape}, b {None if b is None else b.shape}, "
                          f"groups {groups!r}; expected (N, H, W, C), (KH, KW, C/groups, O) and "
                          "(O,), C and O multiples of groups")
     biases = [None] * groups if b is None else split(b, groups)
-    return concat([conv2d(*parts, **options) for parts in zip(
+    return concat([convolution(*parts, **options) for parts in zip(
         split(x, groups, axis=3), split(w, groups, axis=3), biases, strict=True)], axis=3)
 
 
