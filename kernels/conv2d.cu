@@ -294,7 +294,7 @@ __global__ void __launch_bounds__(256, RESIDENT<T>) implicit_gemm(
 }
 
 // The same in TF32 on tensor cores: factors rounded to ten bits of mantissa, sums in float.
-// constants: (128, 128, 4, 4, 4, 2) (128, 64, 2, 4, 4, 2) (64, 64, 2, 2, 8, 2) (64, 64, 2, 2, 8, 1) (128, 8, 1, 1, 8, 1)
+// constants: (128, 128, 4, 4, 4, 2) (128, 64, 2, 4, 4, 2) (64, 64, 2, 2, 8, 2) (64, 64, 2, 2, 8, 1)
 template <int BM, int BN, int DOWN, int ACROSS, int DEPTH, int READ>
 __global__ void __launch_bounds__(256, 2) tensor_core(
         const float* x, const float* w, const float* b, int activation, int2 kernel, int2 stride,

@@ -28,11 +28,11 @@ class use_convolution(Setting):
     """Choose how convolutions are computed, from now on or in a ``with`` block.
 
     On the CPU "patches" or "winograd"; on the GPU "implicit_gemm", "tensor_core" (TF32, for float32
-    alone, and channels that are multiples of four; else it is the former) or "naive", the
-    definition. "auto" chooses by shape, TF32 only where ``allow_tf32`` is on. A name that the
-    backend in force does not have means "auto" there, and "winograd" means "patches" for filters
-    that ``winograd.py`` cannot do. The NumPy backend is always the definition. UserError for
-    another name.
+    alone, and channels that are multiples of four, more than four of the result; else it is the
+    former) or "naive", the definition. "auto" chooses by shape, TF32 only where ``allow_tf32`` is
+    on. A name that the backend in force does not have means "auto" there, and "winograd" means
+    "patches" for filters that ``winograd.py`` cannot do. The NumPy backend is always the
+    definition. UserError for another name.
     """
 
     switch = Switch("convolution", "auto")
@@ -101,7 +101,6 @@ THIN_TILES = [Tile(128, 4, 4, 4, 8, PACKS, 0.2), Tile(128, 4, 4, 4, 4, NUMBERS, 
 # The same on tensor cores: an entry's tm and tn are a warp's products of 16 × 8, down and across.
 TENSOR_TILES = [Tile(128, 128, 4, 4, 4, ONE_TAP, 1.0), Tile(128, 64, 2, 4, 4, ONE_TAP, 0.8),
                 Tile(64, 64, 2, 2, 8, ONE_TAP, 0.6), Tile(64, 64, 2, 2, 8, PACKS, 0.5)]
-THIN_TENSOR_TILES = [Tile(128, 8, 1, 1, 8, PACKS, 0.2)]
 TENSOR_TILES_OF_W = [Tile(128, 128, 4, 4, 4, True, 1.0), Tile(64, 64, 2, 2, 8, True, 0.6)]
 TILES_OF_W = [Tile(128, 128, 8, 8, 4, True, 1.0), Tile(64, 64, 8, 8, 8, True, 0.85),
               Tile(32, 32, 8, 4, 16, True, 0.6), Tile(64, 64, 8, 4, 4, False, 0.5),
@@ -137,8 +136,9 @@ def gathered(arguments, transposed, sizes, rows, phases):
         if tile.read == ONE_TAP:
             return channels % (tile.depth * pack(source)) == 0 and columns % pack(source) == 0
         return tile.read == NUMBERS or channels % pack(source) == 0
-    tensor = on_tensor_cores(source) and channels % pack(source) == 0
-    tiles = ((THIN_TENSOR_TILES, TENSOR_TILES) if tensor else (THIN_TILES, TILES))[columns > THIN]
+    thin = columns <= THIN                             # tensor cores compute eight columns or more
+    tensor = not thin and on_tensor_cores(source) and channels % pack(source) == 0
+    tiles = THIN_TILES if thin else TENSOR_TILES if tensor else TILES
     tile = quickest([t for t in tiles if fits(t)], rows, columns, PROCESSORS / math.prod(phases))
     launch(f"conv2d.{'tensor_core' if tensor else 'implicit_gemm'}",
            (blocks_of(tile, rows, columns), *phases), 256, *arguments, transposed,

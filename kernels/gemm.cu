@@ -47,41 +47,27 @@ __global__ void tiled(const T* a, const T* b, T* c, bool ta, bool tb, const T* b
         c[(long long)(row + y) * n + column + x] = out.finished(total, row + y, column + x);
 }
 
-// sums += a b over ``length`` k. While a step is multiplied, the next AHEAD are on their way from
-// memory to registers, and then go to the other half of shared memory: one barrier a step. What full
-// steps leave over comes first, so that the loop has nothing to ask about the end.
-template <bool BY_PACKS, int AHEAD, typename T, int OWN, int COUNT, typename A, typename B>
+// sums += a b over ``length`` k. While a step is multiplied, the next is on its way from memory to
+// registers, and then goes to the other half of shared memory: one barrier a step. What full steps
+// leave over comes first, so that the loop has nothing to ask about the end.
+template <bool BY_PACKS, typename T, int OWN, int COUNT, typename A, typename B>
 __device__ __forceinline__ void sweep(A& from_a, B& from_b, T* shared, const T* my_a, const T* my_b,
                                       int length, T (&sums)[8][OWN]) {
     const int step = A::DEEP, half = step * (A::LENGTH + B::LENGTH);
-    int odd = length > 0 ? (length - 1) % step + 1 : 0, now = 0, steps = (length - odd) / step;
-    typename A::Held first_a, next_a[AHEAD];
-    typename B::Held first_b, next_b[AHEAD];
-    from_a.read(first_a, odd);
-    from_b.read(first_b, odd);
-#pragma unroll
-    for (int u = 0; u < AHEAD; u++)
-        if (u < steps) {
-            from_a.template read<BY_PACKS>(next_a[u]);
-            from_b.template read<BY_PACKS>(next_b[u]);
-        }
-    from_a.write(first_a, shared);
-    from_b.write(first_b, shared + step * A::LENGTH);
+    int odd = length > 0 ? (length - 1) % step + 1 : 0, now = 0;
+    from_a.read(odd);
+    from_b.read(odd);
+    from_a.write(shared);
+    from_b.write(shared + step * A::LENGTH);
     __syncthreads();
-    for (int s = 0; s < steps; s += AHEAD) {
-#pragma unroll
-        for (int u = 0; u < AHEAD; u++) {
-            if (s + u >= steps) break;
-            multiply<T, OWN, COUNT, A::LENGTH, B::LENGTH>(my_a + now, my_b + now, sums);
-            now = half - now;
-            from_a.write(next_a[u], shared + now);
-            from_b.write(next_b[u], shared + now + step * A::LENGTH);
-            if (s + u + AHEAD < steps) {
-                from_a.template read<BY_PACKS>(next_a[u]);
-                from_b.template read<BY_PACKS>(next_b[u]);
-            }
-            __syncthreads();
-        }
+    for (int left = (length - odd) / step; left > 0; left--) {
+        from_a.template read<BY_PACKS>();
+        from_b.template read<BY_PACKS>();
+        multiply<T, OWN, COUNT, A::LENGTH, B::LENGTH>(my_a + now, my_b + now, sums);
+        now = half - now;
+        from_a.write(shared + now);
+        from_b.write(shared + now + step * A::LENGTH);
+        __syncthreads();
     }
     multiply<T, OWN, COUNT, A::LENGTH, B::LENGTH>(my_a + now, my_b + now, sums);
 }
@@ -109,21 +95,21 @@ __device__ __forceinline__ void leave(const C& tile, T* shared, T* mine, T (&sum
     tile.add_partials(reinterpret_cast<unsigned*>(shared));
 }
 
-// The same; a block owns ROWS × COLUMNS numbers of c (blockIdx.x says which) and share blockIdx.y of
-// the sum, a thread 8 × OWN sums in registers: 8 OWN multiply-adds for 8 + OWN numbers from shared
-// memory. A small tile has fewer sums than threads could hold: the warps then form slices, each with
-// a part of every step, of FLOATS k (half as many doubles). It also has few blocks on a processor to
-// hide the way from memory behind each other: more steps are read AHEAD.
-template <typename T, int ROWS, int COLUMNS, int FLOATS, int OWN, int AHEAD, int THREADS>
-__device__ __forceinline__ void register_tiles(
+// The same; a block of 256 threads owns ROWS × COLUMNS numbers of c (blockIdx.x says which) and
+// share blockIdx.y of the sum, a thread 8 × OWN sums in registers: 8 OWN multiply-adds for 8 + OWN
+// numbers from shared memory. A small tile has fewer sums than threads could hold: the warps then
+// form slices, each with a part of every step, of FLOATS k (half as many doubles).
+// constants: (128, 128, 16, 8) (64, 64, 16, 4) (32, 32, 32, 4)
+template <typename T, int ROWS, int COLUMNS, int FLOATS, int OWN>
+__global__ void __launch_bounds__(256, Pack<T>::SIZE / 2) register_tiled(
         const T* a, const T* b, T* c, bool ta, bool tb, const T* bias, int activation, bool biased,
         bool accumulate, int m, int n, int k, T* partial, unsigned* tickets) {
     const int step = FLOATS * 4 / sizeof(T);
-    typedef Factor<T, ROWS, step, THREADS> A;
-    typedef Factor<T, COLUMNS, step, THREADS> B;
-    typedef Tile<T, ROWS, COLUMNS, THREADS> C;
+    typedef Factor<T, ROWS, step, 256> A;
+    typedef Factor<T, COLUMNS, step, 256> B;
+    typedef Tile<T, ROWS, COLUMNS, 256> C;
     const int size = Pack<T>::SIZE, high = 4 * size, across = COLUMNS / (8 * OWN),
-              warps = ROWS / 32 * across, slices = THREADS / WARP / warps, count = step / slices;
+              warps = ROWS / 32 * across, slices = 8 / warps, count = step / slices;
     const int stage = step * (A::LENGTH + B::LENGTH),
               part = slices * (ROWS / 32 * high) * C::LENGTH;
     __shared__ Pack<T> memory[(2 * stage > part ? 2 * stage : part) / size];
@@ -142,36 +128,15 @@ __device__ __forceinline__ void register_tiles(
               + lane_column() * size;
     T sums[8][OWN] = {};
     if (from_a.whole && from_b.whole)
-        sweep<true, AHEAD, T, OWN, count>(from_a, from_b, shared, my_a, my_b, end - first, sums);
+        sweep<true, T, OWN, count>(from_a, from_b, shared, my_a, my_b, end - first, sums);
     else
-        sweep<false, AHEAD, T, OWN, count>(from_a, from_b, shared, my_a, my_b, end - first, sums);
+        sweep<false, T, OWN, count>(from_a, from_b, shared, my_a, my_b, end - first, sums);
 
     C tile = {{c, biased ? bias : nullptr, activation, accumulate, m, n},
               place.x * ROWS, place.y * COLUMNS, partial, tickets};
     T* mine = shared + (slice * (ROWS / 32) + down) * high * C::LENGTH
               + lane_row() * size * C::LENGTH + right * 8 * OWN + lane_column() * size;
     leave<slices, high>(tile, shared, mine, sums);
-}
-
-// constants: (128, 128, 16, 8, 1) (64, 64, 16, 4, 2) (32, 32, 32, 4, 4)
-template <typename T, int ROWS, int COLUMNS, int FLOATS, int OWN, int AHEAD>
-__global__ void __launch_bounds__(256, Pack<T>::SIZE / 2) register_tiled(
-        const T* a, const T* b, T* c, bool ta, bool tb, const T* bias, int activation, bool biased,
-        bool accumulate, int m, int n, int k, T* partial, unsigned* tickets) {
-    register_tiles<T, ROWS, COLUMNS, FLOATS, OWN, AHEAD, 256>(
-        a, b, c, ta, tb, bias, activation, biased, accumulate, m, n, k, partial, tickets);
-}
-
-// The small tiles with twice the threads, and steps twice as deep, for products whose blocks do not
-// fill the GPU: a processor that has one block only is then at work on twice as many warps.
-// constants: (64, 64, 32, 4, 1) (32, 32, 64, 4, 2)
-template <int ROWS, int COLUMNS, int FLOATS, int OWN, int AHEAD>
-__global__ void __launch_bounds__(512, 1) register_tiled_deep(
-        const float* a, const float* b, float* c, bool ta, bool tb, const float* bias,
-        int activation, bool biased, bool accumulate, int m, int n, int k, float* partial,
-        unsigned* tickets) {
-    register_tiles<float, ROWS, COLUMNS, FLOATS, OWN, AHEAD, 512>(
-        a, b, c, ta, tb, bias, activation, biased, accumulate, m, n, k, partial, tickets);
 }
 
 // sums += a b for sixteen k, by one warp: its rows of a begin at ``row``, of b's transpose at

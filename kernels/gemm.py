@@ -13,15 +13,7 @@ from ..errors import UserError
 from . import blas
 from .compiler import Overloaded, compiled, load_numba, prange
 from .cuda import blocks_for, device, empty, launch
-from .gemm_chooser import (
-    DEEP_BLOCKS,
-    DEEP_TILES,
-    REGISTER_TILES,
-    TENSOR_TILES,
-    allow_tf32,
-    choose,
-    count,
-)
+from .gemm_chooser import REGISTER_TILES, TENSOR_TILES, allow_tf32, choose, count
 
 TILE = 16                        # parts begin at multiples of this many rows or columns
 SMALL, MEDIUM, LARGE = 1 << 19, 24 << 20, 96 << 20   # multiply-adds worth 2, 4 and 8 parts
@@ -214,9 +206,6 @@ def product(a, b, c, ta, tb, bias=None, activation=0, accumulate=False):
             constants = TENSOR_TILES[tile]
             launch("gemm.tensor_core", (tiles, split), 32 * constants[2] * constants[3], a, b, c,
                    *rest, constants=(int(ta), int(tb), *constants))
-        elif c.dtype == np.float32 and tile in DEEP_TILES and blocks <= DEEP_BLOCKS:
-            launch("gemm.register_tiled_deep", (tiles, split), 512, a, b, c, ta, tb, *rest,
-                   constants=DEEP_TILES[tile])
         else:
             launch("gemm.register_tiled", (tiles, split), 256, a, b, c, ta, tb, *rest,
                    constants=REGISTER_TILES[tile])

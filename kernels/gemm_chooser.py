@@ -31,10 +31,8 @@ TABLE = {
     "tf32": {"tiles": [[128, 128, 120], [64, 64, 0]], "blocks": 264, "share": 64, "most": 16},
 }
 # (rows, columns) of a tile: the template's constants in gemm.cu
-REGISTER_TILES = {(128, 128): (128, 128, 16, 8, 1), (64, 64): (64, 64, 16, 4, 2),
-                  (32, 32): (32, 32, 32, 4, 4)}
-# The same for float32 with twice the threads, where no more blocks than DEEP_BLOCKS are at work.
-DEEP_TILES, DEEP_BLOCKS = {(64, 64): (64, 64, 32, 4, 1), (32, 32): (32, 32, 64, 4, 2)}, 264
+REGISTER_TILES = {(128, 128): (128, 128, 16, 8), (64, 64): (64, 64, 16, 4),
+                  (32, 32): (32, 32, 32, 4)}
 TENSOR_TILES = {(128, 128): (4, 8, 2, 2), (64, 64): (2, 4, 2, 2)}
 TENSOR_CORES = 80                                      # the least compute capability with TF32
 # The least product for which "auto" takes them where TF32 is allowed: so many multiply-adds, or

@@ -57,11 +57,11 @@ template <typename T, int ROWS, int STEP, int THREADS>
 struct Factor {
     static const int SIZE = Pack<T>::SIZE, LENGTH = ROWS + 4, APART = THREADS * SIZE / ROWS,
                      PACKS = STEP / APART, DEEP = STEP;
-    typedef Pack<T> Held[PACKS];      // a thread's share of one tile, on its way
     const T* at;
     int stride, room;                 // from k to k + 1; how many rows of the array follow ours
     int k, place;
     bool along, whole;
+    Pack<T> held[PACKS];
 
     __device__ Factor(const T* p, bool is_along, int first_row, int rows, int length, int first_k) {
         int t = threadIdx.x;
@@ -80,7 +80,7 @@ struct Factor {
     }
 
     // Reads the first ``count`` k of a tile, and zeros behind; the next tile begins after them.
-    __device__ void read(Held& held, int count) {
+    __device__ void read(int count) {
 #pragma unroll
         for (int i = 0; i < PACKS; i++)
 #pragma unroll
@@ -92,7 +92,7 @@ struct Factor {
 
     // Reads a tile that is full; BY_PACKS where the array allows.
     template <bool BY_PACKS>
-    __device__ void read(Held& held) {
+    __device__ void read() {
 #pragma unroll
         for (int i = 0; i < PACKS; i++) {
             const T* from = along ? at + i * APART : at + (long long)i * APART * stride;
@@ -106,7 +106,7 @@ struct Factor {
         at += (long long)STEP * stride;
     }
 
-    __device__ void write(const Held& held, T* shared) const {
+    __device__ void write(T* shared) const {
 #pragma unroll
         for (int i = 0; i < PACKS; i++) {
             T* to = shared + place + i * APART * LENGTH;
