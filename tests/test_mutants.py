@@ -3,24 +3,30 @@
 Every row says what is changed and which check kills it. The same check passes unchanged.
 """
 
+import copy
 import sys
 from functools import partial
 from types import SimpleNamespace
 
 import numpy as np
 import pytest
+import test_copies
 import test_engine
 import test_habits
+import test_in_place
 import test_laws
 import test_ops
+import test_parameters
 import test_random
 from scratchgen.kernels import bce, dense, philox
 
 import scratchgen as sg
-from scratchgen import engine, gradient_check
+from scratchgen import copies, engine, gradient_check, in_place, parameters
 from scratchgen.backend import Family
+from scratchgen.module import Module, Structure
 from scratchgen.ops import loss, reduce, running, shape, statistics
-from scratchgen.ops.op import OPS, named
+from scratchgen.ops.op import OPS, Op, named
+from scratchgen.parameters import Pack
 from scratchgen.tensor import Tensor
 
 # --- the checks, by name -------------------------------------------------------------------------
@@ -269,6 +275,36 @@ MUTANTS = [
      test_engine.test_two_leaves_that_get_the_same_gradient_do_not_share_memory),
     ("changes in place overlooked", replaced(engine, "check_unchanged", lambda op, guards: None),
      changed),
+    ("a gradient that is kept, written over", replaced(parameters, "ALONE", 99),
+     partial(test_parameters.test_a_gradient_that_is_held_does_not_change, "the tensor",
+             "another step", True)),
+    ("a view of a gradient, written over", replaced(Pack, "is_read", lambda self: False),
+     partial(test_parameters.test_a_gradient_that_is_held_does_not_change, "numpy()",
+             "another step", True)),
+    ("frozen parameters moved by momentum", replaced(Pack, "gather", lambda self: None),
+     partial(test_parameters.test_frozen_parameters_are_moved_by_nothing, "sgd",
+             {"momentum": 0.9}, False, "numpy", None)),
+    ("a replaced layer overlooked", replaced(Structure, "holds", lambda self: True),
+     partial(test_parameters.test_an_optimiser_notices_that_its_network_has_other_parameters,
+             test_parameters.replace_layer, lambda n: n)),
+    ("a new parameter that does not take the old one's place", replaced(
+        Module, "__setattr__", object.__setattr__),
+     test_parameters.test_a_new_parameter_of_the_same_shape_takes_the_place_of_the_old),
+    ("an element replaced whose old value keeps its gradient", rule(
+        "replace_at", 0, lambda dy, index: dy), partial(gradient, "replace_at")),
+    ("an element overwritten that gets a gradient", replaced(
+        shape, "last_written", lambda shape, index, dtype: dtype.type(1)),
+     partial(gradient, "replace_at", 1)),
+    ("memory of others changed in place", replaced(in_place.Alias, "tensors", lambda self: 1),
+     partial(test_in_place.test_memory_that_others_share_is_not_changed, lambda h: h.detach())),
+    ("the caller's array kept for backward", replaced(
+        Op, "copy_given", classmethod(lambda cls, *a: None)),
+     partial(test_in_place.test_an_array_may_be_filled_again_before_backward, "dense", "numpy")),
+    ("a copy that shares its data", replaced(
+        copies.Copied, "__deepcopy__", lambda self, memo: copies.restored(
+            type(self), self.data, self.requires_grad, None)),
+     partial(test_copies.test_a_copied_tensor_has_its_own_data_and_gradient, copy.deepcopy,
+             sg.tensor, False)),
     ("NaN counted as equal", replaced(gradient_check, "close", close_unless_apart), nan_fails),
     ("variance for standard deviation", VARIANCE_FOR_STD, sampler_law),
     ("KL without −1", value("gaussian_kl", kl_formula), kl_law),
