@@ -594,7 +594,7 @@ def test_targets_are_ratios_of_the_record():
         "small workloads, step against PyTorch eager, tf32": (None, None),
         "memory-bound kernels at ≥ 256 MB, share of the measured copy bandwidth": (0.9, True),
         "GEMM 4096³ fp32, our best non-tensor rung / cuBLAS fp32": (2.5 / 2.8, True),
-        "GEMM 4096³ TF32, our tensor-core rung / cuBLAS TF32": (0.7, True),
+        "GEMM 4096³ TF32, our tensor-core rung / cuBLAS TF32": (0.7, False),
         "convolution ∂w (N128 32² 128→128 3×3, fp32), rate against cuDNN fp32": (0.95, True),
         "replayed VAE step (100×784-500-20): time over the sum of its kernels' times alone":
             (1.05, True),
@@ -602,9 +602,9 @@ def test_targets_are_ratios_of_the_record():
     for what, (measured, met) in expected.items():
         assert found[what]["measured"] == (measured and pytest.approx(measured)), what
         assert found[what]["met"] is met, what
-    assert len(found) == 14
+    assert len(found) == 17
     empty = targets.rows({})
-    assert len(empty) == 14 and all(row["met"] is None for row in empty)
+    assert len(empty) == 17 and all(row["met"] is None for row in empty)
 
 
 def test_tables_and_pictures(tmp_path):
@@ -617,7 +617,7 @@ def test_tables_and_pictures(tmp_path):
     for table in text.values():
         lines = [line for line in table.splitlines() if line.startswith("|")]
         assert len({line.count("|") - line.count(r"\|") for line in lines}) == 1
-    assert text["table_targets"].count("**no**") == 2
+    assert text["table_targets"].count("**no**") == 3
     assert "| 40.0 (36.0) | 400.0 (360.0) |" in text["table_steps"]
     assert "2,700 GB/s" in text["table_kernels"] and "NVIDIA H100" in text["table_kernels"]
     assert "0.89 of cuBLAS" in text["table_kernels"]

@@ -13,7 +13,7 @@ from . import precision
 SIZES = {"n": 128, "side": 32, "channels": 128}
 QUICK = {"n": 2, "side": 6, "channels": 8}
 KERNEL, STRIDE, PADDING, DILATION = (3, 3), (1, 1), (1, 1), (1, 1)
-RUNGS = ("naive", "implicit_gemm")
+RUNGS = {"fp32": ("naive", "implicit_gemm"), "tf32": ("tensor_core",)}
 RTOL = {"fp32": 2e-5, "tf32": 5e-3}                    # of the largest element, beside float64
 PASSES = ("forward", "backward_x", "backward_w")
 
@@ -118,7 +118,7 @@ def measure(device, clock, which, quick=False):
                     "time": clock.each(lambda t=theirs: t.call(which))}
     for name in precision.PRECISIONS:
         precision.ours(name)
-        for rung in RUNGS if name == "fp32" else RUNGS[1:]:
+        for rung in RUNGS[name]:
             with use_convolution(rung):
                 ours.result(which).fill(float("nan"))
                 ours.call(which)

@@ -4,6 +4,7 @@ A row whose numbers are missing has ``measured`` None and ``met`` None.
 """
 
 from . import rows as steps_rows
+from .precision import PRECISIONS
 from .steps import FAST_PEERS, OURS, best
 
 CONVOLUTION = {"forward": "forward", "backward_x": "∂x", "backward_w": "∂w"}
@@ -31,7 +32,8 @@ def rows(record):
         found.append(of_steps(record, precision, False, ("torch", *FAST_PEERS), 1.0,
                               "large workloads, against the fastest peer"))
     return [*found, of_memory(record), *of_products(record),
-            *(of_convolution(record, which) for which in CONVOLUTION), *of_the_vae(record)]
+            *(of_convolution(record, which, precision) for precision in PRECISIONS
+              for which in CONVOLUTION), *of_the_vae(record)]
 
 
 # --- training steps ------------------------------------------------------------------------------
@@ -122,18 +124,20 @@ def of_products(record):
     own = min(plain, key=plain.get) if plain else None
     return [target("GEMM 4096³ fp32, our best non-tensor rung / cuBLAS fp32", 0.85,
                    fp32 / plain[own] if own and fp32 else None, False, own or ""),
-            target("GEMM 4096³ TF32, our tensor-core rung / cuBLAS TF32", 0.6,
+            target("GEMM 4096³ TF32, our tensor-core rung / cuBLAS TF32", 0.8,
                    tf32 / tensor if tensor and tf32 else None, False)]
 
 
-def of_convolution(record, which):
+def of_convolution(record, which, precision):
     found = item(record, "kernels", f"convolution {which}")
+    rung, limit = {"fp32": ("implicit_gemm", 0.9), "tf32": ("tensor_core", 0.8)}[precision]
     theirs = {name: c["time"]["median"] for name, c in found.get("cudnn", {}).items()
-              if name.startswith("fp32")}
-    ours = found.get("rungs", {}).get("implicit_gemm, fp32", {}).get("time", {}).get("median")
+              if name.startswith(precision)}
+    ours = found.get("rungs", {}).get(f"{rung}, {precision}", {}).get("time", {}).get("median")
     fastest = min(theirs, key=theirs.get) if theirs else None
-    return target(f"convolution {CONVOLUTION[which]} (N128 32² 128→128 3×3, fp32), rate against "
-                  "cuDNN fp32", 0.9, theirs[fastest] / ours if fastest and ours else None, False,
+    return target(f"convolution {CONVOLUTION[which]} (N128 32² 128→128 3×3, {precision}), rate "
+                  f"against cuDNN {precision}", limit,
+                  theirs[fastest] / ours if fastest and ours else None, False,
                   f"cuDNN {fastest}" if fastest else "")
 
 
