@@ -6,6 +6,7 @@ writes its checkpoint and ends with 128 + the signal's number (Ctrl-C: 130).
 
 import json
 import os
+import re
 import shlex
 import sys
 from pathlib import Path
@@ -41,6 +42,9 @@ DataDir = Annotated[
     str | None, typer.Option(help="Folder with the image files (default: the usual places).")
 ]
 Folder = Annotated[str, typer.Argument(metavar="RUN", help="A run folder.")]
+Overwrite = Annotated[
+    bool, typer.Option("--overwrite", help="Replace what is in --out, a run or other files.")
+]
 Limit = Annotated[str | None, option("N", "Use only this many images; 0: all.")]
 Backend = Annotated[str | None, typer.Option(help="numba or numpy.")]
 
@@ -53,6 +57,7 @@ def main():
 def run(arguments):
     """Runs one command line (a list of text); returns the exit status."""
     try:
+        _refuse_empty(arguments)
         status = app(args=arguments, prog_name="scratchgen", standalone_mode=False)
         return status if isinstance(status, int) else 0
     except UserError as error:
@@ -77,6 +82,15 @@ def run(arguments):
 def _complain(message):
     print(f"scratchgen: {message}", file=sys.stderr)
     return 2
+
+
+def _refuse_empty(arguments):
+    """An empty argument is most often a variable of the shell that was never set."""
+    for before, argument in zip(["", *arguments], arguments, strict=False):
+        if argument == "" or re.fullmatch("--[a-z-]+=", argument):
+            what = before if before.startswith("-") and not argument else argument.rstrip("=")
+            raise UserError(f"{what or 'an argument'} is empty: expected a value; check the "
+                            "variable that it comes from, or leave it out")
 
 
 def _show_version(wanted: bool):
@@ -113,6 +127,7 @@ def train(
     preset: Annotated[str | None, typer.Option(help="A named set of values.")] = None,
     out: Annotated[str | None, typer.Option(help="Run folder (default: a new runs/...).")] = None,
     resume: Annotated[bool, typer.Option("--resume", help="Go on with the run in --out.")] = False,
+    overwrite: Overwrite = False,
     limit: Limit = None,
     config: Annotated[str | None, option("FILE.toml", "A file of such values.")] = None,
     set_: Annotated[list[str] | None, option("TABLE.KEY=VALUE", "Any value.", "--set")] = None,
@@ -131,7 +146,8 @@ def train(
     }
     given = gather(model, options, file=config, settings=set_ or ())
     again = f"scratchgen train {model} --resume --out"
-    path = _train(given, out, resume, pictures, lambda run: f"{again} {shlex.quote(str(run))}")
+    path = _train(given, out, resume, pictures, lambda run: f"{again} {shlex.quote(str(run))}",
+                  overwrite)
     next_one = "sample" if model in ("dae", "vae", "gan") else "eval"
     print(f"next: scratchgen {next_one} {shlex.quote(str(path))}")
 
@@ -149,7 +165,7 @@ def _given(**options):
     }
 
 
-def _train(given, out, resume, pictures, command_to_go_on):
+def _train(given, out, resume, pictures, command_to_go_on, overwrite=False):
     """Trains with progress shown, and draws; returns the run folder."""
     from . import plots
     from .display import Training
@@ -159,7 +175,8 @@ def _train(given, out, resume, pictures, command_to_go_on):
     try:
         with Training(given["run"]["model"]) as display:
             summary = train_run(given, out, resume, on_progress=display,
-                                on_epoch=plots.keep_samples if pictures else None)
+                                on_epoch=plots.keep_samples if pictures else None,
+                                overwrite=overwrite)
     except Interrupted as stop:
         print(f"stopped, and the checkpoint is written; to go on:\n  {command_to_go_on(stop.path)}")
         raise typer.Exit(128 + stop.signal_number) from None
@@ -248,20 +265,24 @@ def sample(
 def demo(
     out: Annotated[str | None, typer.Option(help="Folder (default: a new runs/demo-...).")] = None,
     resume: Annotated[bool, typer.Option("--resume", help="Go on with the demo in --out.")] = False,
+    overwrite: Overwrite = False,
     quick: Annotated[bool, typer.Option("--quick", help="One epoch on 500 images.")] = False,
 ):
     """Train all three models on embedded digits and draw what they learned."""
     from . import runs
 
+    if resume and overwrite:
+        raise UserError("--resume goes on with a demo and --overwrite replaces it: expected one "
+                        "of them")
     if resume and out is None:
         raise UserError("--resume needs the demo to go on with: name its folder with --out")
-    folder = Path(out) if out else runs.first_free("demo")
+    folder = Path(out) if out is not None else runs.first_free("demo")
     again = f"scratchgen demo --resume --out {shlex.quote(str(folder))}"
     shorter = {"data": {"limit": 500}, "train": {"epochs": 1}} if quick else {}
     for kind in ("dae", "vae", "gan"):
         given = {"run": {"model": kind, "preset": "demo"}, **shorter}
         goes_on = resume and runs.Run(folder / kind).holds_anything()
-        _train(given, folder / kind, goes_on, True, lambda run: again)
+        _train(given, folder / kind, goes_on, True, lambda run: again, overwrite)
     pages = ", ".join(str(folder / kind / "report.html") for kind in ("dae", "vae", "gan"))
     print(f"\nlook at the pictures: {pages}")
     print(f"draw new digits: scratchgen sample {shlex.quote(str(folder / 'vae'))} --seed 1")

@@ -21,6 +21,7 @@ import hashlib
 import json
 import os
 import platform
+import shutil
 import subprocess
 from dataclasses import dataclass
 from pathlib import Path
@@ -28,7 +29,7 @@ from pathlib import Path
 import numpy as np
 
 from . import config
-from .errors import UserError
+from .errors import UserError, shown
 
 FORMAT = 1  # of the checkpoint; a reader refuses what is newer than itself
 
@@ -46,14 +47,35 @@ REMEDIES = {
 REMEDY = "expected a folder that can be read and written; check the path"
 
 
+# What a run writes into its folder.
+FILES = ("config.toml", "env.json", "metrics.jsonl", "summary.json", "checkpoint.safetensors",
+         "state.json", "report.html")
+# What may lie in a folder that counts as empty: a file that a kill left half written, and what
+# file managers put there.
+LITTER = (*(f".{name}.tmp" for name in FILES), ".DS_Store", "Thumbs.db", "desktop.ini")
+
+
 @contextlib.contextmanager
 def _explained(action, path):
-    """Turns an ``OSError`` (no permission, disk full, a file in the way) into a ``UserError``."""
+    """Turns an ``OSError`` (no permission, disk full, a file in the way) and a name that no file
+    can have into a ``UserError``."""
     try:
         yield
     except OSError as error:
         remedy = REMEDIES.get(error.errno, REMEDY)
-        raise UserError(f"cannot {action} {path} ({error.strerror or error}): {remedy}") from None
+        raise UserError(
+            f"cannot {action} {shown_path(path)} ({error.strerror or error}): {remedy}") from None
+    except UserError:
+        raise
+    except ValueError as error:  # a NUL, or a character that the file system cannot encode
+        raise UserError(f"cannot {action} {str(path)!r} ({error}): expected a name that a file can "
+                        "have; check the path") from None
+
+
+def shown_path(path):
+    """A path as it stands in a sentence: quoted where it is empty or not one line of text."""
+    text = os.fspath(path)
+    return text if isinstance(text, str) and text.isprintable() and text else repr(text)
 
 
 def write_atomically(path, content):
@@ -119,6 +141,20 @@ class Run:
         """Whether a run has been started here."""
         names = ("config.toml", "checkpoint.safetensors", "metrics.jsonl")
         return any((self.path / name).exists() for name in names)
+
+    def foreign(self):
+        """The name of something in the folder that keeps it from being empty; None if it is."""
+        with _explained("read", self.path), os.scandir(self.path) as entries:
+            return min((each.name for each in entries if each.name not in LITTER), default=None)
+
+    def clear(self):
+        """Removes the files of a run, and the pictures of its epochs; others stay."""
+        with _explained("clear", self.path):
+            for name in FILES:
+                (self.path / name).unlink(missing_ok=True)
+            kept = self.pictures / "epochs"
+            if kept.is_dir() and not kept.is_symlink():
+                shutil.rmtree(kept)
 
     @contextlib.contextmanager
     def locked(self):
@@ -300,21 +336,42 @@ def _json(value):
     return json.dumps(value, indent=2, sort_keys=True) + "\n"
 
 
-def create(path=None, label="run"):
+def create(path=None, label="run", overwrite=False):
     """A new run folder; ``path`` None: ``runs/<label>-<n>`` with the first free number.
 
-    A folder that already holds a run, or that cannot be made, raises ``UserError``.
+    A folder that holds anything (a run, or other files, which a run could write over) raises
+    ``UserError`` unless ``overwrite``; so does one that cannot be made.
     """
     if path is None:
         return Run(first_free(label))
+    path = _folder_name(path)
     run = Run(path)
     with _explained("make the run folder", path):
-        if run.path.is_dir() and run.holds_anything():
-            raise UserError(
-                f"{path} already holds a run: choose another --out, or go on with --resume"
-            )
+        if not run.path.exists() and run.path.is_symlink():
+            raise UserError(f"{path} is a link to nothing: expected a folder, or a name that is "
+                            "free; remove the link, or choose another --out")
         run.path.mkdir(parents=True, exist_ok=True)
+        if overwrite:
+            return run
+        holds_run, foreign = run.holds_anything(), run.foreign()
+    if holds_run:
+        raise UserError(f"{path} already holds a run: choose another --out, go on with --resume, "
+                        "or replace it with --overwrite")
+    if foreign is not None:
+        raise UserError(f"{path} holds {shown_path(foreign)} and is no run: expected a new or "
+                        "empty folder; choose another --out, or let files be written over with "
+                        "--overwrite")
     return run
+
+
+def _folder_name(path):
+    """``path`` itself; UserError unless it can name a folder."""
+    if not isinstance(path, (str, os.PathLike)):
+        raise UserError(f"the run folder is {shown(path)}: expected a path, text or pathlib.Path")
+    if not os.fspath(path):
+        raise UserError("the name of the run folder is empty: expected a path; name one with "
+                        "--out, or leave it out for a new one below runs/")
+    return path
 
 
 def first_free(label, parent="runs"):
@@ -334,7 +391,7 @@ def first_free(label, parent="runs"):
 
 def open_run(path):
     """The run folder at ``path``; ``UserError`` if there is none."""
-    run = Run(path)
+    run = Run(_folder_name(path))
     with _explained("read", path):
         if not (run.path / "config.toml").is_file():
             raise UserError(f"no run in {path}: expected a folder that `scratchgen train` wrote")

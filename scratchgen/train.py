@@ -108,19 +108,24 @@ class _Position:
         self.batch, self.images, self.sums = 0, 0, {}
 
 
-def train(given, out=None, resume=False, on_progress=None, on_epoch=None):
+def train(given, out=None, resume=False, on_progress=None, on_epoch=None, overwrite=False):
     """Trains a model and leaves a run folder; returns its ``Summary``.
 
     ``given`` holds the tables of the configuration that differ from the defaults, for example
     ``{"run": {"model": "vae"}, "train": {"epochs": 3}}``. ``out`` is the run folder (None: a new
-    one below ``runs/``). With ``resume`` the run in ``out`` goes on where its checkpoint stands;
-    ``train.epochs`` counts from its beginning. ``on_progress`` is called with ``Progress``;
-    ``on_epoch`` at each epoch's end, after the checkpoint, with the ``Run``, the model in eval mode
-    and the number of finished epochs. It must draw nothing from the model's streams.
+    one below ``runs/``); one that holds anything is refused, unless ``overwrite``: then a run in it
+    is replaced, and so are other files that have the names of a run's. With ``resume`` the run in
+    ``out`` goes on where its checkpoint stands; ``train.epochs`` counts from its beginning.
+    ``on_progress`` is called with ``Progress``; ``on_epoch`` at each epoch's end, after the
+    checkpoint, with the ``Run``, the model in eval mode and the number of finished epochs. It must
+    draw nothing from the model's streams.
 
     Wrong input raises ``UserError``. SIGINT or SIGTERM, in the main thread, ends the current step,
     writes a checkpoint and raises ``Interrupted``; a second one kills at once.
     """
+    if resume and overwrite:
+        raise UserError("--resume goes on with a run and --overwrite replaces it: expected one of "
+                        "them")
     if resume:
         run = _run_to_resume(out)
         resolved = config.resume(run.config(), given)
@@ -130,8 +135,10 @@ def train(given, out=None, resume=False, on_progress=None, on_epoch=None):
         dataset = _load_data(resolved)
         trainer = _Trainer(resolved, dataset)
         if not resume:
-            run = runs.create(out, _label(resolved))
+            run = runs.create(out, _label(resolved), overwrite)
         with run.locked():
+            if overwrite:
+                run.clear()
             trainer.attach(run, resume)
             return trainer.fit(on_progress or (lambda progress: None), on_epoch)
 

@@ -1,8 +1,10 @@
 """The commands: what they print, what they leave behind, and how they refuse."""
 
+import errno
 import json
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -12,6 +14,7 @@ import numpy as np
 import pytest
 
 from scratchgen import cli, runs
+from scratchgen.errors import UserError
 
 SMALL = ["--limit", "60", "--batch-size", "20", "--backend", "numpy", "--no-pictures"]
 
@@ -54,8 +57,8 @@ def test_help_and_version(scratchgen):
     status, output, _ = scratchgen("train", "--help")
     assert status == 0
     for option in ("--data", "--data-dir", "--arch", "--epochs", "--batch-size", "--lr", "--seed",
-                   "--backend", "--gradient", "--preset", "--out", "--resume", "--limit",
-                   "--config", "--set", "--features", "--labels", "--no-pictures"):
+                   "--backend", "--gradient", "--preset", "--out", "--resume", "--overwrite",
+                   "--limit", "--config", "--set", "--features", "--labels", "--no-pictures"):
         assert option in output
     status, output, _ = scratchgen("--version")
     assert status == 0 and re.fullmatch(r"scratchgen \d+\.\d+\.\d+\n", output)
@@ -105,6 +108,16 @@ def test_help_loads_nothing_heavy():
         (["train", "vae", "--data", "mnist", "--data-dir", "nowhere"], ["nowhere"]),
         (["train", "vae", "--resume"], ["--out"]),
         (["train", "vae", "--resume", "--out", "none"], ["no run in none"]),
+        (["train", "vae", "--resume", "--overwrite", "--out", "none"], ["expected one of them"]),
+        (["demo", "--resume", "--overwrite", "--out", "none"], ["expected one of them"]),
+        (["train", "vae", "--out", ""], ["--out is empty", "variable"]),
+        (["train", "vae", "--out="], ["--out is empty"]),
+        (["train", "vae", "--data", ""], ["--data is empty"]),
+        (["train", "vae", "--data-dir", ""], ["--data-dir is empty"]),
+        (["train", "vae", "--config", ""], ["--config is empty"]),
+        (["sample", "none", "--out", ""], ["--out is empty"]),
+        (["demo", "--out", ""], ["--out is empty"]),
+        (["eval", ""], ["an argument is empty"]),
         (["demo", "--resume"], ["--out"]),
         (["eval", "none"], ["no run in none"]),
         (["sample", "none"], ["no run in none"]),
@@ -153,7 +166,91 @@ def test_damaged_and_foreign_checkpoints(scratchgen, trained, tmp_path):
             refused(scratchgen(*command, copy), "checkpoint.safetensors")
 
 
+def test_a_folder_of_other_files_is_left_alone(scratchgen, tmp_path):
+    """Everything that a run writes may lie in a folder already, as somebody else's."""
+    command = ["train", "vae", "--epochs", "1", *SMALL[:-1], "--out"]
+    for name in ("summary.json", "env.json", "state.json", "report.html", "pictures/samples.png",
+                 "notes.txt", ".hidden", "empty/"):
+        path = tmp_path / "full" / name
+        (path if name.endswith("/") else path.parent).mkdir(parents=True)
+        if not name.endswith("/"):
+            path.write_text("mine")
+        refused(scratchgen(*command, "full"), "full holds", "is no run", "--overwrite")
+        assert [each.name for each in path.parent.iterdir() if each != path] == []
+        assert not path.is_file() or path.read_text() == "mine"
+        shutil.rmtree(tmp_path / "full")
+    refused(scratchgen("demo", "--quick", "--out", foreign_demo(tmp_path)), "is no run")
+    (tmp_path / "litter").mkdir()
+    for name in (".config.toml.tmp", ".DS_Store"):
+        (tmp_path / "litter" / name).write_text("")
+    assert scratchgen(*command, "litter", "--no-pictures")[0] == 0
+
+
+def foreign_demo(tmp_path):
+    (tmp_path / "demo" / "dae").mkdir(parents=True)
+    (tmp_path / "demo" / "dae" / "notes.txt").write_text("mine")
+    return "demo"
+
+
+def test_overwrite_replaces_a_run_and_leaves_the_rest(scratchgen, tmp_path):
+    command = ["train", "vae", *SMALL, "--out", "a", "--epochs"]
+    assert scratchgen(*command, "1")[0] == 0
+    once = {each.name: each.read_bytes() for each in (tmp_path / "a").iterdir()}
+    assert scratchgen(*command, "3", "--overwrite")[0] == 0
+    (tmp_path / "a" / "notes.txt").write_text("mine")
+    (tmp_path / "a" / "pictures" / "epochs").mkdir(parents=True)
+    (tmp_path / "a" / "pictures" / "mine.png").write_text("mine")
+    (tmp_path / "a" / "pictures" / "epochs" / "0003.npz").write_text("of the old run")
+    refused(scratchgen(*command, "1"), "already holds a run", "--resume", "--overwrite")
+    assert scratchgen(*command, "1", "--overwrite")[0] == 0
+    for name in ("checkpoint.safetensors", "config.toml", "env.json"):
+        assert (tmp_path / "a" / name).read_bytes() == once[name]
+    assert len((tmp_path / "a" / "metrics.jsonl").read_text().splitlines()) == 1
+    assert (tmp_path / "a" / "notes.txt").read_text() == "mine"
+    assert (tmp_path / "a" / "pictures" / "mine.png").read_text() == "mine"
+    assert not (tmp_path / "a" / "pictures" / "epochs").exists()
+
+
+@pytest.mark.parametrize("out", ["a\0b", "x" * 300, "file", "file/below", "link"],
+                         ids=["NUL", "long", "file", "below a file", "dangling link"])
+def test_names_that_are_no_folder(scratchgen, tmp_path, out):
+    (tmp_path / "file").write_text("mine")
+    (tmp_path / "link").symlink_to("nowhere")
+    refused(scratchgen("train", "vae", "--epochs", "1", *SMALL, "--out", out))
+    refused(scratchgen("train", "vae", "--resume", "--out", out))
+    assert sorted(each.name for each in tmp_path.iterdir()) == ["file", "link"]
+
+
+def test_a_folder_that_is_read_only(scratchgen, tmp_path, monkeypatch):
+    """The bits do not bind a superuser, so the system's answer is given for it."""
+    def no(path, flags, *arguments, **options):
+        raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(path))
+
+    (tmp_path / "a").mkdir()
+    monkeypatch.setattr(runs, "open", no, raising=False)
+    refused(scratchgen("train", "vae", "--epochs", "1", *SMALL, "--out", "a"),
+            "cannot write a/config.toml (Permission denied)", "choose another folder")
+
+
+def test_run_folders_from_python(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for wrong in ("", 3, None, "a\0b"):
+        for call in (runs.create, runs.open_run)[wrong is None:]:
+            with pytest.raises(UserError):
+                call(wrong)
+    assert list(tmp_path.iterdir()) == []
+
+
 # -- what works
+
+
+def test_the_package_is_a_program(tmp_path):
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
+    done = [subprocess.run([sys.executable, "-m", "scratchgen", argument], capture_output=True,
+                           text=True, env=environment, cwd=tmp_path)
+            for argument in ("--version", "--bad")]
+    assert done[0].returncode == 0 and done[0].stdout.startswith("scratchgen ")
+    assert done[1].returncode == 2 and done[1].stderr.startswith("scratchgen: ")
 
 
 def test_train_eval_sample(scratchgen, trained, tmp_path):

@@ -302,7 +302,9 @@ def test_folder_with_a_run_is_refused(run, tmp_path):
         runs.create(run.path)
     (tmp_path / "notes").mkdir()
     (tmp_path / "notes" / "note.txt").write_text("kept")
-    assert runs.create(tmp_path / "notes").path.is_dir()
+    with pytest.raises(UserError, match="holds note.txt and is no run: .*--overwrite"):
+        runs.create(tmp_path / "notes")
+    assert runs.create(tmp_path / "notes", overwrite=True).path.is_dir()
 
 
 def test_folder_that_cannot_be_made(tmp_path):
