@@ -1,6 +1,7 @@
 """What the commands show: live progress with losses and time left, and tables.
 
-On a terminal a bar moves; elsewhere (a file, a pipe) each epoch is one plain line.
+On a terminal a bar moves; elsewhere (a file, a pipe) only the table of the epochs grows. Lines fit
+into 80 columns.
 """
 
 import sys
@@ -17,21 +18,47 @@ def console():
     return Console(file=sys.stdout, highlight=False, soft_wrap=not sys.stdout.isatty())
 
 
-def line_of(progress):
-    """An epoch's end in one line of text."""
-    width = len(str(progress.epochs))
-    text = f"epoch {progress.epoch:{width}}/{progress.epochs}   {_terms(progress.terms)}"
-    text += f"   test {_terms(progress.test)}"
+NUMBER = 9          # characters of a number in the table of epochs
+
+
+def heading_of(title, progress):
+    """The heading of the table of epochs: a column for each term that ``progress`` names."""
+    names = "".join(f" {name:>{_width(name)}}" for name in _names(progress))
+    return f"{title} epoch".ljust(_first(title, progress)) + "       " + names + "  time left"
+
+
+def lines_of(title, progress):
+    """An epoch's end as two lines below ``heading_of``: means over the training items, and over the
+    test items."""
+    counter = f"{progress.epoch}/{progress.epochs}".rjust(_first(title, progress))
+    lines = [f"{counter}  train", " " * len(counter) + "  test "]
+    for name in _names(progress):
+        for number, terms in enumerate((progress.terms, progress.test)):
+            cell = _number(terms[name]) if name in terms else "-"
+            lines[number] += f" {cell:>{_width(name)}}"
     if progress.epoch < progress.epochs and progress.seconds_left is not None:
-        text += f"   {_duration(progress.seconds_left)} left"
-    return text
+        lines[0] += f"  {_duration(progress.seconds_left)}"
+    return lines
 
 
-def _terms(terms):
-    """``loss 105.62 (reconstruction 80.40, kl 25.22)``: the loss, then what it consists of."""
-    shown = [f"{name} {value:.4g}" if abs(value) < 10 else f"{name} {value:.2f}"
-             for name, value in terms.items()]
-    return shown[0] + (f" ({', '.join(shown[1:])})" if len(shown) > 1 else "")
+def _names(progress):
+    """The terms of training and test, each once: some are measured in training only."""
+    return dict.fromkeys((*progress.terms, *progress.test))
+
+
+def _first(title, progress):
+    return max(len(f"{title} epoch"), len(f"{progress.epochs}/{progress.epochs}"))
+
+
+def _width(name):
+    return max(len(name), NUMBER)
+
+
+def _number(value):
+    size = abs(value)
+    if 0 < size < 1e-3 or not size < 1e5:
+        return f"{value:.2e}"
+    return f"{value:.4g}" if size < 10 else f"{value:.2f}"
 
 
 def _duration(seconds):
@@ -48,6 +75,7 @@ class Training:
     def __init__(self, title):
         self.title = title
         self.console = console()
+        self.heading = None
         self.bar = _bar(self.console) if self.console.is_terminal else None
 
     def __enter__(self):
@@ -62,15 +90,25 @@ class Training:
 
     def __call__(self, progress):
         if progress.test is not None:
-            self.console.print(f"{self.title}   {line_of(progress)}", markup=False)
+            heading = heading_of(self.title, progress)
+            if heading != self.heading:        # once, unless other terms come in
+                self.console.print(heading, markup=False)
+                self.heading = heading
+            for line in lines_of(self.title, progress):
+                self.console.print(line, markup=False)
         if self.bar:
             self.bar.update(
                 self.task,
                 description=f"{self.title} epoch {progress.epoch}/{progress.epochs}",
                 total=progress.epochs * progress.batches,
                 completed=(progress.epoch - 1) * progress.batches + progress.batch,
-                losses=_left(progress) + _terms(progress.terms),
+                losses=_left(progress) + _loss(progress.terms),
             )
+
+
+def _loss(terms):
+    """The first term; there is room for no more beside the bar."""
+    return "".join(f"{name} {_number(value)}" for name, value in list(terms.items())[:1])
 
 
 def _left(progress):

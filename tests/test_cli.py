@@ -13,8 +13,9 @@ import time
 import numpy as np
 import pytest
 
-from scratchgen import cli, runs
+from scratchgen import cli, display, runs
 from scratchgen.errors import UserError
+from scratchgen.train import Progress
 
 SMALL = ["--limit", "60", "--batch-size", "20", "--backend", "numpy", "--no-pictures"]
 
@@ -270,13 +271,51 @@ def test_train_eval_sample(scratchgen, trained, tmp_path):
 def test_plain_lines_when_not_on_a_terminal(scratchgen):
     status, output, error = scratchgen("train", "dae", "--epochs", "3", *SMALL)
     assert status == 0 and error == ""
-    lines = output.splitlines()
-    for epoch, line in enumerate(lines[:3], start=1):
-        assert re.match(rf"dae   epoch {epoch}/3   loss [\d.]+.*   test loss [\d.]+", line)
-    assert lines[0].endswith("left") and not lines[2].endswith("left")
-    assert lines[3].startswith("runs/dae-mnist-mini-1   3 epochs   test loss")
+    heading, *lines = output.splitlines()
+    assert heading.split() == ["dae", "epoch", "loss", "time", "left"]
+    for epoch in (1, 2, 3):
+        train, test = lines[2 * epoch - 2 : 2 * epoch]
+        assert re.fullmatch(rf" +{epoch}/3  train +[\d.]+(  \d+ s)?", train)
+        assert re.fullmatch(r" +  test +[\d.]+", test)
+    assert lines[0].endswith(" s") and not lines[4].endswith(" s")
+    assert lines[6].startswith("runs/dae-mnist-mini-1   3 epochs   test loss")
     assert "\x1b" not in output
     assert runs.open_run("runs/dae-mnist-mini-1").checkpoint().state["epoch"] == 3
+
+
+NUMBERS = {"loss": 105.62, "reconstruction": 1e-5 / 3, "kl": -98765.43}
+GAME = {"loss": 1.066, "d_real": 0.7802, "d_fake": 0.0005446, "penalty": 9e22, "g_loss": -1e9}
+
+
+@pytest.mark.parametrize("title, terms, test", [
+    ("dae", {"loss": 454.98}, {"loss": 1e5}), ("vae", NUMBERS, NUMBERS),
+    ("gan", GAME, {name: GAME[name] for name in GAME if name != "penalty"}),
+    ("classifier", {"loss": 2.25, "accuracy": 0.13}, {"loss": 2.03, "accuracy": 0.35})])
+@pytest.mark.parametrize("epochs, seconds", [(2, 0.2), (100, 5 * 3600 + 59 * 60), (1000, 3599)])
+def test_the_table_of_epochs_is_aligned_and_fits_80_columns(title, terms, test, epochs, seconds):
+    for epoch in {1, 2, epochs}:
+        progress = Progress(epoch, epochs, 5, 5, terms, test, seconds)
+        heading = display.heading_of(title, progress)
+        lines = display.lines_of(title, progress)
+        assert max(map(len, (heading, *lines))) <= 80
+        for name in terms:                                   # the numbers end where the name ends
+            end = re.search(rf" {name}(?= )", heading).end()
+            for line, values in zip(lines, (terms, test), strict=True):
+                cell = line[:end].split()[-1]
+                assert line[end : end + 1] in ("", " ")
+                if name not in values:
+                    assert cell == "-"
+                else:
+                    assert float(cell) == pytest.approx(values[name], rel=5e-3)
+
+
+def test_the_heading_of_the_table_comes_once_and_again_with_other_terms(capsys):
+    with display.Training("sdae") as shown:
+        for epoch, terms in enumerate([{"loss": 1.0}] * 3 + [{"loss": 1.0, "accuracy": 0.5}], 1):
+            shown(Progress(epoch, 4, 5, 5, terms, terms, 1.0))
+    lines = capsys.readouterr().out.splitlines()
+    assert [i for i, line in enumerate(lines) if "epoch" in line] == [0, 7]
+    assert "accuracy" in lines[7] and len(lines) == 10
 
 
 def test_sources_of_the_configuration(scratchgen, tmp_path):
@@ -303,7 +342,7 @@ def test_resume_goes_on(scratchgen):
     status, output, error = scratchgen("train", "vae", "--resume", "--epochs", "2", "--out",
                                        "a run", "--no-pictures")
     assert status == 0, error
-    assert "epoch 2/2" in output and "epoch 1/" not in output
+    assert " 2/2  train" in output and " 1/2" not in output
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="no such signals there")
