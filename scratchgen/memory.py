@@ -80,9 +80,24 @@ def put(array, values):
         array[...] = host(values) if type(array) is np.ndarray else own(values)
 
 
+def native(x, what):
+    """An array of NumPy in the machine's byte order, of no subclass; TypeError for masked ones."""
+    if type(x) is not np.ndarray:
+        if isinstance(x, np.ma.MaskedArray):
+            raise TypeError(f"{what} of a masked array: expected an array without a mask, which "
+                            "would be dropped; fill it with x.filled(0), or select with "
+                            "x.compressed()")
+        x = np.asarray(x)
+    return x if x.dtype.isnative else x.astype(x.dtype.newbyteorder("="))
+
+
 def contiguous(x, dtype=None):
-    """x in C order (and ``dtype``): x itself if it is so already."""
-    return (np if type(x) is np.ndarray else array_module()).ascontiguousarray(x, dtype)
+    """x in C order (and ``dtype``) for a kernel: x itself if it is so already, and writable, which
+    a broadcast number or a caller's read-only array is not."""
+    if type(x) is not np.ndarray:
+        return array_module().ascontiguousarray(x, dtype)
+    x = np.ascontiguousarray(x, dtype)
+    return x if x.flags.writeable else x.copy()
 
 
 # --- memory for results --------------------------------------------------------------------------

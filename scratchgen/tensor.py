@@ -17,7 +17,7 @@ from .copies import Copied
 from .engine import Leaf, run_backward
 from .errors import UserError
 from .in_place import Changed, plain, share
-from .memory import ARRAYS, contiguous, host, known_number, own, put
+from .memory import ARRAYS, contiguous, host, known_number, native, own, put
 from .numpy_calls import call, no_derivative, on_values
 from .other_names import RETAIN, TENSOR, missing
 
@@ -229,9 +229,13 @@ def constant(x, dtype=None):
 def tensor(data, requires_grad=False, dtype=None):
     """A tensor from numbers, lists or arrays (copied).
 
-    Arrays keep their dtype; Python floats become float32 unless ``dtype`` says otherwise.
+    Arrays keep their dtype (in the machine's byte order); Python floats become float32 unless
+    ``dtype`` says otherwise. UserError for what is no real number, for float16 and longdouble, and
+    for lists of several lengths; TypeError for masked arrays.
     """
     data = plain(data)
+    if isinstance(data, np.ndarray):
+        data = native(data, "tensor()")
     try:
         array = data.astype(dtype or data.dtype, order="C") if type(data) in ARRAYS else np.array(
             data, dtype=dtype, order="C")
@@ -240,9 +244,9 @@ def tensor(data, requires_grad=False, dtype=None):
         raise UserError(f"a tensor cannot be made of this {type(data).__name__}{given}: expected "
                         "numbers, nested lists of one length (of tensors: sg.stack), and float32 "
                         "or float64") from None
-    if array.dtype.kind not in "fiub" or array.dtype == np.float16:
-        raise UserError(f"a tensor holds real numbers, not {array.dtype}; "
-                        "give float32 or float64 data")
+    if array.dtype.kind not in "iub" and array.dtype not in FLOATS:
+        raise UserError(f"a tensor holds real numbers, not {array.dtype}: give float32 or float64 "
+                        "data, for example with data.astype(np.float32)")
     if dtype is None and array.dtype == np.float64 and not isinstance(
             data, (*ARRAYS, np.generic)):
         array = array.astype(np.float32)

@@ -80,3 +80,8 @@ print("equal", len(one))"""
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True,
                           env={**os.environ, "PYTHONPATH": path, "NUMBA_NUM_THREADS": "2"})
     assert done.returncode == 0 and done.stdout.startswith("equal"), done.stderr
+
+
+def name_of(value):
+    """The name that a parameter gives to a test: the same in every process, also of a lambda."""
+    return getattr(value, "__name__", None) or str(value)

@@ -10,6 +10,7 @@ import re
 
 import numpy as np
 import pytest
+from checks import name_of
 
 import scratchgen as sg
 from scratchgen.ops.op import OPS
@@ -292,7 +293,7 @@ def test_a_list_of_numbers_is_an_array():
     (lambda: sg.tensor([1, 2], requires_grad=True), "int64 cannot require a gradient"),
     (lambda: sg.tensor(a(2, 3)).item(), r"item\(\) of shape \(2, 3\)"),
     (lambda: float(sg.tensor(a(2))), r"float\(\) of shape \(2,\)"),
-], ids=str)
+], ids=name_of)
 def test_tensors_made_or_read_wrongly(call, said):
     with pytest.raises(sg.UserError, match=said) as caught:
         call()

@@ -6,7 +6,7 @@ import operator
 import numpy as np
 
 from ..errors import shown
-from ..memory import own
+from ..memory import native, own
 from ..tensor import Tensor
 from .op import only_arrays
 from .shape import axis_of
@@ -17,13 +17,13 @@ def as_tensor(op, x):
     if isinstance(x, Tensor):
         return x
     only_arrays(op, x=x)
-    return Tensor(own(x))
+    return Tensor(own(native(x, op) if isinstance(x, np.ndarray) else x))
 
 
-def as_real(op, x):
-    """``as_tensor``, whole numbers as float64: squares of small ones would overflow."""
+def as_real(op, x, dtype=np.float32):
+    """``as_tensor``, whole numbers as reals: squares of small ones would overflow."""
     x = as_tensor(op, x)
-    return x if x.dtype.kind == "f" else x.astype(np.float64)
+    return x if x.dtype.kind == "f" else x.astype(dtype)
 
 
 def axes_in(op, x, axis):

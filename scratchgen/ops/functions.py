@@ -227,7 +227,9 @@ def reciprocal(x):
 @implements(np.hypot)
 def hypot(a, b):
     """√(a² + b²), shapes that broadcast; the gradient at (0, 0) is taken as 0."""
-    a, b = (x if is_number(x) else as_real("hypot", x) for x in (a, b))
+    real = next((x.dtype for x in (a, b) if not is_number(x) and as_tensor(
+        "hypot", x).dtype.kind == "f"), np.float32)
+    a, b = (x if is_number(x) else as_real("hypot", x, real) for x in (a, b))
     return root(Square.apply(a) + Square.apply(b))
 
 

@@ -81,7 +81,7 @@ class CrossEntropy(Fused):
     """−ln softmax(l)[label] = logsumexp(l) − l[label];  dl = softmax(l) − onehot(label)"""
 
     expects, real = "logits (N, K) and integer labels (N,)", True
-    extras = ("slope",)
+    extras, integers = ("slope",), ("labels",)
 
     def formula(logits, labels, *, reduction):
         logits = logits - np.max(np.real(plain(logits)), axis=1, keepdims=True)

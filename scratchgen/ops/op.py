@@ -25,6 +25,12 @@ Rules are written in NumPy too, so that they work on tensors and can be differen
 with kernels of its own derives from :class:`Fused`: its ``backward`` computes all gradients at once
 on arrays, and derivatives of higher order come from its formula.
 
+Numbers: an op has one precision, float32 or float64, in which all its real inputs are. Of integers
+and bools alone it gives integers where NumPy does (sums, comparisons, indices), computed as NumPy
+does; where NumPy would go over to reals, it is computed in float64 and given in float32, the
+default. Layers and losses (``real``) refuse integers, but for their ``integers`` (labels). What has
+another byte order is brought into the machine's; other dtypes are refused.
+
 Ops are classes that are never instantiated: their functions take no ``self``.
 Broadcasting, accumulation, dtype and shape checks are the engine's; no op mentions them.
 """
@@ -41,7 +47,7 @@ from ..context import recording
 from ..engine import Node, check_unchanged, run_backward
 from ..errors import UserError
 from ..in_place import share
-from ..memory import ARRAYS, array_module, own
+from ..memory import ARRAYS, array_module, native, own
 from ..tensor import FLOATS, NUMPY_FUNCTIONS, Tensor
 
 OPS = {}                              # public name -> op; filled as the classes are defined
@@ -54,6 +60,7 @@ class Op:
     expects = "an input of real numbers"
     optional = ()                     # inputs that may be None
     real = False                      # whether it has kernels, which know floating point alone
+    integers = ()                     # inputs of such an op that are whole numbers
 
     def __init_subclass__(cls, numpy=None, abstract=False):
         if abstract:
@@ -76,7 +83,7 @@ class Op:
     @classmethod
     def apply(cls, *inputs, **options):
         """Compute y and, if a gradient flows to an input, record the call."""
-        arrays, parents, precision, given = [], [], None, False
+        arrays, parents, precision, given, whole = [], [], None, False, False
         for x in inputs:
             if isinstance(x, Tensor):
                 array, parent = x.data, x.node
@@ -91,13 +98,15 @@ class Op:
                     if precision is not None and dtype != precision:
                         raise mixed_precision(cls, arrays)
                     precision = dtype
+                else:
+                    whole = True
                 if dtype not in FLOATS and dtype.kind not in "iub":
                     raise wrong_dtype(cls, dtype)
-        if precision is None and cls.real:
-            raise wrong_dtype(cls, getattr(arrays[0], "dtype", "numbers"))
+        if cls.real and (whole or precision is None):
+            cls.refuse_integers(arrays)
         if given and recording.get():
             cls.copy_given(inputs, arrays, parents)
-        result = cls.computed(arrays, options)
+        result = cls.computed(arrays, options) if precision else cls.of_integers(arrays, options)
         y, extras = (result[0], result[1:]) if cls.extras else (result, ())
         if type(y) not in ARRAYS:
             y = np.asarray(y)
@@ -115,6 +124,40 @@ class Op:
                 if "y" in result.node.values:
                     result.node.guards["y"] = result.changes, result.changes[0]
         return result
+
+    @classmethod
+    def refuse_integers(cls, arrays):
+        """TypeError if a layer or loss is given integers where it takes real numbers."""
+        for i, a in enumerate(arrays):
+            name = cls.inputs[i] if i < len(cls.inputs) else cls.inputs[-1]
+            if type(a) in ARRAYS and a.dtype.kind in "iub" and name not in cls.integers:
+                raise TypeError(
+                    f"{cls.name}: {name} is of {a.dtype}; expected {cls.expects}, in float32 or "
+                    f"float64: convert with {name}.astype(np.float32), and scale it if it is an "
+                    "image of grey values")
+        if not any(type(a) in ARRAYS for a in arrays):
+            raise wrong_dtype(cls, "numbers")
+
+    @classmethod
+    def of_integers(cls, arrays, options):
+        """What ``forward`` returns of integers, bools and Python's numbers alone.
+
+        Whether that is a matter of integers is seen from the result. If not, it is computed again
+        in float64: a formula may have wrapped around in between (0 - x of uint8).
+        """
+        def real(a):
+            return a.astype(np.float64) if type(a) in ARRAYS and a.dtype.kind in "iub" else a
+        try:
+            with np.errstate(all="ignore"):
+                result = cls.computed(arrays, options)
+            if kind_of(result) != "f":
+                return result
+        except TypeError:                              # bools have no − and no negative
+            if issubclass(cls, Ufunc) or not any(
+                    type(a) in ARRAYS and a.dtype == bool for a in arrays):
+                raise
+        result = cls.computed([real(a) for a in arrays], options)
+        return in_default(result)
 
     @staticmethod
     def not_given(inputs, arrays, y):
@@ -290,7 +333,7 @@ def elementwise_kernel(function):
         if compiled is None:
             from ..kernels.vector_math import compile_formula
             compiled = compile_formula(function)
-        with np.errstate(over="ignore"):
+        with np.errstate(over="ignore", invalid="ignore"):             # a NaN is compared
             return compiled[dtypes[0]](*args, *options.values())
 
     evaluate.__wrapped__, evaluate.__doc__ = function, function.__doc__
@@ -316,6 +359,21 @@ def cuda_kernel(function):
 
     evaluate.__wrapped__, evaluate.__doc__ = function, function.__doc__
     return evaluate
+
+
+def kind_of(result):
+    """The kind of number of an op's result."""
+    y = result[0] if isinstance(result, tuple) else result
+    return getattr(y, "dtype", np.asarray(y).dtype if type(y) in PLAIN else None).kind
+
+
+def in_default(result):
+    """An op's result in float32, where it is in float64."""
+    if isinstance(result, tuple):
+        return tuple(in_default(r) for r in result)
+    if isinstance(result, float):
+        return np.float32(result)
+    return result.astype(np.float32) if getattr(result, "dtype", None) == np.float64 else result
 
 
 def shares(y, array):
@@ -345,15 +403,17 @@ FAULTS = (ValueError, IndexError, TypeError, AttributeError, OverflowError)
 def as_input(op, x):
     """An array where the backend's arrays lie, a list as an array, a scalar of NumPy as a number,
     which is as weak as Python's; TypeError for what is neither tensor, array nor number."""
-    if type(x) is np.ndarray:
-        return own(x)
+    if isinstance(x, np.ndarray):
+        return own(native(x, op.name))
     if isinstance(x, np.generic):
-        return x.item()
-    if isinstance(x, (*ARRAYS, np.generic, Real)) or x is None and op.optional:
+        x = x.item()
+    if type(x) in PLAIN or isinstance(x, tuple(ARRAYS)) or x is None and op.optional:
         return x
+    if isinstance(x, Real):                            # a Fraction, say
+        return float(x)
     with contextlib.suppress(ValueError):              # of a ragged list
         if isinstance(x, (list, tuple)) and not any(isinstance(v, Tensor) for v in x):
-            return own(np.asarray(x))
+            return own(native(np.asarray(x), op.name))
     raise TypeError(f"{op.name} of a {type(x).__name__}: expected {op.expects}, as a tensor, an "
                     "array or a number; make a tensor of it: sg.tensor(data)")
 
@@ -362,7 +422,8 @@ def only_arrays(op, **inputs):
     """TypeError unless each input, given by its name, is a tensor or an array of real numbers."""
     for name, x in inputs.items():
         if isinstance(x, Tensor) or type(x) in ARRAYS or isinstance(x, np.ndarray):
-            if x.dtype not in FLOATS and x.dtype.kind not in "iub":
+            array = native(x, op) if isinstance(x, np.ndarray) else x
+            if array.dtype not in FLOATS and array.dtype.kind not in "iub":
                 raise TypeError(f"{op}: {name} is of dtype {x.dtype}; expected real numbers, "
                                 "float32 or float64: x.astype(np.float32)")
         else:
@@ -380,6 +441,10 @@ def unfit(op, arrays, options, error):
     given = "".join(f", {name} {value!r}" for name, value in options.items())
     reason = " ".join(str(error).split()).rstrip(".")
     kind = next((k for k in (ValueError, IndexError) if isinstance(error, k)), TypeError)
+    if isinstance(error, OverflowError) or "integer powers" in reason:     # no matter of shapes
+        found = " and ".join(str(getattr(a, "dtype", a)) for a in arrays)
+        return kind(f"{op.name} of {found}: {reason[:300]}; make the array one of real numbers, "
+                    "with x.astype(np.float32)")
     return kind(f"{op.name} of shapes {shapes}{given}: {reason[:300]}; expected {op.expects}")
 
 

@@ -28,7 +28,7 @@ def var(x, axis=None, *, ddof=0, keepdims=False, correction=None):
     ``ddof`` is 0 unless given, as NumPy has it; PyTorch's ``var()`` is the one of ``ddof=1``, and
     calls it ``correction``, a name that is taken here too. ValueError where n <= ddof.
     """
-    x = as_tensor("var", x)
+    x = as_real("var", x)
     axes = axes_in("var", x, axis)
     if correction is not None:
         if ddof != 0:
