@@ -220,6 +220,7 @@ def test_dense_layers_behind_every_reduction(outputs, activation, examples, redu
 
 # --- tensors, and single numbers -----------------------------------------------------------------
 
+@pytest.mark.filterwarnings("ignore:the matrix subclass")
 def test_tensors_of_odd_arrays():
     big = np.array([1.5, -2.0], ">f4")
     t = sg.tensor(big, requires_grad=True)

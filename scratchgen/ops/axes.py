@@ -8,7 +8,7 @@ import numpy as np
 from ..errors import shown
 from ..memory import native, own
 from ..tensor import Tensor
-from .op import only_arrays
+from .inputs import only_arrays
 from .shape import axis_of
 
 

@@ -20,7 +20,8 @@ from ..kernels.dense import ACTIVATIONS
 from ..memory import contiguous, empty, empty_as, filled
 from ..tensor import Tensor
 from .dense import apply_activation, check_activation, product
-from .op import Fused, Op, only_arrays
+from .inputs import only_arrays
+from .op import Fused, Op
 from .shape import concat, pad, scattered, split
 from .window import call, pair, sliding, spreading
 

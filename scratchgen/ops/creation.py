@@ -12,7 +12,8 @@ from ..errors import UserError, shown
 from ..memory import array_module, own
 from ..tensor import Tensor, plain
 from .elementwise import is_number
-from .op import implements, only_arrays
+from .inputs import only_arrays
+from .op import implements
 
 PUBLIC = ("zeros", "ones", "full", "eye", "arange", "linspace", "zeros_like", "ones_like",
           "full_like")

@@ -7,7 +7,8 @@ from ..errors import unknown
 from ..kernels.dense import ACTIVATIONS, IDENTITY, SLOPE
 from ..memory import ARRAYS, contiguous, empty, empty_as, filled, is_host
 from .elementwise import elu, leaky_relu
-from .op import OPS, Fused, Op, implements, only_arrays
+from .inputs import only_arrays
+from .op import OPS, Fused, Op, implements
 
 dense_kernels, gemm_kernels = kernels("dense"), kernels("gemm")
 

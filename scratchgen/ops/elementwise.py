@@ -9,7 +9,8 @@ from numbers import Real
 import numpy as np
 
 from ..tensor import plain
-from .op import Elementwise, Op, Ufunc, implements, only_arrays
+from .inputs import only_arrays
+from .op import Elementwise, Op, Ufunc, implements
 
 BROADCASTING = ("shapes that broadcast: axis by axis from the last, equal lengths or one of them 1")
 

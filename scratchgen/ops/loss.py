@@ -14,7 +14,8 @@ from ..kernels.bce import ROWS
 from ..memory import array_module, contiguous, empty, is_host, own
 from ..tensor import plain
 from .elementwise import Multiply
-from .op import Fused, only_arrays
+from .inputs import only_arrays
+from .op import Fused
 from .reduce import Sum
 
 bce_kernels, likelihood_kernels = kernels("bce"), kernels("likelihood")

@@ -9,7 +9,8 @@ from ..kernels.dense import ACTIVATIONS
 from ..memory import contiguous, empty, empty_as
 from .conv import matrix
 from .dense import apply_activation, check_activation
-from .op import Elementwise, Fused, only_arrays
+from .inputs import only_arrays
+from .op import Elementwise, Fused
 
 norm_kernels = kernels("batch_norm")
 

@@ -35,10 +35,8 @@ Ops are classes that are never instantiated: their functions take no ``self``.
 Broadcasting, accumulation, dtype and shape checks are the engine's; no op mentions them.
 """
 
-import contextlib
 import inspect
 import re
-from numbers import Real
 
 import numpy as np
 
@@ -47,8 +45,18 @@ from ..context import recording
 from ..engine import Node, check_unchanged, run_backward
 from ..errors import UserError
 from ..in_place import share
-from ..memory import ARRAYS, array_module, native, own
+from ..memory import ARRAYS, array_module
 from ..tensor import FLOATS, NUMPY_FUNCTIONS, Tensor
+from .inputs import (
+    FAULTS,
+    PLAIN,
+    as_input,
+    in_default,
+    kind_of,
+    mixed_precision,
+    unfit,
+    wrong_dtype,
+)
 
 OPS = {}                              # public name -> op; filled as the classes are defined
 
@@ -98,8 +106,7 @@ class Op:
                     if precision is not None and dtype != precision:
                         raise mixed_precision(cls, arrays)
                     precision = dtype
-                else:
-                    whole = True
+                whole = whole or dtype.kind != "f"
                 if dtype not in FLOATS and dtype.kind not in "iub":
                     raise wrong_dtype(cls, dtype)
         if cls.real and (whole or precision is None):
@@ -108,8 +115,7 @@ class Op:
             cls.copy_given(inputs, arrays, parents)
         result = cls.computed(arrays, options) if precision else cls.of_integers(arrays, options)
         y, extras = (result[0], result[1:]) if cls.extras else (result, ())
-        if type(y) not in ARRAYS:
-            y = np.asarray(y)
+        y = y if type(y) in ARRAYS else np.asarray(y)
         if y.dtype != precision and precision is not None and y.dtype.kind == "f":
             raise mixed_precision(cls, arrays)         # an integer array made it wider
         y = cls.not_given(inputs, arrays, y) if given else y
@@ -361,21 +367,6 @@ def cuda_kernel(function):
     return evaluate
 
 
-def kind_of(result):
-    """The kind of number of an op's result."""
-    y = result[0] if isinstance(result, tuple) else result
-    return getattr(y, "dtype", np.asarray(y).dtype if type(y) in PLAIN else None).kind
-
-
-def in_default(result):
-    """An op's result in float32, where it is in float64."""
-    if isinstance(result, tuple):
-        return tuple(in_default(r) for r in result)
-    if isinstance(result, float):
-        return np.float32(result)
-    return result.astype(np.float32) if getattr(result, "dtype", None) == np.float64 else result
-
-
 def shares(y, array):
     """Whether two arrays may lie in the same memory."""
     return type(y) is type(array) and (
@@ -396,71 +387,8 @@ def named(rule):
 
 
 GIVEN = {"dy", "wanted", "out", "onto"}            # to the rules, by the backward pass
-PLAIN = (float, int, bool)
-FAULTS = (ValueError, IndexError, TypeError, AttributeError, OverflowError)
-
-
-def as_input(op, x):
-    """An array where the backend's arrays lie, a list as an array, a scalar of NumPy as a number,
-    which is as weak as Python's; TypeError for what is neither tensor, array nor number."""
-    if isinstance(x, np.ndarray):
-        return own(native(x, op.name))
-    if isinstance(x, np.generic):
-        x = x.item()
-    if type(x) in PLAIN or isinstance(x, tuple(ARRAYS)) or x is None and op.optional:
-        return x
-    if isinstance(x, Real):                            # a Fraction, say
-        return float(x)
-    with contextlib.suppress(ValueError):              # of a ragged list
-        if isinstance(x, (list, tuple)) and not any(isinstance(v, Tensor) for v in x):
-            return own(native(np.asarray(x), op.name))
-    raise TypeError(f"{op.name} of a {type(x).__name__}: expected {op.expects}, as a tensor, an "
-                    "array or a number; make a tensor of it: sg.tensor(data)")
-
-
-def only_arrays(op, **inputs):
-    """TypeError unless each input, given by its name, is a tensor or an array of real numbers."""
-    for name, x in inputs.items():
-        if isinstance(x, Tensor) or type(x) in ARRAYS or isinstance(x, np.ndarray):
-            array = native(x, op) if isinstance(x, np.ndarray) else x
-            if array.dtype not in FLOATS and array.dtype.kind not in "iub":
-                raise TypeError(f"{op}: {name} is of dtype {x.dtype}; expected real numbers, "
-                                "float32 or float64: x.astype(np.float32)")
-        else:
-            raise TypeError(f"{op}: {name} is a {type(x).__name__}; expected a tensor or an array: "
-                            "sg.tensor(data)")
-
-
-def unfit(op, arrays, options, error):
-    """The error for inputs that an op cannot compute with: their shapes, why, what was expected.
-
-    NumPy's word for it becomes a part of the sentence; IndexError stays IndexError, else the kind
-    is ValueError or TypeError.
-    """
-    shapes = ", ".join(str(np.shape(a)) for a in arrays if a is not None)
-    given = "".join(f", {name} {value!r}" for name, value in options.items())
-    reason = " ".join(str(error).split()).rstrip(".")
-    kind = next((k for k in (ValueError, IndexError) if isinstance(error, k)), TypeError)
-    if isinstance(error, OverflowError) or "integer powers" in reason:     # no matter of shapes
-        found = " and ".join(str(getattr(a, "dtype", a)) for a in arrays)
-        return kind(f"{op.name} of {found}: {reason[:300]}; make the array one of real numbers, "
-                    "with x.astype(np.float32)")
-    return kind(f"{op.name} of shapes {shapes}{given}: {reason[:300]}; expected {op.expects}")
-
-
-def wrong_dtype(op, dtype):
-    """The error for numbers that an op does not know."""
-    return TypeError(f"{op.name} of {dtype}: expected {op.expects}, of dtype float32 or float64; "
-                     "convert with x.astype(np.float32)")
 
 
 def snake_case(name):
     """``ConvTranspose2d`` -> ``conv_transpose2d``."""
     return re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "_", name).lower()
-
-
-def mixed_precision(op, arrays):
-    """One floating precision a call: a mix would silently be computed in the wider one."""
-    found = sorted({str(a.dtype) for a in arrays if type(a) in ARRAYS and a.dtype.kind in "fiu"})
-    return TypeError(f"{op.name} of {' and '.join(found)}: all must have one precision; convert "
-                     "with x.astype(np.float32) or np.float64")

@@ -8,7 +8,8 @@ import numpy as np
 from ..backend import kernels
 from ..memory import contiguous, empty, own
 from .dense import matmul
-from .op import Fused, Op, only_arrays
+from .inputs import only_arrays
+from .op import Fused, Op
 from .shape import reshape, scattered
 from .window import call, pair, sliding
 

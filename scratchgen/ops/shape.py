@@ -9,7 +9,8 @@ from ..backend import backend
 from ..in_place import plain_index
 from ..memory import ARRAYS, array_module, own, zeros
 from ..tensor import Tensor
-from .op import Op, implements, only_arrays
+from .inputs import only_arrays
+from .op import Op, implements
 
 PUBLIC = ("swapaxes", "stack", "split", "expand_dims", "squeeze", "flatten")
 

@@ -10,7 +10,8 @@ import numpy as np
 
 from ..tensor import plain
 from .elementwise import where
-from .op import Elementwise, only_arrays
+from .inputs import only_arrays
+from .op import Elementwise
 
 
 class Reparametrize(Elementwise):
