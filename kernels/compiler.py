@@ -6,16 +6,20 @@ the NumPy and CUDA backends run where Numba is not installed.
 
 import contextlib
 import ctypes
+import errno
 import functools
 import hashlib
 import os
 import pathlib
+import tempfile
 import threading
 import types
+import warnings
 
 from numpy import ndarray
 
 from ..context import Lock
+from ..errors import Notice
 from . import blas
 
 WORTH_WAKING_THREADS = 16384        # elements of a kernel's largest array
@@ -58,8 +62,8 @@ class compiled:
         numba = load_numba()
         function = rebind(self.function, compiled_names(self.function))
         function.__qualname__ += "_parallel" if parallel else ""         # the cache's key
-        with cache_folder(numba):
-            return numba.njit(cache=True, parallel=parallel, error_model="numpy",
+        with cache_folder(numba) as kept:
+            return numba.njit(cache=kept, parallel=parallel, error_model="numpy",
                               nogil=True)(function)
 
     def launcher(self):
@@ -156,9 +160,9 @@ class CompiledUfuncs(dict):
         numba, code = load_numba(), self.formula.__code__
         scalar = numba.from_dtype(dtype)
         signature = scalar(*[scalar] * (code.co_argcount + code.co_kwonlyargcount))
-        with making, cache_folder(numba):
+        with making, cache_folder(numba) as kept:
             if dtype not in self:
-                self[dtype] = numba.vectorize([signature], cache=True)(
+                self[dtype] = numba.vectorize([signature], cache=kept)(
                     rebind(self.formula, self.names, literals=dtype.type))
         return self[dtype]
 
@@ -249,19 +253,41 @@ def watching(begins):
 
 @contextlib.contextmanager
 def cache_folder(numba):
-    """Cache in a folder named by the source of all kernels.
+    """Cache in a folder named by the source of all kernels; gives whether it can be written.
 
     Numba notices a change in a function's own file, not in the functions it calls; the fingerprint
-    does. A folder that the user has chosen (NUMBA_CACHE_DIR) is respected.
+    does. A folder that the user has chosen (NUMBA_CACHE_DIR) is respected. Where the folder cannot
+    be written, kernels are compiled without a cache: the places that Numba would take instead
+    (beside the source, which is shared, without the fingerprint) are not used.
     """
     before = numba.config.CACHE_DIR
-    if not os.environ.get("NUMBA_CACHE_DIR"):
-        base = os.environ.get("XDG_CACHE_HOME") or os.path.join(os.path.expanduser("~"), ".cache")
-        numba.config.CACHE_DIR = os.path.join(base, "scratchgen", "numba", source_fingerprint())
+    folder = os.environ.get("NUMBA_CACHE_DIR")
+    if not folder:
+        base = os.environ.get("XDG_CACHE_HOME", "")
+        if not os.path.isabs(base):                    # as the specification of XDG has it
+            base = os.path.join(os.path.expanduser("~"), ".cache")
+        folder = os.path.join(base, "scratchgen", "numba", source_fingerprint())
+        numba.config.CACHE_DIR = folder
     try:
-        yield
+        yield can_be_written(folder)
     finally:
         numba.config.CACHE_DIR = before
+
+
+@functools.cache
+def can_be_written(folder):
+    """Whether files can be made in the folder, which is made if it is missing; says once if not."""
+    try:
+        if folder.startswith("~"):                     # a user without a home
+            raise OSError(errno.ENOENT, "no home folder")
+        os.makedirs(folder, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder):
+            return True
+    except (OSError, ValueError) as error:
+        reason = getattr(error, "strerror", None) or error
+        warnings.warn(f"compiled kernels cannot be kept in {folder} ({reason}), so every process "
+                      "compiles its own: name a folder with NUMBA_CACHE_DIR", Notice, stacklevel=2)
+        return False
 
 
 @functools.cache

@@ -4,6 +4,7 @@ Wrong input ends with one line on standard error and exit status 2; a training t
 writes its checkpoint and ends with 128 + the signal's number (Ctrl-C: 130).
 """
 
+import contextlib
 import json
 import os
 import re
@@ -15,6 +16,7 @@ from typing import Annotated
 import typer
 from typer.exceptions import TyperException
 
+from . import terminal
 from .errors import UserError
 
 # What every option is imported for stands inside the commands: `scratchgen --help` stays fast.
@@ -51,6 +53,7 @@ Backend = Annotated[str | None, typer.Option(help="numba or numpy.")]
 
 def main():
     """The console script."""
+    terminal.prepare()
     sys.exit(run(sys.argv[1:]))
 
 
@@ -59,6 +62,7 @@ def run(arguments):
     try:
         _refuse_empty(arguments)
         status = app(args=arguments, prog_name="scratchgen", standalone_mode=False)
+        terminal.flush(sys.stdout)
         return status if isinstance(status, int) else 0
     except UserError as error:
         return _complain(error)
@@ -66,7 +70,8 @@ def run(arguments):
         reason = " ".join(str(error).split()) or "out of memory"
         return _complain(f"not enough memory ({reason}): choose a smaller model, batch or limit")
     except BrokenPipeError:  # of `scratchgen data list | head`
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # or the exit would complain
+        with contextlib.suppress(AttributeError, OSError, ValueError):   # no real stream
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # or exit would complain
         return 2
     except OSError as error:  # whatever the commands have not explained themselves
         where = f" {error.filename}" if error.filename else ""

@@ -310,15 +310,22 @@ def resume(stored, given):
         for name, value in values.items():
             key = schema.get(table, {}).get(name)
             value = key.checked(f"{table}.{name}", value) if key else value
-            if (table, name) in RESUMABLE:
+            before = resolved.get(table, {}).get(name)
+            if (table, name) in RESUMABLE or _moved(table, name, before, value):
                 resolved[table][name] = value
-            elif resolved.get(table, {}).get(name) != value:
+            elif before != value:
                 raise UserError(
                     f"{table}.{name} = {_shown(value)}: the run was started with "
-                    f"{_shown(resolved.get(table, {}).get(name))}, and a resumed run keeps "
-                    "everything but train.epochs and data.dir; start a new one with another --out"
+                    f"{_shown(before)}, and a resumed run keeps everything but train.epochs and "
+                    "the place of its data; start a new one with another --out"
                 )
     return resolve(resolved)
+
+
+def _moved(table, name, before, value):
+    """Whether both values name own images by an absolute path: their checksum decides."""
+    return (table, name) == ("data", "name") and all(
+        isinstance(path, str) and os.path.isabs(path) for path in (before, value))
 
 
 def dumps(resolved):

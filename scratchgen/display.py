@@ -4,10 +4,13 @@ On a terminal a bar moves; elsewhere (a file, a pipe) only the table of the epoc
 into 80 columns.
 """
 
+import io
 import sys
 
 from rich.console import Console
 from rich.table import Table
+
+from .terminal import is_terminal
 
 
 def console():
@@ -15,7 +18,13 @@ def console():
 
     Off a terminal lines are not wrapped, so that they can be searched.
     """
-    return Console(file=sys.stdout, highlight=False, soft_wrap=not sys.stdout.isatty())
+    return _Console(file=sys.stdout or io.StringIO(), highlight=False,
+                    soft_wrap=not is_terminal(sys.stdout))
+
+
+class _Console(Console):
+    def on_broken_pipe(self):
+        raise                                       # the BrokenPipeError, which the command handles
 
 
 NUMBER = 9          # characters of a number in the table of epochs
@@ -152,7 +161,7 @@ class Download:
         if file != self.file:
             self.file = file
             print(file, flush=True)
-        if sys.stdout.isatty():
+        if is_terminal(sys.stdout):
             of = f" of {total / 1e6:.1f}" if total else ""
             print(f"\r  {done / 1e6:.1f}{of} MB", end="\n" if done == total else "", flush=True)
 

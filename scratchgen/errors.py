@@ -10,6 +10,10 @@ class UserError(ValueError):
     """
 
 
+class Notice(UserWarning):
+    """Something that a user should know and that stops nothing; the command line prints a line."""
+
+
 def unknown(kind, name, choices):
     """The error for a name that is not among ``choices``, with the nearest match if one is near."""
     choices = sorted(str(choice) for choice in choices)

@@ -5,11 +5,13 @@ import shlex
 from pathlib import PurePath
 
 from . import config
+from .places import data_name
 
 OPTIONS = {("data", "name"): "--data", ("data", "dir"): "--data-dir", ("data", "limit"): "--limit",
            ("train", "epochs"): "--epochs", ("train", "batch_size"): "--batch-size",
            ("train", "lr"): "--lr", ("run", "seed"): "--seed", ("run", "backend"): "--backend",
-           ("run", "gradient"): "--gradient", ("model", "arch"): "--arch"}
+           ("run", "gradient"): "--gradient", ("model", "arch"): "--arch",
+           ("model", "features"): "--features"}
 OPTIMISERS = {"adam": "Adam", "adamw": "AdamW", "sgd": "stochastic gradient descent",
               "rmsprop": "RMSprop"}
 CORRUPTIONS = {"masking": "each pixel is set to zero with probability {0:g}",
@@ -40,7 +42,7 @@ def term(name, kinds):
 
 
 def _data(resolved, sizes):
-    data, text = resolved["data"], f"The data are {resolved['data']['name']}"
+    data, text = resolved["data"], f"The data are {data_name(resolved)}"
     if sizes:
         train, test, shape = sizes
         what = (f"points in {shape[0]} dimension{'s' * (shape[0] > 1)}" if len(shape) == 1 else
@@ -228,9 +230,9 @@ def command(resolved):
 def _option(table, name, value):
     if (table, name) == ("data", "dir"):
         return ["--data-dir", "FOLDER"]                # a place on one machine, nobody else's
-    if (table, name) == ("model", "features"):
+    if (table, name) in (("model", "features"), ("data", "name")):
         path = PurePath(value)
-        return ["--features", f"FOLDER/{path.name}" if path.is_absolute() else value]
+        return [OPTIONS[table, name], f"FOLDER/{path.name}" if path.is_absolute() else value]
     if (table, name) in OPTIONS:
         return [OPTIONS[table, name], value if isinstance(value, str) else _value(value)]
     return ["--set", f"{table}.{name}={_value(value)}"]

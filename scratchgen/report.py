@@ -14,6 +14,7 @@ from pathlib import Path
 from . import in_words, lecture, plots, runs
 from .errors import UserError
 from .mosaic import png
+from .places import data_name
 from .train import dataset_of, load
 
 NAME = "report.html"
@@ -67,7 +68,8 @@ def write_report(paths, out=None):
         out.parent.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise UserError(f"cannot make the folder {out.parent}: {error.strerror}") from None
-    runs.write_atomically(out, content)
+    # Of file names that are not UTF-8, backslashreplace shows the bytes.
+    runs.write_atomically(out, content.encode("utf-8", "backslashreplace"))
     return out
 
 
@@ -127,7 +129,7 @@ def _one(told):
 
 
 def _kicker(told):
-    return f"scratchgen · {told.kind} · {told.resolved['data']['name']}"
+    return f"scratchgen · {told.kind} · {data_name(told.resolved)}"
 
 
 def _paragraph(told):

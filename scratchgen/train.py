@@ -12,7 +12,6 @@ import math
 import signal
 import threading
 import time
-import zlib
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -24,6 +23,7 @@ from .errors import UserError
 from .feed import feed
 from .nn import Module
 from .non_finite import origin
+from .places import check_fingerprint, data_name, fingerprint, located, missing
 from .random import Streams
 
 EVALUATION_BATCH = 500  # images; fixed, so that test metrics do not depend on train.batch_size
@@ -116,6 +116,7 @@ def train(given, out=None, resume=False, on_progress=None, on_epoch=None, overwr
     one below ``runs/``); one that holds anything is refused, unless ``overwrite``: then a run in it
     is replaced, and so are other files that have the names of a run's. With ``resume`` the run in
     ``out`` goes on where its checkpoint stands; ``train.epochs`` counts from its beginning.
+    Paths (own images, ``data.dir``, ``model.features``) are kept absolute in config.toml.
     ``on_progress`` is called with ``Progress``; ``on_epoch`` at each epoch's end, after the
     checkpoint, with the ``Run``, the model in eval mode and the number of finished epochs. It must
     draw nothing from the model's streams.
@@ -128,12 +129,13 @@ def train(given, out=None, resume=False, on_progress=None, on_epoch=None, overwr
                         "them")
     if resume:
         run = _run_to_resume(out)
-        resolved = config.resume(run.config(), given)
+        resolved = config.resume(located(run.config()), located(given))
     else:
         resolved = config.resolve(given)
     with use_backend(resolved["run"]["backend"]):
-        dataset = _load_data(resolved)
+        dataset = _load_data(resolved, out if resume else None)
         trainer = _Trainer(resolved, dataset)
+        trainer.resolved = located(resolved)             # not before: messages say what was given
         if not resume:
             run = runs.create(out, _label(resolved), overwrite)
         with run.locked():
@@ -170,7 +172,7 @@ def load(path):
 
 def dataset_of(path):
     """The data set that the run was trained on, read anew."""
-    return _load_data(runs.open_run(path).config())
+    return _load_data(runs.open_run(path).config(), path)
 
 
 def evaluate_run(path, overrides=None):
@@ -185,7 +187,7 @@ def evaluate_run(path, overrides=None):
 
 
 def _evaluated(path, resolved):
-    model, dataset = load(path), _load_data(resolved)
+    model, dataset = load(path), _load_data(resolved, path)
     shape = tuple(runs.open_run(path).checkpoint().state["image_shape"])
     if tuple(dataset.item_shape) != shape:
         raise UserError(
@@ -234,6 +236,7 @@ class _Trainer:
         settings = resolved["run"]
         self.resolved = resolved
         self.dataset = dataset
+        self.fingerprint = fingerprint(dataset)
         self.model = _build(resolved, dataset.item_shape)
         self.model.train()
         self.optimisers = {
@@ -274,7 +277,7 @@ class _Trainer:
             "streams": self.streams.state(),
             "model": self.resolved["run"]["model"],
             "image_shape": [int(size) for size in self.dataset.item_shape],
-            "data": _fingerprint(self.dataset),
+            **self.fingerprint,
         }
 
     def _save(self):
@@ -293,11 +296,7 @@ class _Trainer:
 
     def _restore(self, checkpoint):
         state = checkpoint.state
-        if state.get("data") != _fingerprint(self.dataset):
-            raise UserError(
-                f"the training items of {self.dataset.name} are not those that {self.run.path} "
-                "was trained on: name their folder with --data-dir"
-            )
+        check_fingerprint(self.fingerprint, state, self.dataset.name, self.run.path)
         with _fitting(self.run):
             _load_model(self.model, checkpoint, self.resolved)
             for network, optimiser in self.optimisers.items():
@@ -467,7 +466,7 @@ class _Trainer:
             path=self.run.path,
             model=settings["model"],
             preset=settings["preset"],
-            data=self.dataset.name,
+            data=data_name(self.resolved),
             epochs=self.position.epoch,
             steps=self.position.step,
             parameters=self.model.size(),
@@ -487,12 +486,16 @@ def _floats(terms):
     return {name: float(value) for name, value in terms.items()}
 
 
-def _load_data(resolved):
+def _load_data(resolved, folder=None):
+    """The data of a configuration: a new one, or that of the run in ``folder``."""
     settings = resolved["data"]
-    with on_the_cpu():
-        return data.load(
-            settings["name"], data_dir=settings["dir"] or None, limit=settings["limit"] or None
-        )
+    try:
+        with on_the_cpu():
+            return data.load(
+                settings["name"], data_dir=settings["dir"] or None, limit=settings["limit"] or None
+            )
+    except UserError as error:
+        raise (missing(error, resolved, folder) if folder else error) from None
 
 
 def _build(resolved, item_shape):
@@ -557,11 +560,6 @@ def _fitting(run):
             f"{run.checkpoint_path} does not fit the model that {run.path}/config.toml "
             f"describes ({error}): put back the files that belong together"
         ) from None
-
-
-def _fingerprint(dataset):
-    """A checksum of the training items: resuming on others would not be resuming."""
-    return zlib.crc32(np.ascontiguousarray(dataset.train.items))
 
 
 @contextlib.contextmanager

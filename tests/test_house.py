@@ -34,9 +34,10 @@ FLOORS = [["errors", "context", "other_names"], ["kernels"],
           ["engine", "tensor", "in_place", "copies", "numpy_calls"], ["ops", "methods"],
           ["gradient_check"], ["parameters"], ["module", "initialisers", "schedules"],
           ["nn", "optim"], ["data"], ["models"],
-          ["config", "runs", "feed", "train", "mosaic", "non_finite"],
+          ["config", "runs", "feed", "train", "mosaic", "non_finite",
+           "places"],
           ["plots", "lecture", "in_words", "warmup"], ["report"],
-          ["display", "cli", "demo", "__main__"]]
+          ["display", "terminal", "cli", "demo", "__main__"]]
 HEIGHT = {name: height for height, names in enumerate(FLOORS) for name in names}
 NOT_DIRECTLY = {"models": {"backend", "kernels"}, "engine": {"ops", "tensor", "errors"},
                 "tensor": {"ops", "backend"}, "train": {"kernels"}}

@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -225,6 +226,81 @@ def test_resuming_on_other_data_is_refused(tmp_path):
     (tmp_path / "config.toml").write_text(text)
     with pytest.raises(UserError, match="not those that .* was trained on"):
         train.train({}, tmp_path, resume=True)
+
+
+@pytest.fixture
+def own(tmp_path, monkeypatch):
+    """A run on own images, named by a relative path, and a probe of it; the working folder is then
+    another."""
+    rng = np.random.default_rng(3)
+    save_own(tmp_path / "own.npz", rng)
+    (tmp_path / "elsewhere").mkdir()
+    monkeypatch.chdir(tmp_path)
+    given = config.merge(tables("vae", 1), {"data": {"name": "own.npz", "limit": 0}})
+    train.train(given, "run")
+    probe = {"run": {"model": "probe", "backend": "numpy"}, "data": {"name": "./own.npz"},
+             "train": {"epochs": 1}, "model": {"features": "run"}}
+    train.train(probe, "probe")
+    monkeypatch.chdir("elsewhere")
+    return given
+
+
+def save_own(path, rng, **changed):
+    arrays = {"images": rng.integers(0, 256, (30, 6, 4), np.uint8), "labels": np.arange(30) % 3,
+              "test_images": rng.integers(0, 256, (9, 6, 4), np.uint8),
+              "test_labels": np.arange(9) % 3}
+    np.savez(path, **arrays | changed)
+
+
+def test_a_run_finds_its_data_from_another_folder(own, tmp_path):
+    from scratchgen import plots, report
+
+    for run in ("run", "probe"):
+        path = Path("..", run)
+        assert train.evaluate_run(path)["loss"] > 0
+        assert plots.draw_run(path)
+        assert "own.npz" in report.write_report([path]).read_text()
+        assert train.train({"train": {"epochs": 2}}, path, resume=True).epochs == 2
+    again = config.merge(own, {"data": {"name": "../own.npz"}, "train": {"epochs": 3}})
+    assert train.train(again, "../run", resume=True).epochs == 3
+    stored = runs.open_run("../probe").config()
+    assert stored["data"]["name"] == str(tmp_path / "own.npz")
+    assert stored["model"]["features"] == str(tmp_path / "run")
+
+
+def test_data_that_were_moved_are_named_anew(own, tmp_path):
+    (tmp_path / "own.npz").rename("moved.npz")
+    for act in (train.evaluate_run, train.dataset_of,
+                lambda path: train.train({}, path, resume=True)):
+        with pytest.raises(UserError, match="no file or folder|no readable file") as caught:
+            act("../run")
+        assert "if they were moved" in str(caught.value) and "\n" not in str(caught.value)
+    assert train.train({"data": {"name": "moved.npz"}}, "../run", resume=True).epochs == 1
+    assert train.evaluate_run("../run")["loss"] > 0
+
+
+@pytest.mark.parametrize("changed, what", [
+    ({"labels": np.arange(30) % 2}, "shapes, labels or test items"),
+    ({"test_labels": np.arange(9) % 2}, "shapes, labels or test items"),
+    ({"test_images": np.zeros((9, 6, 4), np.uint8)}, "shapes, labels or test items"),
+    ({"images": np.zeros((30, 6, 4), np.uint8)}, "training items"), ({}, None)])
+def test_resuming_on_changed_data_is_refused(own, tmp_path, changed, what):
+    save_own(tmp_path / "own.npz", np.random.default_rng(3), **changed)
+    before = content(tmp_path / "run")
+    if what is None:
+        assert train.train({"train": {"epochs": 2}}, "../run", resume=True).epochs == 2
+        return
+    with pytest.raises(UserError, match=f"the {what} of .*own.npz are not those that .*run was"):
+        train.train({"train": {"epochs": 2}}, "../run", resume=True)
+    assert content(tmp_path / "run") == before
+
+
+def test_a_path_that_is_not_utf_8_is_refused(tmp_path):
+    name = os.fsdecode(bytes(tmp_path) + b"/caf\xe9.npy")
+    np.save(name, np.zeros((20, 4, 4), np.uint8))
+    with pytest.raises(UserError, match="is not UTF-8"):
+        train.train(config.merge(tables("dae", 1), {"data": {"name": name}}), tmp_path / "run")
+    assert not (tmp_path / "run").exists()
 
 
 def test_checkpoint_of_another_model_is_refused(uninterrupted, tmp_path):
