@@ -1,4 +1,7 @@
-"""The roofline and the ladder of the product as pictures, from ``gpu.json``. Needs matplotlib."""
+"""The roofline and the ladder of the product as pictures, from ``gpu.json``. Needs matplotlib.
+
+    python -m benchmarks.gpu.pictures        writes docs/gpu-roofline.png and docs/gpu-ladder.png
+"""
 
 import numpy as np
 
@@ -68,3 +71,16 @@ def picture_ladder(record, path, name="gemm 4096×4096×4096 NN"):
 def save(figure, path):
     path.parent.mkdir(parents=True, exist_ok=True)
     figure.savefig(path, dpi=130)
+
+
+def main():
+    """From the record that the repository keeps."""
+    from ..processes import ROOT
+    from .parts import load
+    record = load(ROOT / "benchmarks" / "results" / "gpu.json")
+    picture_roofline(record, ROOT / "docs" / "gpu-roofline.png")
+    picture_ladder(record, ROOT / "docs" / "gpu-ladder.png")
+
+
+if __name__ == "__main__":
+    main()
