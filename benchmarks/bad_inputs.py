@@ -21,12 +21,15 @@ KINDS = {
     "IDX files": [
         "test_faults.py::test_idx_files",
         "test_data.py::test_a_faulty_file_is_one_sentence_that_names_it"],
-    "own images (.npy, .npz, PNG)": [
+    "own images (.npy, .npz, PNG, JPEG)": [
         "test_faults.py::test_own_arrays", "test_faults.py::test_other_own_data",
         "test_own_images.py::test_an_array_that_holds_no_images_is_refused",
         "test_own_images.py::test_a_faulty_file_is_one_sentence_that_names_it",
         "test_own_images.py::test_an_archive_with_wrong_arrays",
-        "test_own_images.py::test_a_damaged_png_is_one_sentence"],
+        "test_own_images.py::test_a_damaged_png_is_one_sentence",
+        "test_own_images.py::test_a_damaged_jpeg_is_one_sentence",
+        "test_own_images.py::test_sub_folders_beside_train_and_test",
+        "test_resume.py::test_a_path_that_is_not_utf_8_is_refused"],
     "checkpoints": [
         "test_faults.py::test_checkpoints", "test_faults.py::test_checkpoints_that_do_not_fit",
         "test_faults.py::test_checkpoints_with_a_right_checksum_and_wrong_content",
@@ -35,7 +38,10 @@ KINDS = {
     "folders and disks": [
         "test_faults.py::test_folders_in_the_way", "test_faults.py::test_a_read_only_disk",
         "test_faults.py::test_folders_that_cannot_be_written",
-        "test_faults.py::test_a_limit_on_file_sizes"],
+        "test_faults.py::test_a_limit_on_file_sizes",
+        "test_cli.py::test_names_that_are_no_folder",
+        "test_cli.py::test_a_folder_that_is_read_only",
+        "test_cli.py::test_a_folder_of_other_files_is_left_alone"],
     "servers of downloads": ["test_download.py::test_a_faulty_server_alone_is_one_sentence"],
     "losses that are no numbers": ["test_faults.py::test_a_loss_that_is_no_number"],
     "shapes and options of ops": [

@@ -256,14 +256,16 @@ def test_other_own_data(place, capsys):
     refused(capsys, place, [*train_on, "labels.npz"], r"shape \(5,\): expected .* \(12,\)")
     folder = place / "pictures"
     folder.mkdir()
-    refused(capsys, place, [*train_on, "pictures/"], "is an empty folder: expected PNG files")
+    refused(capsys, place, [*train_on, "pictures/"], "is an empty folder: expected PNG or JPEG")
     Image.fromarray(GREY[0]).save(folder / "a.png")
     Image.fromarray(GREY[1][:5]).save(folder / "b.png")
     refused(capsys, place, [*train_on, "pictures/"], "8×5 pixels.*8×8: expected images of one size")
     (folder / "b.png").write_bytes((folder / "a.png").read_bytes()[:60])
     refused(capsys, place, [*train_on, "pictures/"], "b.png cannot be read as a PNG image")
     (folder / "b.png").rename(folder / "b.jpeg")
-    refused(capsys, place, [*train_on, "pictures/"], "b.jpeg is no PNG file")
+    refused(capsys, place, [*train_on, "pictures/"], "b.jpeg cannot be read as a JPEG")
+    (folder / "b.jpeg").rename(folder / "b.bmp")
+    refused(capsys, place, [*train_on, "pictures/"], "b.bmp is no PNG or JPEG file")
 
 
 # --- checkpoints ---------------------------------------------------------------------------------

@@ -2,6 +2,7 @@
 
 import io
 import os
+import shutil
 import struct
 import tracemalloc
 import warnings
@@ -397,10 +398,10 @@ def test_folders_that_hold_something_else(tmp_path):
     with pytest.raises(UserError, match="b.png has more than 8 bits a channel"):
         data.load(tmp_path)
     (tmp_path / "b.png").unlink()
-    (tmp_path / "c.jpg").write_bytes(b"")
-    with pytest.raises(UserError, match="c.jpg is no PNG file"):
+    (tmp_path / "c.gif").write_bytes(b"")
+    with pytest.raises(UserError, match="c.gif is no PNG or JPEG file"):
         data.load(tmp_path)
-    (tmp_path / "c.jpg").unlink()
+    (tmp_path / "c.gif").unlink()
     png(tmp_path / "sub" / "a.png", GREY[0])
     refused(tmp_path, "holds files .a.png, …. and sub-folders .sub, ….")
     (tmp_path / "a.png").unlink()
@@ -439,14 +440,156 @@ def test_a_damaged_png_is_one_sentence(tmp_path, content):
     assert "\n" not in str(caught.value)
 
 
+@pytest.mark.parametrize("content", [b"", b"text", JPEG.getvalue()[:20],
+                                     JPEG.getvalue()[:-40], PNG],
+                         ids=["empty", "text", "header", "cut", "png"])
+def test_a_damaged_jpeg_is_one_sentence(tmp_path, content):
+    (tmp_path / "0.png").write_bytes(PNG)
+    (tmp_path / "1.jpg").write_bytes(content)
+    with pytest.raises(UserError, match="1.jpg cannot be read as a JPEG image") as caught:
+        data.load(tmp_path)
+    assert "\n" not in str(caught.value)
+
+
+# ------------------------------------- kinds of PNG, made by hand; JPEG; orientation
+
+CHANNELS = {0: 1, 2: 3, 3: 1, 4: 2, 6: 4}     # colour type of PNG -> samples of a pixel
+DEPTHS = {0: (1, 2, 4, 8, 16), 2: (8, 16), 3: (1, 2, 4, 8), 4: (8, 16), 6: (8, 16)}
+# A PNG file with alpha has no tRNS.
+KINDS = [(kind, depth, see_through) for kind, depths in DEPTHS.items() for depth in depths
+         for see_through in (False, True)[: 1 if kind in (4, 6) else 2]]
+ADAM7 = [(0, 0, 8, 8), (4, 0, 8, 8), (0, 4, 4, 8), (2, 0, 4, 4), (0, 2, 2, 4), (1, 0, 2, 2),
+         (0, 1, 1, 2)]
+
+
+def packed(samples, depth):
+    """The rows of a PNG image, each with filter 0."""
+    content = b""
+    for row in samples:
+        bits = "".join(f"{sample:0{depth}b}" for sample in row.reshape(-1))
+        bits += "0" * (-len(bits) % 8)
+        content += b"\0" + int(bits, 2).to_bytes(len(bits) // 8, "big")
+    return content
+
+
+def by_hand(samples, depth, kind, interlaced=False, *chunks):
+    """A PNG file of integer samples (H, W, C)."""
+    height, width, _ = samples.shape
+    passes = ADAM7 if interlaced else [(0, 0, 1, 1)]
+    raw = b"".join(packed(samples[y::down, x::right], depth) for x, y, right, down in passes
+                   if samples[y::down, x::right].size)
+    head = struct.pack(">IIBBBBB", width, height, depth, kind, 0, 0, interlaced)
+    return b"".join((PNG[:8], chunk(b"IHDR", head), *chunks, chunk(b"IDAT", zlib.compress(raw)),
+                     chunk(b"IEND", b"")))
+
+
+@pytest.mark.parametrize("interlaced", [False, True], ids=["", "interlaced"])
+@pytest.mark.parametrize("kind, depth, see_through", KINDS)
+def test_every_kind_of_png(tmp_path, rng, kind, depth, see_through, interlaced):
+    samples = rng.integers(0, 2**depth, (9, 7, CHANNELS[kind]))
+    palette = rng.integers(0, 256, (min(2**depth, 256), 4))
+    chunks = [chunk(b"PLTE", palette[:, :3].astype(np.uint8).tobytes())] * (kind == 3)
+    if see_through:
+        chunks.append(chunk(b"tRNS", palette[:, 3].astype(np.uint8).tobytes() if kind == 3 else
+                            struct.pack(f">{CHANNELS[kind]}H", *samples[0, 0])))
+    for name in ("0.png", "1.png"):
+        (tmp_path / name).write_bytes(by_hand(samples, depth, kind, interlaced, *chunks))
+    if depth == 16:
+        refused(tmp_path, "0.png has more than 8 bits a channel: expected 8")
+        return
+    if kind == 3:
+        colours, alpha = palette[samples[..., 0], :3], palette[samples[..., 0], 3] / 255
+        alpha = alpha if see_through else np.ones((9, 7))
+    else:
+        scaled = samples * 255 // (2**depth - 1)
+        colours = scaled[..., : 3 if kind in (2, 6) else 1]
+        alpha = scaled[..., -1] / 255 if kind in (4, 6) else np.ones((9, 7))
+        if see_through:
+            alpha = 1.0 - (samples == samples[0, 0]).all(axis=2)
+    found = data.load(tmp_path).train_images[0]
+    assert np.array_equal(found, np.rint(colours * alpha[..., None]).astype(np.uint8))
+
+
+def exif(value, order=">"):
+    """EXIF with a tag before the orientation, which is ``value``."""
+    return (b"MM" if order == ">" else b"II") + struct.pack(
+        f"{order}HIHHHIHHHHIHHI", 42, 8, 2, 0x010F, 2, 1, 0, 0, 0x0112, 3, 1, value, 0, 0)
+
+
+STORED = np.arange(12, dtype=np.uint8).reshape(3, 4) * 20
+UPRIGHT = {0: STORED, 1: STORED, 2: STORED[:, ::-1], 3: STORED[::-1, ::-1], 4: STORED[::-1],
+           5: STORED.T, 6: np.rot90(STORED, -1), 7: STORED[::-1, ::-1].T, 8: np.rot90(STORED),
+           9: STORED}
+
+
+@pytest.mark.parametrize("order", "<>")
+@pytest.mark.parametrize("value", UPRIGHT)
+def test_images_are_turned_as_exif_says(tmp_path, value, order):
+    tags = exif(value, order)
+    assert Image.open(io.BytesIO(by_hand(STORED[..., None], 8, 0, False, chunk(b"eXIf", tags)))
+                      ).getexif()[0x0112] == value                 # Pillow reads it the same
+    end = chunk(b"IEND", b"")
+    plain = by_hand(STORED[..., None], 8, 0)
+    (tmp_path / "0.png").write_bytes(by_hand(STORED[..., None], 8, 0, False, chunk(b"eXIf", tags)))
+    (tmp_path / "1.png").write_bytes(plain.removesuffix(end) + chunk(b"eXIf", tags) + end)
+    flat = Image.fromarray(np.repeat(np.repeat(STORED, 8, axis=0), 8, axis=1))
+    flat.save(tmp_path / "0.jpg", quality=100, exif=b"Exif\0\0" + tags)
+    for name in ("0.jpg", "0.png", "1.png"):
+        folder = tmp_path / name.replace(".", "")
+        folder.mkdir()
+        for copy in "ab":
+            shutil.copy(tmp_path / name, folder / f"{copy}{name}")
+        found = data.load(folder).train_images[0, ..., 0]
+        scale = 8 if name.endswith("jpg") else 1
+        assert found.shape == tuple(scale * n for n in UPRIGHT[value].shape)
+        found = found[scale // 2 :: scale, scale // 2 :: scale]
+        assert np.abs(found.astype(int) - UPRIGHT[value]).max() <= 2 * (scale > 1)
+
+
+@pytest.mark.parametrize("tags", [b"", b"MM", b"XX" + bytes(30), exif(6)[:14],
+                                  b"MM\0\x2a" + b"\xff" * 9, exif(6)[:8] + b"\xff\xff" + bytes(12)])
+def test_damaged_exif_counts_as_none(tmp_path, tags):
+    for name in ("0.png", "1.png"):
+        (tmp_path / name).write_bytes(by_hand(STORED[..., None], 8, 0, False, chunk(b"eXIf", tags)))
+    assert np.array_equal(data.load(tmp_path).train_images[0, ..., 0], STORED)
+
+
+@pytest.mark.parametrize("name, options", [("0.jpg", {}), ("0.JPEG", {"progressive": True})])
+@pytest.mark.parametrize("mode", ["L", "RGB"])
+def test_folders_of_jpeg_files(tmp_path, mode, name, options):
+    image = Image.new(mode, (20, 10), 70 if mode == "L" else (200, 70, 30))
+    (tmp_path / "__MACOSX").mkdir()
+    for each in (name, "z.jpg"):
+        image.save(tmp_path / each, "JPEG", quality=100, **options)
+    found = data.load(tmp_path).train_images
+    assert found.shape == (1, 10, 20, len(mode))
+    assert np.abs(found[0, 0, 0].astype(int) - np.array(image.getpixel((0, 0)))).max() <= 2
+
+
+def test_a_jpeg_of_printing_inks_is_refused(tmp_path):
+    for name in ("0.jpg", "1.jpg"):
+        Image.new("CMYK", (8, 8)).save(tmp_path / name)
+    refused(tmp_path, "0.jpg has pixels of the kind CMYK: expected 8 bits a channel, grey or RGB")
+
+
+@pytest.mark.parametrize("names", [("train", "val", "test"), ("train",), ("train", "validation")])
+def test_sub_folders_beside_train_and_test(tmp_path, names):
+    for name in names:
+        for i in range(2):
+            png(tmp_path / name / "a" / f"{i}.png", GREY[i])
+    refused(tmp_path, "expected train and test and no other beside them")
+
+
 # ------------------------------------------------------------------------ fuzz
 
 ARCHIVE = io.BytesIO()
 np.savez(ARCHIVE, images=GREY, labels=LABELS)
 PACKED = io.BytesIO()
 np.savez_compressed(PACKED, images=GREY)
+TURNED = by_hand(GREY[0][..., None], 8, 0, False, chunk(b"eXIf", exif(6)))
 BASES = {".npy": [GOOD, raw(FLOATS), raw(FLOATS > 0.5)],
-         ".npz": [ARCHIVE.getvalue(), PACKED.getvalue()], ".png": [PNG, encoded(GREY[0])]}
+         ".npz": [ARCHIVE.getvalue(), PACKED.getvalue()],
+         ".png": [PNG, encoded(GREY[0]), TURNED], ".jpg": [JPEG.getvalue()]}
 
 
 @settings(max_examples=600, deadline=None,
@@ -460,10 +603,11 @@ def test_any_bytes_give_images_or_a_user_error(tmp_path, suffix, choice):
     path = tmp_path / "own" / f"fuzzed{suffix}"
     path.parent.mkdir(exist_ok=True)
     path.write_bytes((base[:position] + patch + base[position + len(patch):])[:keep])
-    if suffix == ".png":
-        (path.parent / "whole.png").write_bytes(base)
+    folder = suffix in (".png", ".jpg")
+    if folder:
+        (path.parent / f"whole{suffix}").write_bytes(base)
     try:
-        own = data.load(path.parent if suffix == ".png" else path)
+        own = data.load(path.parent if folder else path)
     except UserError as error:
         assert "\n" not in str(error)
     else:

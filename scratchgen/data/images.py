@@ -111,7 +111,8 @@ def load(name, data_dir=None, limit=None):
         arrays = own_images.read(name, limit)
     else:
         nearest = unknown("data set", name, [*SETS, *DENSITIES])
-        raise UserError(f"{nearest}, or the path of a .npy or .npz file or a folder of PNG files")
+        raise UserError(f"{nearest}, or the path of a .npy or .npz file or a folder of PNG or JPEG "
+                        "files")
     if limit is not None:  # a copy, so that the rest of the set does not stay in memory
         arrays = [array[:limit].copy() for array in arrays]
     return Dataset(str(name), *arrays)

@@ -1,4 +1,4 @@
-"""The user's own images: an .npy or .npz file, or a folder of PNG files, of any size."""
+"""The user's own images: an .npy or .npz file, or a folder of PNG or JPEG files, of any size."""
 
 import os
 from pathlib import Path
@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 
 from ..errors import UserError, unknown
-from . import npy, png
+from . import image_files, npy
 
 # The names of the arrays in an .npz file: training images and labels, test images and labels.
 SPELLINGS = (("images", "labels", "test_images", "test_labels"),
@@ -18,8 +18,8 @@ def is_path(name):
     if isinstance(name, os.PathLike):
         return True
     return isinstance(name, str) and (
-        name.lower().endswith((".npy", ".npz", ".png")) or "/" in name or os.sep in name
-        or os.path.exists(name))
+        name.lower().endswith((".npy", ".npz", *image_files.FORMATS)) or "/" in name
+        or os.sep in name or os.path.exists(name))
 
 
 def read(path, limit=None):
@@ -30,8 +30,9 @@ def read(path, limit=None):
     - .npy: (N, H, W) or (N, H, W, C).
     - .npz: arrays ``images`` and, if there are, ``labels``, ``test_images``, ``test_labels``; or
       ``x_train``, ``y_train``, ``x_test``, ``y_test``.
-    - a folder: PNG files of one size, or one sub-folder of them for each class, whose labels are
-      0, 1, … in the order of their names; or sub-folders ``train`` and ``test`` of either kind.
+    - a folder: PNG or JPEG files of one size, or one sub-folder of them for each class, whose
+      labels are 0, 1, … in the order of their names; or sub-folders ``train`` and ``test`` of
+      either kind. Samples have at most 8 bits; EXIF's orientation is followed.
 
     Without a test part, the last tenth, at least one image, is the test set; of a folder with
     classes, the last tenth of each class, and its images come in turn, one of each class, so that
@@ -42,16 +43,16 @@ def read(path, limit=None):
     path = Path(path).expanduser()
     suffix = path.suffix.lower()
     if os.path.isdir(path):
-        return png.read_folder(path, limit)
+        return image_files.read_folder(path, limit)
     if suffix == ".npy":
         return _split(_images(npy.read(path), path), None, path)
     if suffix == ".npz":
         return _from_archive(path)
     if not os.path.exists(path):
         raise UserError(f"there is no file or folder {path}: expected a .npy or .npz file or a "
-                        "folder of PNG files; check the name")
-    raise UserError(f"{path} is neither a .npy nor a .npz file nor a folder of PNG files: expected "
-                    "one of these; convert it, or put PNG files into a folder")
+                        "folder of PNG or JPEG files; check the name")
+    raise UserError(f"{path} is neither a .npy nor a .npz file nor a folder of PNG or JPEG files: "
+                    "expected one of these; convert it, or put images into a folder")
 
 
 def _from_archive(path):

@@ -1,4 +1,4 @@
-"""Folders of PNG files as arrays of images."""
+"""Folders of PNG and JPEG files as arrays of images."""
 
 import os
 import struct
@@ -11,16 +11,25 @@ from ..errors import UserError
 from .idx import DEFLATE_MAX_RATIO
 from .npy import MAX_BYTES
 
-IGNORED = ("thumbs.db", "desktop.ini")  # and all names that start with a dot
+IGNORED = ("thumbs.db", "desktop.ini", "__macosx")  # and all names that start with a dot
 PARTS = {"train", "test"}
 GREY, COLOUR = ("1", "L", "LA"), ("P", "RGB", "RGBA")
+FORMATS = {".png": "PNG", ".jpg": "JPEG", ".jpeg": "JPEG"}
+ORIENTATION = 0x0112                    # the tag of EXIF
+# Its value -> the name of Pillow's operation that puts the image upright.
+UPRIGHT = {2: "FLIP_LEFT_RIGHT", 3: "ROTATE_180", 4: "FLIP_TOP_BOTTOM", 5: "TRANSPOSE",
+           6: "ROTATE_270", 7: "TRANSVERSE", 8: "ROTATE_90"}
+SIDEWAYS = tuple(UPRIGHT[value] for value in (5, 6, 7, 8))
+SHORT = 3                               # EXIF's number for a whole number of two bytes
+MAX_EXIF = 1 << 16                      # bytes; in JPEG files there is no room for more
 
 
 def read_folder(path, limit=None):
     """[training images, labels, test images, labels]; ``own_images.read`` says how they are laid.
 
     uint8 (N, H, W, C); C is 1 if all files are grey and else 3. What is transparent is laid on
-    black. Only the ``limit`` files of each part that are returned are opened. Raises UserError.
+    black; images are turned as EXIF's orientation says. Colour profiles are not applied. Only the
+    ``limit`` files of each part that are returned are opened. Raises UserError.
     """
     folders, _ = _entries(path)
     if {folder.name for folder in folders} == PARTS:
@@ -36,7 +45,7 @@ def read_folder(path, limit=None):
 
 
 def _entries(path):
-    """``(folders, files)`` in ``path``, sorted; UserError for what is neither folder nor PNG."""
+    """``(folders, files)`` in ``path``, sorted; UserError for what is neither folder nor image."""
     try:
         entries = sorted(each for each in path.iterdir()
                          if not each.name.startswith(".") and each.name.lower() not in IGNORED)
@@ -46,14 +55,14 @@ def _entries(path):
     folders = [each for each in entries if os.path.isdir(each)]
     files = [each for each in entries if not os.path.isdir(each)]
     for file in files:
-        if file.suffix.lower() != ".png" or not os.path.isfile(file):
-            raise UserError(f"{file} is no PNG file: expected only such files in a folder of "
-                            "images; convert it or take it away")
+        if file.suffix.lower() not in FORMATS or not os.path.isfile(file):
+            raise UserError(f"{file} is no PNG or JPEG file: expected only such files in a folder "
+                            "of images; convert it or take it away")
     if folders and files:
         raise UserError(f"{path} holds files ({files[0].name}, …) and sub-folders "
                         f"({folders[0].name}, …): expected files alone, or one sub-folder a class")
     if not entries:
-        raise UserError(f"{path} is an empty folder: expected PNG files")
+        raise UserError(f"{path} is an empty folder: expected PNG or JPEG files")
     return folders, files
 
 
@@ -65,9 +74,13 @@ def _by_class(path):
     classes = {}
     for folder in folders:
         deeper, classes[folder.name] = _entries(folder)
+        if deeper and PARTS & {each.name for each in folders}:
+            raise UserError(f"{path} has the sub-folders {_listed(each.name for each in folders)}: "
+                            "expected train and test and no other beside them; add the one that is "
+                            "missing, and move the others elsewhere")
         if deeper:
-            raise UserError(f"{deeper[0]} lies too deep: expected PNG files in {folder}, one "
-                            "sub-folder a class")
+            raise UserError(f"{deeper[0]} lies too deep: expected PNG or JPEG files in {folder}, "
+                            "one sub-folder a class")
     return classes
 
 
@@ -107,8 +120,8 @@ def _read_all(files):
             raise UserError(f"{file} is {size[0]}×{size[1]} pixels and {files[0]} is "
                             f"{width}×{height}: expected images of one size; cut or scale them")
         if mode not in GREY + COLOUR:
-            raise UserError(f"{file} has more than 8 bits a channel (mode {mode}): expected 8; "
-                            "convert it, or save an .npy file of floats in [0, 1]")
+            raise UserError(f"{file} has {mode}: expected 8 bits a channel, grey or RGB; convert "
+                            "it, or save an .npy file of floats in [0, 1]")
     channels = 3 if any(mode in COLOUR for _, mode in headers) else 1
     shape = (len(files), height, width, channels)
     if np.prod(shape, dtype=object) > MAX_BYTES:
@@ -124,34 +137,85 @@ def _decode(file, header_only=False, channels=1):
     """``(size, mode)`` or the pixels, uint8 (H, W, channels); every fault becomes a UserError."""
     from PIL import Image  # not at the top: takes 60 ms to import
 
+    kind = FORMATS[file.suffix.lower()]
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("error", Image.DecompressionBombWarning)
-            with Image.open(file, formats=["PNG"]) as image:
-                if not header_only:
-                    return _pixels(image, channels)
-                # At one bit a pixel, the least there is, no file holds more pixels than this.
+            with Image.open(file, formats=[kind]) as image:
+                # Of a PNG file at one bit a pixel, the least there is, no file holds more pixels
+                # than this; JPEG takes more than that too.
                 if image.width * image.height > 8 * DEFLATE_MAX_RATIO * os.path.getsize(file):
                     raise ValueError(f"{image.width}×{image.height} pixels in so few bytes")
-                return image.size, image.mode
+                depth, exif = _png_header(file) if kind == "PNG" else (8, image.info.get("exif"))
+                turn = UPRIGHT.get(_orientation(exif))
+                if not header_only:
+                    return _pixels(image, depth, turn, channels)
+                size = image.size[::-1] if turn in SIDEWAYS else image.size
+                return size, _mode(image.mode, depth)
     # All that Pillow was seen to raise on damaged files; SyntaxError is its word for a bad chunk.
     except (Image.DecompressionBombWarning, Image.DecompressionBombError, OSError, SyntaxError,
             ValueError, EOFError, zlib.error, struct.error, OverflowError, IndexError) as error:
         if isinstance(error, OSError) and error.errno is not None:
             reason = error.strerror
         else:
-            reason = "no PNG file" if "cannot identify" in str(error) else " ".join(
+            reason = f"no {kind} file" if "cannot identify" in str(error) else " ".join(
                 str(error).split())
-        raise UserError(f"{file} cannot be read as a PNG image ({reason}): expected a whole PNG "
-                        "file; save it again or take it away") from None
+        raise UserError(f"{file} cannot be read as a {kind} image ({reason}): expected a whole "
+                        f"{kind} file; save it again or take it away") from None
 
 
-def _pixels(image, channels):
-    """uint8 (H, W, channels), with transparent parts laid on black."""
+def _mode(mode, depth):
+    """Pillow's mode; in words for what is not taken. (It cuts colours of 16 bits to 8 silently.)"""
+    if depth > 8 or mode.startswith(("I", "F")):
+        return "more than 8 bits a channel"
+    return mode if mode in GREY + COLOUR else f"pixels of the kind {mode}"
+
+
+def _png_header(file):
+    """``(bits a sample, content of the eXIf chunk or None)``; only chunk headers are read."""
+    with open(file, "rb") as content:
+        content.seek(24)
+        depth = content.read(1)
+        content.seek(8)
+        while len(header := content.read(8)) == 8:
+            length, name = struct.unpack(">I4s", header)
+            if name == b"eXIf":
+                return depth[0], content.read(min(length, MAX_EXIF))
+            content.seek(length + 4, os.SEEK_CUR)
+    return depth[0], None
+
+
+def _orientation(content):
+    """EXIF's orientation, 1 to 8; 1 where there is none, or none that can be read."""
+    if not content:
+        return 1
+    content = content.removeprefix(b"Exif\0\0")
+    order = {b"II": "<", b"MM": ">"}.get(content[:2])
+    try:
+        start, = struct.unpack_from(f"{order}I", content, 4)
+        entries, = struct.unpack_from(f"{order}H", content, start)
+        for entry in range(start + 2, start + 2 + 12 * entries, 12):
+            tag, kind, _, value = struct.unpack_from(f"{order}HHIH", content, entry)
+            if tag == ORIENTATION and kind == SHORT:
+                return value
+    except struct.error:                                 # no TIFF header, or a place beyond its end
+        pass
+    return 1
+
+
+def _pixels(image, depth, turn, channels):
+    """uint8 (H, W, channels), upright, with transparent parts laid on black."""
     from PIL import Image
 
-    if image.mode in ("LA", "RGBA") or "transparency" in image.info:
+    see_through = image.info.get("transparency")
+    if image.mode == "L" and isinstance(see_through, int):
+        # The file names a sample of ``depth`` bits; Pillow compares it with samples of 8.
+        most = 2**depth - 1
+        image.info["transparency"] = (see_through & most) * 255 // most
+    if image.mode in ("LA", "RGBA") or see_through is not None:
         image = image.convert("RGBA")
         image = Image.alpha_composite(Image.new("RGBA", image.size, (0, 0, 0, 255)), image)
     image = image.convert("L" if channels == 1 else "RGB")
+    if turn is not None:
+        image = image.transpose(Image.Transpose[turn])
     return np.asarray(image, np.uint8).reshape(image.height, image.width, channels)
