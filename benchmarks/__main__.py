@@ -12,6 +12,7 @@ COMMANDS = {
     "warmstart": ("command:main", "one epoch from the command line, start-up included"),
     "ladder": ("ladder:main", "kernels from naive loops to the fast ones, rung by rung"),
     "kernels": ("ladder:main_kernels", "each kernel alone"),
+    "nodes": ("gpu.nodes:main", "kernels of a recorded step on a GPU, counted without one"),
     "resources": ("nvrtc:main", "registers, shared memory and spills of the CUDA kernels"),
     "gpu": ("gpu.__main__:main", "the CUDA backend, checked and timed on a GPU"),
     "readme": ("readme:main", "write the tables into README.md"),

@@ -29,6 +29,7 @@ TABLES = {
     "ladder": ("ladder.json", "ladder:table"),
     "kernels": ("kernels.json", "house_kernels:table"),
     "resources": ("resources.json", "nvrtc:table"),
+    "gpu-nodes": ("nodes.json", "gpu.nodes:table"),
     "gpu-checks": ("gpu.json", "gpu.tables:table_checks"),
     "gpu-targets": ("gpu.json", "gpu.tables:table_targets"),
     "gpu-steps": ("gpu.json", "gpu.tables:table_steps"),

@@ -21,6 +21,7 @@ from benchmarks.gpu import (
     checks,
     conductor,
     kernel_times,
+    nodes,
     ours,
     parts,
     pictures,
@@ -377,6 +378,15 @@ def test_the_dry_run_goes_through_the_whole_order(tmp_path):
     for part in conductor.PARTS[:-1]:
         assert f"{part}: " in done.stderr and record[part]["items"]
     assert record["steps"]["rows"]["vae fp32"]["contestants"]["ours"][""]["first_steps"] > 0
+
+
+@pytest.mark.parametrize("name", ["vae", "gan", "dcgan", "large-sdae"])
+def test_a_recorded_step_has_as_many_nodes_as_the_record_says(name):
+    if not available():
+        pytest.skip("needs Linux and g++")
+    recorded = parts.load(nodes.RECORD)
+    assert set(recorded) == set(rows.NAMES)
+    assert nodes.counted([name])[name] == recorded[name]
 
 
 def test_without_a_gpu_one_sentence(tmp_path, capsys):
