@@ -99,9 +99,9 @@ def test_two_images_are_enough_and_limit_takes_the_first(tmp_path):
 
 @pytest.mark.parametrize(("images", "tests"), [(2, 1), (9, 1), (19, 1), (20, 2), (39, 3)])
 def test_the_last_tenth_is_for_testing(tmp_path, images, tests):
-    array = np.arange(images, dtype=np.uint8)[:, None, None].repeat(3, axis=1)
+    array = 9 + np.arange(images, dtype=np.uint8)[:, None, None].repeat(3, axis=1)
     own = data.load(saved(tmp_path / "own.npy", array))
-    assert list(own.test_images[:, 0, 0, 0]) == list(range(images - tests, images))
+    assert list(own.test_images[:, 0, 0, 0]) == list(range(9 + images - tests, 9 + images))
     assert len(own.train_images) == images - tests
 
 
@@ -127,7 +127,9 @@ WRONG = {
     "alpha": (np.zeros((9, 6, 5, 4), np.uint8), r"4 channels: expected 1 or 3; .*x\[..., :3\]"),
     "seven channels": (np.zeros((9, 6, 5, 7), np.uint8), "7 channels: expected 1 or 3; cut"),
     "whole numbers": (np.zeros((9, 5, 4), np.int64), r"dtype int64: expected uint8.*astype"),
-    "booleans": (np.zeros((9, 5, 4), bool), r"type '\|b1': expected whole or floating"),
+    "booleans": (np.zeros((9, 5, 4), bool), r"truth values: .* with 255 \* x.astype"),
+    "a mask": (np.eye(5, 4, dtype=np.uint8)[None].repeat(9, 0), r"0 and 1, of 255.*255 \* x"),
+    "hardly too large": (np.full((9, 5, 4), 1.0000002, np.float32), r"to 1.0000002: .*clip"),
     "text": (np.full((9, 5, 4), "a"), "expected whole or floating"),
     "complex": (np.zeros((9, 5, 4), complex), "type '<c16'"),
     "dates": (np.zeros((9, 5, 4), "M8[s]"), "expected whole or floating"),
@@ -135,7 +137,7 @@ WRONG = {
     "none": (np.zeros((0, 5, 4), np.uint8), r"shape \(0, 5, 4\): expected .* at least one value"),
     "no pixels": (np.zeros((9, 0, 4), np.uint8), "at least one value"),
     "one image": (np.zeros((1, 5, 4), np.uint8), "holds 1 image: expected at least 2"),
-    "too large": (np.full((9, 5, 4), 255.0), r"floats from 255 to 255: expected \[0, 1\]"),
+    "too large": (np.full((9, 5, 4), 255.0), r"floats from 255.0 to 255.0: expected \[0, 1\]"),
     "negative": (np.full((9, 5, 4), -1e-9), r"expected \[0, 1\]; scale"),
     "nan": (np.where(np.arange(180) == 47, np.nan, 0.5).reshape(9, 5, 4),
             "NaN or infinity, first in image 2"),

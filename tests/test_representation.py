@@ -209,3 +209,13 @@ def test_extra_is_logged_under_its_own_key(tmp_path, monkeypatch):
     train.train(tables("vae", 2, hidden=5, latent=2), tmp_path)
     assert [line["extra"] for line in runs.open_run(tmp_path).metrics()] == [
         {"seen": [300, 28, 28, 1], "epoch": epoch} for epoch in (1, 2)]
+
+
+@pytest.mark.parametrize("wrong, remedy", [
+    ([-1, -1], "number the classes from 0 on"), ([-1, 5], "number the classes from 0 on"),
+    ([0, 4], "--set model.classes=5")])
+def test_labels_out_of_range_are_refused_with_advice_that_helps(wrong, remedy):
+    from scratchgen.models.classification import checked
+
+    with pytest.raises(sg.UserError, match=remedy):
+        checked(np.array(wrong), 4)

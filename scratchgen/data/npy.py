@@ -179,6 +179,9 @@ def _dtype(descr, where):
     if "O" in descr:
         raise UserError(f"{where} holds Python objects, which could run code when loaded: expected "
                         "numbers; make it one array of uint8 and save that")
+    if descr.endswith("b1"):
+        raise UserError(f"{where} holds truth values: expected whole or floating-point numbers; "
+                        "save them as black and white with 255 * x.astype(np.uint8)")
     if not _NUMBER.fullmatch(descr):
         raise UserError(f"{where} has values of type {descr!r}: expected whole or floating-point "
                         "numbers; convert it, for images with .astype(np.uint8)")

@@ -107,6 +107,9 @@ def _images(array, where):
         raise UserError(f"{where} has shape {array.shape}, {array.shape[3]} channels: expected "
                         f"1 or 3; {remedy}")
     if array.dtype == np.uint8:
+        if array.max() == 1:
+            raise UserError(f"{where} holds no values but 0 and 1, of 255, which is black: "
+                            "expected uint8 from 0 to 255; make a mask black and white by 255 * x")
         return np.ascontiguousarray(array)
     if array.dtype.kind != "f":
         raise UserError(f"{where} holds images of dtype {array.dtype}: expected uint8, or floats "
@@ -117,8 +120,9 @@ def _images(array, where):
         raise UserError(f"{where} holds NaN or infinity, first in image {broken}: expected floats "
                         "in [0, 1]; remove or mend such images")
     if low < 0 or high > 1:
-        raise UserError(f"{where} holds floats from {low:g} to {high:g}: expected [0, 1]; scale "
-                        "them, or save values from 0 to 255 as uint8")
+        raise UserError(f"{where} holds floats from {low!s} to {high!s}: expected [0, 1]; scale "
+                        "them, save values from 0 to 255 as uint8, or cut off what rounding left "
+                        "with x.clip(0, 1)")
     return np.ascontiguousarray(array, np.float32)
 
 

@@ -6,6 +6,12 @@ from ..errors import UserError
 from ..memory import is_host, own
 
 
+def _remedy(labels):
+    if labels.min() < 0:
+        return "number the classes from 0 on, and leave out items without a label"
+    return f"choose another number with --set model.classes={max(labels.max() + 1, 2)}"
+
+
 def checked(labels, classes):
     """The labels as int64 (N,), or UserError if they are not numbers of ``classes`` classes."""
     if labels is None:
@@ -14,8 +20,7 @@ def checked(labels, classes):
         labels, np.int64)
     if is_host(labels) and len(labels) and not 0 <= labels.min() <= labels.max() < classes:
         raise UserError(f"the labels go from {labels.min()} to {labels.max()}, and the model has "
-                        f"{classes} classes: expected 0 to {classes - 1}; choose another number "
-                        f"with --set model.classes={max(labels.max() + 1, 2)}")
+                        f"{classes} classes: expected 0 to {classes - 1}; {_remedy(labels)}")
     return labels
 
 
