@@ -151,10 +151,16 @@ def train(
     }
     given = gather(model, options, file=config, settings=set_ or ())
     again = f"scratchgen train {model} --resume --out"
-    path = _train(given, out, resume, pictures, lambda run: f"{again} {shlex.quote(str(run))}",
+    path = _train(given, out, resume, pictures, lambda run: f"{again} {_quoted(run)}",
                   overwrite)
     next_one = "sample" if model in ("dae", "vae", "gan") else "eval"
-    print(f"next: scratchgen {next_one} {shlex.quote(str(path))}")
+    print(f"next: scratchgen {next_one} {_quoted(path)}")
+
+
+def _quoted(path):
+    """A path as a shell takes it, which must not look like an option."""
+    text = str(path)
+    return shlex.quote(f"./{text}" if text.startswith("-") else text)
 
 
 def _given(**options):
@@ -282,7 +288,7 @@ def demo(
     if resume and out is None:
         raise UserError("--resume needs the demo to go on with: name its folder with --out")
     folder = Path(out) if out is not None else runs.first_free("demo")
-    again = f"scratchgen demo --resume --out {shlex.quote(str(folder))}"
+    again = f"scratchgen demo --resume --out {_quoted(folder)}"
     shorter = {"data": {"limit": 500}, "train": {"epochs": 1}} if quick else {}
     for kind in ("dae", "vae", "gan"):
         given = {"run": {"model": kind, "preset": "demo"}, **shorter}
@@ -290,7 +296,7 @@ def demo(
         _train(given, folder / kind, goes_on, True, lambda run: again, overwrite)
     pages = ", ".join(str(folder / kind / "report.html") for kind in ("dae", "vae", "gan"))
     print(f"\nlook at the pictures: {pages}")
-    print(f"draw new digits: scratchgen sample {shlex.quote(str(folder / 'vae'))} --seed 1")
+    print(f"draw new digits: scratchgen sample {_quoted(folder / 'vae')} --seed 1")
     print("train with the gradient written out by hand: scratchgen train vae --gradient explicit")
 
 

@@ -364,6 +364,16 @@ def create(path=None, label="run", overwrite=False):
     return run
 
 
+def check_not_read(out, features):
+    """UserError if the folder of a new run, ``out``, is the run that a probe reads: overwriting
+    would remove it."""
+    with _explained("make the run folder", out):
+        same = out and features and os.path.realpath(out) == os.path.realpath(features)
+    if same:
+        raise UserError(f"{features} gives the features and cannot be the probe's own folder too: "
+                        "choose another --out")
+
+
 def _folder_name(path):
     """``path`` itself; UserError unless it can name a folder."""
     if not isinstance(path, (str, os.PathLike)):

@@ -137,6 +137,7 @@ def train(given, out=None, resume=False, on_progress=None, on_epoch=None, overwr
         trainer = _Trainer(resolved, dataset)
         trainer.resolved = located(resolved)             # not before: messages say what was given
         if not resume:
+            runs.check_not_read(out, resolved["model"].get("features"))
             run = runs.create(out, _label(resolved), overwrite)
         with run.locked():
             if overwrite:

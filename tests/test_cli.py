@@ -212,6 +212,20 @@ def test_overwrite_replaces_a_run_and_leaves_the_rest(scratchgen, tmp_path):
     assert not (tmp_path / "a" / "pictures" / "epochs").exists()
 
 
+def test_a_probe_does_not_overwrite_the_run_it_reads(scratchgen, tmp_path):
+    assert scratchgen("train", "vae", "--epochs", "1", *SMALL, "--out", "a")[0] == 0
+    before = (tmp_path / "a" / "checkpoint.safetensors").read_bytes()
+    refused(scratchgen("train", "probe", *SMALL, "--features", "a", "--out", "./a", "--overwrite"),
+            "choose another --out")
+    assert (tmp_path / "a" / "checkpoint.safetensors").read_bytes() == before
+
+
+def test_a_folder_whose_name_looks_like_an_option(scratchgen):
+    status, output, _ = scratchgen("train", "vae", "--epochs", "1", *SMALL, "--out=-x y")
+    assert status == 0 and output.endswith("next: scratchgen sample './-x y'\n")
+    assert scratchgen("sample", "./-x y", "--n", "4")[0] == 0
+
+
 @pytest.mark.parametrize("out", ["a\0b", "x" * 300, "file", "file/below", "link"],
                          ids=["NUL", "long", "file", "below a file", "dangling link"])
 def test_names_that_are_no_folder(scratchgen, tmp_path, out):
