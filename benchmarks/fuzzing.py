@@ -80,13 +80,17 @@ def saved(save, *args, **options):
     return content.getvalue()
 
 
-def png(array):
+def encoded(array, kind, turned=0):
+    """An image file of the ``kind``; ``turned``: EXIF's orientation."""
     from PIL import Image
 
-    return saved(Image.fromarray(array).save, "PNG")
+    tags = Image.Exif()
+    if turned:
+        tags[0x0112] = turned
+    return saved(Image.fromarray(array).save, kind, exif=tags.tobytes() if turned else b"")
 
 
-def read_png(path):
+def read_image(path):
     """As one of two images of a folder; the other one is whole."""
     return data.load(path.parent)
 
@@ -128,7 +132,10 @@ def readers():
                              saved(np.save, np.asfortranarray(grey))], data.load),
         ".npz": ("own.npz", [saved(np.savez, images=grey, labels=labels),
                              saved(np.savez_compressed, x_train=grey)], data.load),
-        "PNG": ("0.png", [png(grey[0]), png(colour)], read_png),
+        "PNG": ("0.png", [encoded(grey[0], "PNG"), encoded(colour, "PNG"),
+                          encoded(colour, "PNG", turned=6)], read_image),
+        "JPEG": ("0.jpg", [encoded(grey[0], "JPEG"), encoded(colour, "JPEG", turned=8)],
+                 read_image),
         "TOML": ("config.toml", [config.dumps(resolved).encode(),
                                  b"[train]\nlr = 1e-3 # a\n[model]\nbeta = 0.5\n"], read_config),
         "--set": ("setting", settings, read_setting),
@@ -142,8 +149,8 @@ def fuzz(name, count, seed=0):
     rng, outcome = random.Random(f"{name} {seed}"), Outcome()
     with tempfile.TemporaryDirectory(dir=MEMORY) as folder:
         path = Path(folder) / file_name
-        if name == "PNG":
-            (Path(folder) / "1.png").write_bytes(whole[0])
+        if read is read_image:
+            (Path(folder) / "1").with_suffix(path.suffix).write_bytes(whole[0])
         for _ in range(count):
             content = damaged(rng.choice(whole), whole, rng)
             path.write_bytes(content)
@@ -235,8 +242,8 @@ def wrong_content(state, tensors, rng):
 # --- all of them ---------------------------------------------------------------------------------
 
 # Of every hundred inputs, how many go to which reader: the fast ones get more.
-SHARES = {"IDX": 20, ".npy": 18, ".npz": 8, "PNG": 8, "TOML": 10, "--set": 8, "metrics": 7,
-          "checkpoint bytes": 20, "checkpoint content": 1}
+SHARES = {"IDX": 20, ".npy": 18, ".npz": 8, "PNG": 6, "JPEG": 4, "TOML": 8, "--set": 8,
+          "metrics": 7, "checkpoint bytes": 20, "checkpoint content": 1}
 
 
 def fuzz_all(count, seed=0, tell=lambda name, outcome: None):
