@@ -1,6 +1,7 @@
 """What a run remembers of its data: where they lie, and a checksum of what they hold."""
 
 import os
+import warnings
 import zlib
 from pathlib import PurePath
 
@@ -10,7 +11,7 @@ from . import config
 from .data import own_images
 from .data.catalogue import SETS
 from .data.densities import DENSITIES
-from .errors import UserError
+from .errors import Notice, UserError
 
 
 def located(tables):
@@ -57,19 +58,35 @@ def fingerprint(dataset):
     return {"data": zlib.crc32(np.ascontiguousarray(items)), "data_rest": rest}
 
 
-def check_fingerprint(found, state, name, folder):
-    """UserError unless the fingerprint ``found`` of the data ``name`` is that in the checkpoint's
-    ``state`` of the run in ``folder``. (Older checkpoints know the training items alone.)"""
+def changed(found, state):
+    """What differs between the fingerprint ``found`` and that in a checkpoint's ``state``; None if
+    nothing does. (Older checkpoints know the training items alone.)"""
     if found["data"] != state.get("data"):
-        what = "training items"
-    elif found["data_rest"] != state.get("data_rest", found["data_rest"]):
-        what = "shapes, labels or test items"
-    else:
+        return "training items"
+    if found["data_rest"] != state.get("data_rest", found["data_rest"]):
+        return "shapes, labels or test items"
+    return None
+
+
+def check_unchanged(found, state, name, folder):
+    """UserError unless the fingerprint ``found`` of the data ``name`` is that in the checkpoint's
+    ``state`` of the run in ``folder``."""
+    what = changed(found, state)
+    if what is None:
         return
     option = "--data" if os.path.isabs(name) else "--data-dir"
     raise UserError(f"the {what} of {name} are not those that {folder} was trained on: put them "
                     f"back, name the place where they lie with {option}, or train anew with "
                     "another --out")
+
+
+def notice_changed(dataset, state, folder):
+    """Warns with a ``Notice`` if the data of the run in ``folder`` have changed: what is looked at
+    or measured is then of other data than what was trained on."""
+    what = changed(fingerprint(dataset), state)
+    if what is not None:
+        warnings.warn(f"the {what} of {dataset.name} are not those that {folder} was trained on",
+                      Notice, stacklevel=3)
 
 
 def missing(error, resolved, folder):

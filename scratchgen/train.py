@@ -23,7 +23,7 @@ from .errors import UserError
 from .feed import feed
 from .nn import Module
 from .non_finite import origin
-from .places import check_fingerprint, data_name, fingerprint, located, missing
+from .places import check_unchanged, data_name, fingerprint, located, missing, notice_changed
 from .random import Streams
 
 EVALUATION_BATCH = 500  # images; fixed, so that test metrics do not depend on train.batch_size
@@ -172,8 +172,11 @@ def load(path):
 
 
 def dataset_of(path):
-    """The data set that the run was trained on, read anew."""
-    return _load_data(runs.open_run(path).config(), path)
+    """The data set that the run was trained on, read anew; a ``Notice`` if it has changed."""
+    run = runs.open_run(path)
+    dataset = _load_data(run.config(), path)
+    notice_changed(dataset, run.checkpoint().state, path)
+    return dataset
 
 
 def evaluate_run(path, overrides=None):
@@ -184,17 +187,20 @@ def evaluate_run(path, overrides=None):
     resolved = runs.open_run(path).config()
     resolved = config.resolve(config.merge(resolved, overrides or {}))
     with use_backend(resolved["run"]["backend"]):
-        return _evaluated(path, resolved)
+        return _evaluated(path, resolved, own_data=not (overrides or {}).get("data"))
 
 
-def _evaluated(path, resolved):
+def _evaluated(path, resolved, own_data):
     model, dataset = load(path), _load_data(resolved, path)
-    shape = tuple(runs.open_run(path).checkpoint().state["image_shape"])
+    state = runs.open_run(path).checkpoint().state
+    shape = tuple(state["image_shape"])
     if tuple(dataset.item_shape) != shape:
         raise UserError(
             f"the items of {dataset.name} have shape {tuple(dataset.item_shape)}, "
             f"the model of {path} was trained on {shape}"
         )
+    if own_data:
+        notice_changed(dataset, state, path)
     return evaluate(model, dataset, resolved)
 
 
@@ -297,7 +303,7 @@ class _Trainer:
 
     def _restore(self, checkpoint):
         state = checkpoint.state
-        check_fingerprint(self.fingerprint, state, self.dataset.name, self.run.path)
+        check_unchanged(self.fingerprint, state, self.dataset.name, self.run.path)
         with _fitting(self.run):
             _load_model(self.model, checkpoint, self.resolved)
             for network, optimiser in self.optimisers.items():

@@ -6,13 +6,14 @@ import signal
 import subprocess
 import sys
 import time
+import warnings
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from scratchgen import config, runs, train
-from scratchgen.errors import UserError
+from scratchgen.errors import Notice, UserError
 from scratchgen.models import MODELS
 
 KINDS = ("dae", "vae", "gan")
@@ -293,6 +294,18 @@ def test_resuming_on_changed_data_is_refused(own, tmp_path, changed, what):
     with pytest.raises(UserError, match=f"the {what} of .*own.npz are not those that .*run was"):
         train.train({"train": {"epochs": 2}}, "../run", resume=True)
     assert content(tmp_path / "run") == before
+
+
+def test_looking_at_changed_data_says_so(own, tmp_path):
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        train.evaluate_run("../run")
+        train.dataset_of("../run")
+        save_own(tmp_path / "own.npz", np.random.default_rng(4))
+        train.evaluate_run("../run", {"data": {"name": "../own.npz"}})      # asked for
+    for look in (train.evaluate_run, train.dataset_of):
+        with pytest.warns(Notice, match="training items of .*own.npz are not those that .*run was"):
+            look("../run")
 
 
 def test_a_path_that_is_not_utf_8_is_refused(tmp_path):
