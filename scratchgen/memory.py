@@ -91,6 +91,16 @@ def native(x, what):
     return x if x.dtype.isnative else x.astype(x.dtype.newbyteorder("="))
 
 
+def real_numbers(x, what):
+    """An array of NumPy, or numbers, as ``native`` gives it; TypeError where a conversion to floats
+    would lose something or guess: complex numbers, text, objects, dates, masked arrays."""
+    x = native(x if isinstance(x, np.ndarray) else np.asarray(x), what)
+    if x.dtype.kind not in "iubf":
+        raise TypeError(f"{what} of dtype {x.dtype}: expected real numbers, float32 or float64; "
+                        "convert with x.astype(np.float32)")
+    return x
+
+
 def contiguous(x, dtype=None):
     """x in C order (and ``dtype``) for a kernel: x itself if it is so already, and writable, which
     a broadcast number or a caller's read-only array is not."""

@@ -258,7 +258,8 @@ class Dropout(Module):
     def forward(self, x):
         if not self.training or self.p == 0:
             return x
-        return ops.dropout(x, self.p, Tensor(self.stream.uniform(x.shape, x.dtype)))
+        dtype = x.dtype.newbyteorder("=")
+        return ops.dropout(x, self.p, Tensor(self.stream.uniform(x.shape, dtype)))
 
     def describe(self):
         return f"p {self.p:g}"

@@ -17,7 +17,7 @@ from .copies import Copied
 from .engine import Leaf, run_backward
 from .errors import UserError
 from .in_place import Changed, plain, share
-from .memory import ARRAYS, contiguous, host, known_number, native, own, put
+from .memory import ARRAYS, contiguous, host, known_number, native, own, put, real_numbers
 from .numpy_calls import call, no_derivative, on_values
 from .other_names import RETAIN, TENSOR, missing
 
@@ -295,6 +295,9 @@ def seed_for(output, gradient, create_graph):
         if output.ndim == 0 and not create_graph:
             return gradient
         gradient = known_number(gradient)
+    elif not isinstance(gradient, Tensor) and (type(gradient) is np.ndarray
+                                               or type(gradient) not in ARRAYS):
+        gradient = real_numbers(gradient, "the gradient for backward")
     array = gradient.data if isinstance(gradient, Tensor) else own(gradient, output.dtype)
     if array.shape != output.shape or array.dtype != output.dtype:
         raise RuntimeError(f"the gradient for an output {output.dtype}{output.shape} is "

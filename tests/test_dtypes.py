@@ -334,3 +334,46 @@ def test_public_functions_of_one_array(name, backend):
 def test_the_functions_of_one_array_are_found():
     assert len(unary()) > 40
     assert functools.reduce(lambda a, b: a and b, (callable(f) for f in unary().values()))
+
+
+# --- arrays that do not come in through an op ----------------------------------------------------
+
+def rows():
+    return np.random.default_rng(0).random((6, 784)).astype(np.float32)
+
+
+ENTRIES = {
+    "the gradient for backward": lambda x: sg.exp(sg.tensor(rows(), requires_grad=True)).backward(
+        x),
+    "the gradient for grad": lambda x: sg.grad(
+        sg.exp(t := sg.tensor(rows(), requires_grad=True)), t, grad_outputs=x),
+    "a batch for a VAE": lambda x: sg.models.VAE(sg.models.VAE.Config()).draw(
+        x, sg.Streams(seed=0)),
+    "a batch for a DAE": lambda x: sg.models.DAE(sg.models.DAE.Config()).draw(
+        x, sg.Streams(seed=0)),
+    "corruption": lambda x: sg.data.Masking(0.3)(x, sg.Stream(0, "test")),
+    "binarize": lambda x: sg.data.binarize(x, "threshold"),
+    "Dropout": lambda x: nn.Dropout(0.5)(x),
+}
+
+
+@pytest.mark.parametrize("entry", ENTRIES)
+@pytest.mark.parametrize("kind", ["complex", "object", "text", "masked", "dates", "structure"])
+@pytest.mark.filterwarnings("error")
+def test_odd_arrays_are_refused_where_no_op_sees_them(entry, kind, backend):
+    wrong = np.ma.masked_less(rows(), 0.5) if kind == "masked" else REFUSED[kind](rows())
+    with pytest.raises((TypeError, sg.UserError), match="expected") as said:
+        ENTRIES[entry](wrong)
+    assert "\n" not in str(said.value) and len(str(said.value)) < 500
+
+
+@pytest.mark.parametrize("entry", ENTRIES)
+@pytest.mark.parametrize("kind", ["other byte order", "read-only", "Fortran order", "backwards"])
+def test_odd_layouts_are_taken_where_no_op_sees_them(entry, kind, backend):
+    ENTRIES[entry](EQUAL[kind](rows()))
+
+
+@pytest.mark.parametrize("how", ["threshold", "static"])
+def test_binarize_refuses_grey_values_of_bytes(how):
+    with pytest.raises(sg.UserError, match="divide uint8 images by 255"):
+        sg.data.binarize(np.full((2, 3), 200, np.uint8), how, sg.Stream(0, "test"))

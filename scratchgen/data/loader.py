@@ -10,6 +10,7 @@ import numpy as np
 
 from ..backend import on_the_cpu
 from ..errors import UserError, unknown
+from ..memory import native
 from ..random import WORDS_A_BLOCK, Stream
 from .images import check_pair
 from .points import are_points, check_points
@@ -36,12 +37,17 @@ def binarize(x, how, stream=None):
     ``how``: "none" leaves x as it is; "threshold" gives x > 0.5; "static" and "dynamic" draw each
     pixel from Bernoulli(x) with the numbers of ``stream``. These two differ only in when a loader
     draws: once for each image, or anew in every epoch (Burda et al. 2016, section 5).
-    Raises UserError for another ``how`` and for a missing stream.
+    Raises UserError for another ``how``, for a missing stream and for images of other numbers.
     """
     if how not in BINARIZATIONS:
         raise unknown("binarisation", how, BINARIZATIONS)
     if how == "none":
         return x
+    if isinstance(x, np.ndarray):
+        x = native(x, "binarize")
+    if x.dtype not in (np.float32, np.float64):
+        raise UserError(f"binarize of dtype {x.dtype}: expected float32 or float64 images in "
+                        "[0, 1]; divide uint8 images by 255")
     if how == "threshold":
         return (x > 0.5).astype(x.dtype)
     if stream is None:

@@ -88,9 +88,10 @@ class DAE(Model):
 
     def draw(self, x, streams):
         """The pair (clean, noisy) for a batch of images."""
+        rows = self.flat(x)
         if is_host(x):
             self.refuse(x)
-        return (self.corrupt(self.flat(x), streams["corruption"]),)
+        return (self.corrupt(rows, streams["corruption"]),)
 
     def refuse(self, x):
         if self.config.output == "sigmoid" and not (x.min() >= 0 and x.max() <= 1):

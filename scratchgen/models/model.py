@@ -5,7 +5,7 @@ import numpy as np
 from .. import nn
 from ..context import no_grad
 from ..errors import UserError
-from ..memory import host
+from ..memory import host, real_numbers
 from ..tensor import Tensor, constant, plain
 from .by_hand import sigmoid
 
@@ -74,6 +74,8 @@ class Model(nn.Module):
         if x.shape[1:] != self.image_shape and x.shape[1:] != (self.pixels,):
             raise UserError(f"images of shape {x.shape[1:]}, but this model was made for "
                             f"{self.image_shape}; give images of that shape")
+        if isinstance(x, np.ndarray):
+            x = real_numbers(x, "images")
         return constant(x.reshape(len(x), -1), self.dtype).data
 
     def images(self, rows):
