@@ -259,6 +259,9 @@ class Dropout(Module):
         if not self.training or self.p == 0:
             return x
         dtype = x.dtype.newbyteorder("=")
+        if dtype.kind in "iub":
+            raise TypeError(f"Dropout: x is of {dtype}; expected float32 or float64: convert with "
+                            "x.astype(np.float32)")
         return ops.dropout(x, self.p, Tensor(self.stream.uniform(x.shape, dtype)))
 
     def describe(self):

@@ -20,6 +20,7 @@ from .memory import empty, host
 
 philox = kernels("philox")
 WORDS_A_BLOCK = 4
+FLOATS = (np.dtype(np.float32), np.dtype(np.float64))
 moving_on = Lock()
 
 
@@ -65,6 +66,9 @@ class Stream:
         return np.argsort(host(self.bits(2 * n)).view(np.uint64), kind="stable")
 
     def _draw(self, law, shape, dtype):
+        if dtype not in FLOATS:
+            raise UserError(f"numbers of the law {law!r} are drawn in float32 or float64, not in "
+                            f"{dtype!r}; convert them afterwards")
         shape = (shape,) if isinstance(shape, (int, np.integer)) else tuple(shape)
         n = math.prod(shape)
         out = empty((n,), np.float32)

@@ -87,7 +87,7 @@ def test_values_that_wrapped_around(dtype, backend_name):
 
 LAYERS = {"Dense": lambda: nn.Dense(4, 3), "Conv2d": lambda: nn.Conv2d(3, 2, 3),
           "ConvTranspose2d": lambda: nn.ConvTranspose2d(3, 2, 3),
-          "BatchNorm": lambda: nn.BatchNorm(3)}
+          "BatchNorm": lambda: nn.BatchNorm(3), "Dropout": lambda: nn.Dropout(0.5)}
 
 
 @pytest.mark.parametrize("backend_name", ["numpy", "numba"])
@@ -371,6 +371,47 @@ def test_odd_arrays_are_refused_where_no_op_sees_them(entry, kind, backend):
 @pytest.mark.parametrize("kind", ["other byte order", "read-only", "Fortran order", "backwards"])
 def test_odd_layouts_are_taken_where_no_op_sees_them(entry, kind, backend):
     ENTRIES[entry](EQUAL[kind](rows()))
+
+
+DENSITIES = {
+    "log_density": lambda x: sg.data.ring().log_density(x),
+    "score": lambda x: sg.data.ring().score(x),
+    "responsibilities": lambda x: sg.data.ring().responsibilities(x),
+    "posterior_mean": lambda x: sg.data.ring().posterior_mean(x, 0.3),
+    "cdf": lambda x: sg.data.mixture1d().cdf(x[:, 0]),
+    "mode_report": lambda x: sg.data.mode_report(x, sg.data.ring())}
+
+
+@pytest.mark.parametrize("name", DENSITIES)
+@pytest.mark.filterwarnings("ignore:the matrix subclass")
+def test_densities_of_odd_points(name):
+    f, points = DENSITIES[name], np.random.default_rng(0).normal(size=(6, 2))
+    expected = f(points)
+    for kind in ("complex", "object", "text", "masked", "dates", "structure"):
+        with pytest.raises(sg.UserError, match="expected an array") as said:
+            f(np.ma.masked_less(points, 0) if kind == "masked" else REFUSED[kind](points))
+        one_sentence(said.value)
+    for kind in ("other byte order", "read-only", "Fortran order", "backwards", "memory map"):
+        found = f(EQUAL[kind](points))
+        assert found == expected if name == "mode_report" else np.allclose(found, expected), kind
+
+
+@pytest.mark.parametrize("dtype", [np.int32, np.uint8, np.bool_, np.float16, np.longdouble, ">f8",
+                                   complex, object, str, "no dtype"], ids=str)
+def test_samplers_and_layers_know_two_precisions(dtype, backend):
+    """A draw of uniform numbers in int32 was all zeros."""
+    stream = sg.Stream(0, "test")
+    for make in (lambda: stream.uniform(3, dtype), lambda: stream.normal(3, dtype),
+                 *(functools.partial(layer, dtype=dtype) for layer in (
+                     lambda dtype: nn.Dense(2, 3, dtype=dtype),
+                     lambda dtype: nn.Conv2d(2, 3, 3, dtype=dtype),
+                     lambda dtype: nn.BatchNorm(3, dtype=dtype)))):
+        with pytest.raises(sg.UserError, match="float32 or .*float64") as said:
+            make()
+        one_sentence(said.value)
+    assert stream.counter == 0
+    for name in ("float32", np.float64, np.dtype(np.float32)):
+        assert stream.uniform(3, name).dtype == stream.normal(3, name).dtype == name
 
 
 @pytest.mark.parametrize("how", ["threshold", "static"])

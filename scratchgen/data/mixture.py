@@ -209,6 +209,9 @@ class Mixture:
 
 def _numbers(what, values):
     """A float64 copy; UserError unless it holds finite real numbers of bearable size."""
+    if isinstance(values, np.ma.MaskedArray):
+        raise UserError(f"the {what} are a masked array: expected an array without a mask, which "
+                        "would be dropped; fill it, or select with .compressed()")
     try:
         array = np.asarray(values)
     except ValueError:  # rows of unequal length
