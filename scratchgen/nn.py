@@ -27,7 +27,7 @@ from .ops.window import pair, spreading
 from .other_names import NN, missing
 from .parameters import Buffer, Parameter
 from .random import Stream
-from .tensor import Tensor
+from .tensor import FLOATS, Tensor
 
 __all__ = ["INITIALISERS", "Activation", "AvgPool2d", "BatchNorm", "Buffer", "Conv2d",
            "ConvTranspose2d", "Dense", "Dropout", "Flatten", "Function", "MaxPool2d", "Module",
@@ -259,7 +259,7 @@ class Dropout(Module):
         if not self.training or self.p == 0:
             return x
         dtype = x.dtype.newbyteorder("=")
-        if dtype.kind in "iub":
+        if dtype not in FLOATS:
             raise TypeError(f"Dropout: x is of {dtype}; expected float32 or float64: convert with "
                             "x.astype(np.float32)")
         return ops.dropout(x, self.p, Tensor(self.stream.uniform(x.shape, dtype)))
