@@ -56,7 +56,7 @@ setup(
     # another distribution. It has no __init__.py, so that nothing can import it under that name.
     packages=[*find_packages(include=["scratchgen", "scratchgen.*"]), "scratchgen.kernels"],
     package_dir={"scratchgen.kernels": "kernels"},
-    package_data={"scratchgen": ["data/mnist-mini/*", "report_page.html"],
+    package_data={"scratchgen": ["data/mnist-mini/*", "report/page.html", "py.typed"],
                   "scratchgen.kernels": ["*.cu"]},
     entry_points={"console_scripts": ["scratchgen = scratchgen.cli:main"]},
 )

@@ -9,7 +9,7 @@ noise, the learned parameters are averaged over the second half of training (Pol
 import numpy as np
 
 from scratchgen import data, models, optim
-from scratchgen.random import Stream, Streams
+from scratchgen.engine.random import Stream, Streams
 
 from .answers import greatest, least, near
 

@@ -14,7 +14,7 @@ import scratchgen as sg
 from scratchgen import models, optim
 from scratchgen.data import densities, divergences
 from scratchgen.models.by_hand import sigmoid
-from scratchgen.models.gan_losses import Draws
+from scratchgen.models.gan.losses import Draws
 
 from .answers import near
 

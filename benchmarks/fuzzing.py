@@ -18,9 +18,10 @@ from pathlib import Path
 
 import numpy as np
 
-from scratchgen import config, data, runs, train
+from scratchgen import data, train
 from scratchgen.data import idx
 from scratchgen.errors import UserError
+from scratchgen.train import config, runs
 
 MEMORY = "/dev/shm" if os.path.isdir("/dev/shm") else None  # a disk would be the slowest part
 EDGES = (0, 1, 2, 127, 128, 255, 256, 2**15, 2**16 - 1, 2**31 - 1, 2**31, 2**32 - 1,

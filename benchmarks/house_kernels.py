@@ -15,9 +15,10 @@ import numpy as np
 from scratchgen.kernels.bce import ROWS
 from scratchgen.kernels.dense import ACTIVATIONS, IDENTITY
 
-from scratchgen.memory import reuse_freed_memory
+from scratchgen.engine.memory import reuse_freed_memory
 
 from . import ladder, machine, records, timing
+from .figures import digits, milliseconds
 
 RTOL = 1e-5                       # of an array's largest element; all in float32
 SECONDS = 2                       # of timing for each kernel
@@ -233,7 +234,7 @@ def measure(name):
 def table(record):
     """Markdown: a row for each kernel."""
     rows = [(f"[{row['kernel']}](kernels/{row['kernel'].split('.')[0]}.py)", row["shape"],
-             *(f"{ladder.milliseconds(row[b]['median'])} ms, {ladder.digits(row[b]['rate'])} "
+             *(f"{milliseconds(row[b]['median'])} ms, {digits(row[b]['rate'])} "
                f"{row['unit']}" for b in ("numpy", "numba")), f"{row['ratio']:.2f}")
             for row in record["kernels"]]
     rows = ladder.markdown(("kernel", "shape", "NumPy", "Numba", "Numba/NumPy"), rows,
@@ -254,7 +255,7 @@ def main(arguments=None):
                 continue
             found.append(measure(name))
             print(f"{name:30} {found[-1]['shape']:42}" + "".join(
-                f" {b} {ladder.milliseconds(found[-1][b]['median']):>7} ms"
+                f" {b} {milliseconds(found[-1][b]['median']):>7} ms"
                 for b in ("numpy", "numba")) + f"  ratio {found[-1]['ratio']:.2f}", flush=True)
     except ladder.Wrong as wrong:
         print(f"kernels: {wrong}", file=sys.stderr)

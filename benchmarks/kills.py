@@ -17,7 +17,7 @@ import tempfile
 import time
 from pathlib import Path
 
-from scratchgen import runs
+from scratchgen.train import runs
 
 ROOT = Path(__file__).parents[1]
 FILES = ("checkpoint.safetensors", "config.toml", "state.json")
@@ -32,7 +32,7 @@ TABLES = {
 PROGRAM = """
 import json, os, sys
 import numba, safetensors.numpy, tomli_w
-from scratchgen import data, optim, runs, train
+from scratchgen import data, optim, train
 from scratchgen.models import MODELS
 given = json.loads(sys.argv[1])
 for line in sys.stdin:

@@ -15,9 +15,10 @@ import sys
 import numpy as np
 from scratchgen.kernels.compiler import load_numba
 
-from scratchgen.memory import reuse_freed_memory
+from scratchgen.engine.memory import reuse_freed_memory
 
 from . import records, timing
+from .figures import digits, milliseconds
 from .readme import markdown
 from .rungs import idea_and_why, ladders, source
 
@@ -113,15 +114,6 @@ def table(record):
     return f"{rows}\n\nMedians, float32. {records.provenance(record)}"
 
 
-def digits(x):
-    """A positive number with two digits at least."""
-    return f"{x:.2f}" if x < 0.995 else f"{x:.1f}" if x < 10 else f"{x:,.0f}"
-
-
-def milliseconds(seconds):
-    return digits(1000 * seconds) if seconds >= 1e-4 else f"{1000 * seconds:.3f}"
-
-
 # --- the commands --------------------------------------------------------------------------------
 
 def options_of(command, names, arguments):
@@ -163,12 +155,6 @@ def main(arguments=None):
         from .ladder_picture import draw
         draw(record, records.path_of("ladder.png", options.out, pictures=True))
     return 0
-
-
-def main_kernels(arguments=None):
-    """The command ``kernels``; the exit status."""
-    from . import house_kernels
-    return house_kernels.main(arguments)
 
 
 def tell(found):

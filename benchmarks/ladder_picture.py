@@ -1,6 +1,6 @@
 """The ladders as a picture: a panel a ladder, a bar a rung, on logarithmic scales."""
 
-from .ladder import digits
+from .figures import digits
 
 OTHERS, HOUSE = "#9db4c8", "#c8553d"
 COLUMNS = 2

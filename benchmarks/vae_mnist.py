@@ -20,7 +20,7 @@ import time
 import numpy as np
 
 from scratchgen import data, models, optim, train
-from scratchgen.random import Streams
+from scratchgen.engine.random import Streams
 
 RESULTS = pathlib.Path(__file__).parent / "results"
 PUBLISHED, TOLERANCE = 105.6, 0.7        # nats, test set, 10 epochs

@@ -1,14 +1,15 @@
 """The GPU through CuPy: arrays, compilation, launches, and steps captured as graphs."""
 
 import contextlib
+import pathlib
 import re
 import threading
 
 import numpy as np
 
 from ..errors import UserError
-from .cuda import FOLDER
 
+FOLDER = pathlib.Path(__file__).parent
 OLDEST = 75                                            # compute capability 7.5: Turing, 2018
 OPTIONS = ("--std=c++17",)
 

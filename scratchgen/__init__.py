@@ -31,23 +31,23 @@ def register_kernels():
 
 register_kernels()
 
-from .backend import backend, use_backend  # noqa: E402  (after the kernels have been found)
-from .capture import capture  # noqa: E402
 from .context import enable_grad, no_grad  # noqa: E402
+from .engine.backend import backend, use_backend  # noqa: E402  (after the kernels have been found)
+from .engine.capture import capture  # noqa: E402
+from .engine.other_names import PACKAGE, missing  # noqa: E402
+from .engine.random import Stream, Streams  # noqa: E402
+from .engine.tensor import Tensor, grad, tensor  # noqa: E402
 from .errors import UserError  # noqa: E402
 from .ops import public_functions  # noqa: E402
-from .other_names import PACKAGE, missing  # noqa: E402
-from .random import Stream, Streams  # noqa: E402
-from .tensor import Tensor, grad, tensor  # noqa: E402
 
-importlib.import_module(".methods", __name__)        # which gives tensors their methods
+importlib.import_module(".ops.methods", __name__)        # which gives tensors their methods
 
 globals().update(public_functions())
 
 # Imported at first use, so that ``import scratchgen`` stays quick.
 LAZY = {"nn": "nn", "optim": "optim", "data": "data", "models": "models", "train": "train",
-        "plots": "plots", "load": "train:load", "gradcheck": "gradient_check:gradcheck",
-        "GradientError": "gradient_check:GradientError",
+        "plots": "plots", "load": "train:load", "gradcheck": "study:gradcheck",
+        "GradientError": "study:GradientError",
         "use_gemm": "kernels.gemm_chooser:use_gemm",
         "allow_tf32": "kernels.gemm_chooser:allow_tf32",
         "use_convolution": "kernels.conv2d_chooser:use_convolution"}

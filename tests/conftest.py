@@ -13,7 +13,7 @@ from emulated_gpu.emulator import available  # noqa: E402
 from scratchgen.kernels import cuda  # noqa: E402
 
 import scratchgen as sg  # noqa: E402
-from scratchgen.memory import array_module  # noqa: E402
+from scratchgen.engine.memory import array_module  # noqa: E402
 
 EMULATED = EmulatedGpu()
 

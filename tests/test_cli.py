@@ -13,9 +13,11 @@ import time
 import numpy as np
 import pytest
 
-from scratchgen import cli, display, runs
+from scratchgen import cli
+from scratchgen.cli import display
 from scratchgen.errors import UserError
-from scratchgen.train import Progress
+from scratchgen.train import runs
+from scratchgen.train.loop import Progress
 
 SMALL = ["--limit", "60", "--batch-size", "20", "--backend", "numpy", "--no-pictures"]
 

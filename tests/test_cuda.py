@@ -17,7 +17,7 @@ from scratchgen.kernels.gpu import Gpu, explain, import_cupy
 from test_ops import ROWS, differentiable, function
 
 import scratchgen as sg
-from scratchgen.memory import filled, host, own
+from scratchgen.engine.memory import filled, to_device, to_host
 from scratchgen.ops.op import OPS
 
 # --- ops: value, gradient, second derivative -----------------------------------------------------
@@ -28,14 +28,14 @@ def derivatives(name, inputs, options, of, order):
     tensors = [sg.tensor(inputs[i], requires_grad=True) for i in of]
     y = function(name, inputs, options, of)(*tensors)
     weights = np.cos(np.arange(y.size).reshape(y.shape)).astype(y.dtype) + y.dtype.type(1.5)
-    found = sg.grad(y, tensors, grad_outputs=own(weights), create_graph=order > 1)
+    found = sg.grad(y, tensors, grad_outputs=to_device(weights), create_graph=order > 1)
     results = [y, *found]
     if order > 1:
-        along = sum((g * own(np.sin(1 + np.arange(g.size)).reshape(g.shape).astype(y.dtype))).sum()
-                    for g in found)
+        weights = (np.sin(1 + np.arange(g.size)).reshape(g.shape).astype(y.dtype) for g in found)
+        along = sum((g * to_device(w)).sum() for g, w in zip(found, weights, strict=True))
         if along.requires_grad:
             results += sg.grad(along, tensors)
-    return [host(r.data) for r in results]
+    return [to_host(r.data) for r in results]
 
 
 @pytest.mark.parametrize("name, inputs, options", ROWS)
@@ -63,11 +63,11 @@ def test_views_in_any_order_are_read_right(name, gpu):
     expected = OPS[name].formula(*inputs, **options)
     with sg.use_backend("cuda"):
         for change in (lambda x: np.array(x, order="F"), lambda x: np.repeat(x, 3, -1)):
-            given = [own(change(x)) for x in inputs]
+            given = [to_device(change(x)) for x in inputs]
             given = [x if x.shape == i.shape else x[..., ::3]
                      for x, i in zip(given, inputs, strict=True)]
             y = OPS[name].apply(*given, **options)
-            np.testing.assert_allclose(host(y.data), expected, rtol=1e-11, atol=1e-13)
+            np.testing.assert_allclose(to_host(y.data), expected, rtol=1e-11, atol=1e-13)
 
 
 def test_arrays_of_the_host_are_carried_over_and_back(gpu):
@@ -129,10 +129,10 @@ def train(form, backend, steps, captured=False, dtype=np.float64):
             rng = np.random.default_rng(i)
             n = 5 if i == steps - 1 else 6
             x, labels = rng.random((n, *SHAPE)).astype(dtype), rng.integers(0, 3, n)
-            terms = run(own(x), own(labels)) if captured else run(x, labels)
+            terms = run(to_device(x), to_device(labels)) if captured else run(x, labels)
             losses.append({name: float(value) for name, value in terms.items()})
         counters = streams.state()["counters"], [o.steps for o in optimisers.values()]
-        weights = {n: host(a) for n, a in model.state_dict().items()}
+        weights = {n: to_host(a) for n, a in model.state_dict().items()}
     return losses, weights, counters
 
 
@@ -157,15 +157,15 @@ def test_a_captured_step_makes_the_same_bytes(form, gpu):
 
 
 def test_a_capture_is_renewed_when_its_table_is_used_up_or_clocks_are_set(gpu, monkeypatch):
-    monkeypatch.setattr(sys.modules["scratchgen.capture"], "ROWS", 3)
+    monkeypatch.setattr(sys.modules["scratchgen.engine.capture"], "ROWS", 3)
     plain, captured = (train("vae", "cuda", 9, captured) for captured in (False, True))
     assert captured[0] == plain[0]
     with sg.use_backend("cuda"):
         stream = sg.Stream(1, "z")
         draw = sg.capture(lambda: stream.uniform(5))
-        seen = [host(draw()).copy() for _ in range(3)]
+        seen = [to_host(draw()).copy() for _ in range(3)]
         stream.counter = 0                             # somebody goes back
-        assert (host(draw()) == seen[0]).all() and stream.counter == 2
+        assert (to_host(draw()) == seen[0]).all() and stream.counter == 2
 
 
 def test_kinds_of_steps_that_are_long_past_are_let_go(gpu):
@@ -182,7 +182,7 @@ def test_clipping_is_captured_with_the_rest(gpu):
         with sg.use_backend("cuda"):
             network = sg.nn.Dense(5, 3, "tanh", stream=sg.Stream(0, "w"))
             optimiser = sg.optim.SGD(network, 0.5, momentum=0.9, nesterov=True)
-            x, norms = own(np.ones((4, 5), np.float32)), []
+            x, norms = to_device(np.ones((4, 5), np.float32)), []
 
             def step(x):
                 optimiser.zero_grad()
@@ -195,7 +195,7 @@ def test_clipping_is_captured_with_the_rest(gpu):
             run = sg.capture(step) if captured else step
             for _ in range(5):
                 norms.append(float(run(x)))
-            return norms, host(network.w.data)
+            return norms, to_host(network.w.data)
 
     plain, captured = weights(False), weights(True)
     assert captured[0] == plain[0] and min(plain[0]) > 0.25
@@ -208,9 +208,9 @@ def test_the_rung_of_a_product_can_be_chosen_and_is_said(gpu):
     with sg.use_backend("cuda"):
         for rung in ("naive", "tiled", "register_tiled", "split"):
             with sg.use_gemm(rung):
-                y = sg.matmul(own(a), own(b))
+                y = sg.matmul(to_device(a), to_device(b))
                 assert f": {rung}, tile" in gemm_chooser.explain(70, 70, 70, "float64")
-            np.testing.assert_allclose(host(y.data), a @ b, rtol=1e-12, atol=1e-12)
+            np.testing.assert_allclose(to_host(y.data), a @ b, rtol=1e-12, atol=1e-12)
     assert "split, tile 32 × 32, sums in" in gemm_chooser.explain(100, 500, 784)
     assert "tile 128 × 128, sums in 1, 1024 blocks" in gemm_chooser.explain(4096, 4096, 4096)
     with pytest.raises(sg.UserError, match="unknown gemm 'tilde': did you mean 'tiled'"):
@@ -236,9 +236,10 @@ def test_tensor_cores_multiply_factors_rounded_to_tf32(ta, tb, gpu):
         a, b = (rng.normal(size=size).astype(np.float32) for size in ((m, k), (k, n)))
         expected = in_tf32(a).astype(np.float64) @ in_tf32(b).astype(np.float64)
         with sg.use_backend("cuda"), sg.use_gemm("tensor_core", split=split):
-            c = own(np.zeros((m, n), np.float32))
-            product(own(a.T.copy() if ta else a), own(b.T.copy() if tb else b), c, ta, tb)
-        assert np.abs(host(c) - expected).max() <= 3e-6 * np.abs(expected).max()
+            c = to_device(np.zeros((m, n), np.float32))
+            product(to_device(a.T.copy() if ta else a), to_device(b.T.copy() if tb else b), c,
+                    ta, tb)
+        assert np.abs(to_host(c) - expected).max() <= 3e-6 * np.abs(expected).max()
 
 
 # n, h, w, c, o, kernel, stride, padding, dilation
@@ -273,19 +274,19 @@ def test_convolutions_on_tensor_cores(case, gpu):
         getattr(conv2d, f"{name}_numpy")(*exact, bias.astype(np.float64), 0, kernel, *geometry,
                                          expected)
         with sg.use_backend("cuda"), sg.use_convolution("tensor_core"):
-            result = own(np.full(shape, np.nan, np.float32))
-            getattr(conv2d, f"{name}_cuda")(*(own(a) for a in factors), own(bias), 0, kernel,
-                                            *geometry, result)
-            found = host(result)
+            result = to_device(np.full(shape, np.nan, np.float32))
+            getattr(conv2d, f"{name}_cuda")(*(to_device(a) for a in factors), to_device(bias), 0,
+                                            kernel, *geometry, result)
+            found = to_host(result)
         assert np.abs(found - expected).max() <= 3e-6 * np.abs(expected).max(), name
     rounded = c % 4 == o % 4 == 0
     exact = [(in_tf32(a) if rounded else a).astype(np.float64) for a in (x, g)]
     expected = np.empty(filters.shape)
     conv2d.backward_w_numpy(*exact, kernel, *geometry, expected)
     with sg.use_backend("cuda"), sg.allow_tf32(True):
-        result = own(np.full(filters.shape, np.nan, np.float32))
-        conv2d.backward_w_cuda(own(x), own(g), kernel, *geometry, result)
-        assert np.abs(host(result) - expected).max() <= 5e-6 * np.abs(expected).max()
+        result = to_device(np.full(filters.shape, np.nan, np.float32))
+        conv2d.backward_w_cuda(to_device(x), to_device(g), kernel, *geometry, result)
+        assert np.abs(to_host(result) - expected).max() <= 5e-6 * np.abs(expected).max()
 
 
 @pytest.mark.parametrize("of_w, index", [(False, 0), (False, 1), (False, 2), (False, 3), (True, 0),
@@ -311,11 +312,11 @@ def test_gradients_behind_an_activation_by_packs(dtype, gpu, monkeypatch, rng):
             expected, found = (np.empty_like(dy), np.empty(o, dtype)), own_pair(gpu, (n, o), dtype)
             dense.activation_backward_numpy(dy, y, activation, *expected)
             with sg.use_backend("cuda"):
-                dense.activation_backward_cuda(own(dy), own(y), activation, *found)
-                given = own(dy)
-                dense.activation_backward_cuda(given, own(y), activation, given, found[1])
+                dense.activation_backward_cuda(to_device(dy), to_device(y), activation, *found)
+                given = to_device(dy)
+                dense.activation_backward_cuda(given, to_device(y), activation, given, found[1])
             for a, b in zip((*found, given), (*expected, expected[0]), strict=True):
-                error = np.abs(host(a) - b).max()      # beside the largest, as in test_parity.py
+                error = np.abs(to_host(a) - b).max()      # beside the largest, as in test_parity.py
                 assert error <= 16 * np.finfo(dtype).eps * np.abs(b).max()
 
 
@@ -338,7 +339,7 @@ def test_captured_steps_of_the_three_models_are_our_kernels(gpu):
             streams = sg.Streams(3)
             optimisers = {name: sg.optim.make("adam", network, 1e-3)
                           for name, network in model.networks().items()}
-            x = own(np.zeros((6, *SHAPE), np.float32))
+            x = to_device(np.zeros((6, *SHAPE), np.float32))
             step = sg.capture(lambda m=model, x=x, s=streams, o=optimisers: m.training_step(
                 x, s, o))
             step(), step()
@@ -372,7 +373,7 @@ def test_the_first_error_of_a_capture_arrives_and_the_stream_goes_on(fails, gpu)
 
     with sg.use_backend("cuda"):
         run = sg.capture(step)
-        first = host(run(x))
+        first = to_host(run(x))
         expected = {"the body": (ZeroDivisionError, "of the body"),
                     "a product by cuBLAS": (sg.UserError, "gemm 'cublas' cannot be captured"),
                     "a wait": (Exception, "waits for the GPU|StreamCaptureUnsupported")}[fails]
@@ -381,10 +382,10 @@ def test_the_first_error_of_a_capture_arrives_and_the_stream_goes_on(fails, gpu)
                 run(x)
         assert not gpu.is_capturing() and gpu.stream is gpu.shared
         assert getattr(pools[-1].pool, "freed", True) and not pools[-1].kept
-        np.testing.assert_array_equal(host(sg.square(sg.tensor(own(x))).data), first)
+        np.testing.assert_array_equal(to_host(sg.square(sg.tensor(to_device(x))).data), first)
         again = sg.capture(lambda x: sg.square(sg.tensor(x)).data)
         for _ in range(3):
-            np.testing.assert_array_equal(host(again(x)), first)
+            np.testing.assert_array_equal(to_host(again(x)), first)
 
 
 def test_a_capture_inside_another_is_a_part_of_it(gpu):
@@ -392,7 +393,7 @@ def test_a_capture_inside_another_is_a_part_of_it(gpu):
         inner = sg.capture(lambda x: sg.square(sg.tensor(x)).data)
         outer = sg.capture(lambda x: sg.square(sg.tensor(inner(x))).data)
         for k in range(1, 5):
-            np.testing.assert_array_equal(host(outer(np.full(3, k, np.float32))), k**4)
+            np.testing.assert_array_equal(to_host(outer(np.full(3, k, np.float32))), k**4)
         with gpu.capturing(), pytest.raises(sg.UserError, match="begins inside another one"):
             with gpu.capturing():
                 pass
@@ -403,9 +404,9 @@ def test_batches_of_the_host_wait_for_the_kernels_that_still_read_their_buffers(
     with sg.use_backend("cuda"):
         step = sg.capture(lambda x: sg.square(sg.tensor(x)).data)
         for k in range(7):                             # the two buffers, several times over
-            np.testing.assert_array_equal(host(step(np.full((2, 3), k, np.float32))), k * k)
-        given = own(np.full((2, 3), 9, np.float32))    # of the GPU: copied there
-        np.testing.assert_array_equal(host(step(given)), 81)
+            np.testing.assert_array_equal(to_host(step(np.full((2, 3), k, np.float32))), k * k)
+        given = to_device(np.full((2, 3), 9, np.float32))    # of the GPU: copied there
+        np.testing.assert_array_equal(to_host(step(given)), 81)
 
 
 def test_an_upload_is_forgotten_with_its_graph(gpu):
@@ -422,26 +423,26 @@ def test_an_upload_is_forgotten_with_its_graph(gpu):
 
 def test_a_graph_keeps_the_constants_it_reads(gpu):
     """Though the cache drops them, and though one is first asked for while it is recorded."""
-    from scratchgen import memory
+    from scratchgen.engine import memory
     with sg.use_backend("cuda"):
         step, x = sg.capture(filler(5)), np.ones(3, np.float32)
         step(x)
         for cleared in (True, False):
             if cleared:
                 memory._filled.cache_clear()           # recorded with a constant that is new
-            np.testing.assert_array_equal(host(step(x)), 6)
-            np.testing.assert_array_equal(host(filled((3,), 5, np.float32)), 5)
+            np.testing.assert_array_equal(to_host(step(x)), 6)
+            np.testing.assert_array_equal(to_host(filled((3,), 5, np.float32)), 5)
         memory._filled.cache_clear()
         gc.collect()
-        np.testing.assert_array_equal(host(step(x)), 6)
+        np.testing.assert_array_equal(to_host(step(x)), 6)
         with gpu.capturing():                          # before anybody launches it
             constant = filled((3,), 7, np.float32)
-        np.testing.assert_array_equal(host(constant), 7)
+        np.testing.assert_array_equal(to_host(constant), 7)
 
 
 def test_a_second_thread_computes_on_the_same_stream(gpu):
     with sg.use_backend("cuda"):
-        x = sg.square(sg.tensor(own(np.full(5, 3, np.float32))))
+        x = sg.square(sg.tensor(to_device(np.full(5, 3, np.float32))))
         found = []
 
         def work():
@@ -454,7 +455,7 @@ def test_a_second_thread_computes_on_the_same_stream(gpu):
         thread.join()
         (same, y, z), = found
         assert same
-        np.testing.assert_array_equal(host((y + sg.tensor(z)).data), 21)
+        np.testing.assert_array_equal(to_host((y + sg.tensor(z)).data), 21)
 
 
 # --- runs ----------------------------------------------------------------------------------------
@@ -471,8 +472,8 @@ RUNS = [("vae", {"hidden": 7, "latent": 2}), ("dae", {"hidden": 9}), ("classifie
 
 @pytest.mark.parametrize("kind, model", RUNS, ids=[kind for kind, _ in RUNS])
 def test_a_run_is_that_of_numpy_and_resumes_to_the_same_bytes(kind, model, gpu, tmp_path):
-    from scratchgen import runs
     from scratchgen import train as trainer
+    from scratchgen.train import runs
     for backend in ("numpy", "cuda"):
         trainer.train(tables(backend, kind, 4, **model), tmp_path / backend)
     lines = [runs.open_run(tmp_path / backend).metrics() for backend in ("numpy", "cuda")]
@@ -495,8 +496,8 @@ def test_a_run_is_that_of_numpy_and_resumes_to_the_same_bytes(kind, model, gpu, 
                                   {"binarize": "static"}, {"name": "ring"}])
 def test_batches_from_the_host_and_from_the_gpu_are_the_same(data, gpu, tmp_path, monkeypatch):
     """Whether the set is gathered on the GPU, does not fit, or is drawn anew for each batch."""
-    from scratchgen import feed
     from scratchgen import train as trainer
+    from scratchgen.train import feed
     decoder = {"decoder": "gaussian"} if "name" in data else {}
     given = tables("cuda", hidden=7, latent=2, **decoder)
     given["data"] |= data
@@ -517,7 +518,7 @@ def test_a_loss_that_is_no_number_is_found_though_it_comes_late(gpu, tmp_path):
 
 
 def test_warming_up_trains_two_steps_on_the_gpu(gpu):
-    from scratchgen.warmup import warm_up
+    from scratchgen.cli.warmup import warm_up
     given = {"run": {"model": "dae", "backend": "cuda"}, "model": {"hidden": 3, "level": 0.75},
              "train": {"batch_size": 7, "optimizer": "rmsprop"}}
     assert warm_up(given).seconds > 0

@@ -20,8 +20,8 @@ from hypothesis import strategies as st
 
 from scratchgen import data
 from scratchgen.data import catalogue, download, folders, idx
+from scratchgen.engine.random import Stream
 from scratchgen.errors import UserError
-from scratchgen.random import Stream
 
 FULL = os.environ.get("SCRATCHGEN_DATA")  # read before the fixture below hides it
 needs_full = pytest.mark.skipif(

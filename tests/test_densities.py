@@ -13,8 +13,8 @@ from hypothesis import strategies as st
 from scratchgen import data
 from scratchgen.data import quadrature
 from scratchgen.data.mixture import Mixture
+from scratchgen.engine.random import Stream
 from scratchgen.errors import UserError
-from scratchgen.random import Stream
 
 NAMED = tuple(data.DENSITIES)
 UNEQUAL = Mixture((0.2, 0.5, 0.3), [[0.0, 1.0], [-1.5, 0.5], [2.0, -1.0]], (0.3, 0.6, 0.9))

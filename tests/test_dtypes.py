@@ -16,8 +16,8 @@ from test_ops import CONSTANT, ROWS, differentiable, function
 
 import scratchgen as sg
 from scratchgen import nn
+from scratchgen.engine.tensor import FLOATS
 from scratchgen.ops.op import OPS, Op
-from scratchgen.tensor import FLOATS
 
 SMALL = (np.uint8, np.int8, np.int16, np.uint16, np.int32, np.int64, np.uint64, np.bool_)
 LABELS = {"cross_entropy": [1]}       # inputs that are whole numbers by what they mean

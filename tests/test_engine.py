@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import mutually_broadcastable_shapes
 
 import scratchgen as sg
-from scratchgen import engine
+from scratchgen.engine import backward as engine
 from scratchgen.errors import UserError
 from scratchgen.ops.op import OPS
 

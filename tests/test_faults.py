@@ -10,9 +10,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from scratchgen import cli, runs, train
+from scratchgen import cli, train
 from scratchgen.data import folders, idx
 from scratchgen.errors import UserError, unknown
+from scratchgen.train import runs
 
 SMALL = ["--limit", "40", "--batch-size", "20", "--backend", "numpy", "--epochs", "1",
          "--no-pictures"]
@@ -496,15 +497,15 @@ def test_weights_that_are_no_numbers_are_not_saved(place, monkeypatch):
     """Of a finite loss, a gradient may not be finite: the next checkpoint would be worthless."""
     run = runs.Run(place / "run")
     before = run.checkpoint_path.read_bytes()
-    count = train._Trainer._count
+    count = train.loop._Trainer._count
 
     def spoil(self, known):
         count(self, known)
         if self.position.step == 4:
             next(iter(self.model.named_parameters().values())).data[0] = np.nan
 
-    monkeypatch.setattr(train._Trainer, "_count", spoil)
-    monkeypatch.setattr(train, "evaluate", lambda *arguments: {"loss": 1.0})
+    monkeypatch.setattr(train.loop._Trainer, "_count", spoil)
+    monkeypatch.setattr(train.loop, "evaluate", lambda *arguments: {"loss": 1.0})
     with pytest.raises(UserError, match=r"weights \S+ are no longer finite after step 4"):
         train.train({"train": {"epochs": 2}}, place / "run", resume=True)
     assert run.checkpoint_path.read_bytes() == before
@@ -528,7 +529,7 @@ def test_what_the_commands_have_not_explained(capsys, monkeypatch):
         def fail(*arguments, error=error, **options):
             raise error
 
-        monkeypatch.setattr(cli, "app", fail)
+        monkeypatch.setattr(cli.app, "app", fail)
         assert cli.run(["data", "list"]) == 2
         assert re.search(said, capsys.readouterr().err)
 

@@ -14,8 +14,8 @@ import scratchgen as sg
 from benchmarks.exact_gans import fitted, on_the_line, quantiles
 from scratchgen import models, nn, optim
 from scratchgen.models.by_hand import sigmoid
-from scratchgen.models.gan_losses import CLEAR, LOSSES, PLAIN, Draws, gradient_penalty, r1_penalty
-from scratchgen.models.gan_networks import untouched
+from scratchgen.models.gan.losses import CLEAR, LOSSES, PLAIN, Draws, gradient_penalty, r1_penalty
+from scratchgen.models.gan.networks import untouched
 
 GAN = models.GAN
 IMAGE, POINT = (8, 4, 3), (5,)           # what "conv" takes; every dimension different
@@ -349,7 +349,7 @@ def test_stopping_in_between_changes_no_bit(form):
 
 @pytest.mark.parametrize("preset", GAN.presets)
 def test_presets_are_configurations(preset):
-    from scratchgen import config
+    from scratchgen.train import config
     resolved = config.resolve({"run": {"model": "gan", "preset": preset}})
     shape = {"ring": (2,), "grid": (2,), "mixture1d": (1,)}.get(resolved["data"]["name"],
                                                                 (28, 28, 1))

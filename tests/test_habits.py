@@ -13,8 +13,8 @@ from checks import name_of
 
 import scratchgen as sg
 from scratchgen import nn
-from scratchgen.memory import host
-from scratchgen.tensor import NUMPY_FUNCTIONS
+from scratchgen.engine.memory import to_host
+from scratchgen.engine.tensor import NUMPY_FUNCTIONS
 
 RNG = np.random.default_rng(5)
 ARRAYS = {
@@ -163,7 +163,7 @@ def evaluate(expression, given):
 
 def assert_value(found, expected, rtol=1e-12):
     """NumPy's value, and its shape and dtype."""
-    found, expected = (np.asarray(host(v.data if isinstance(v, sg.Tensor) else v))
+    found, expected = (np.asarray(to_host(v.data if isinstance(v, sg.Tensor) else v))
                        for v in (found, expected))
     assert found.shape == expected.shape and found.dtype == expected.dtype
     if expected.dtype.kind in "fc":

@@ -1,6 +1,8 @@
-"""The house rules: floors, sizes, what an import loads, and what every file says."""
+"""Rules of the repository: architecture, sizes, what an import loads, what every file says."""
 
 import ast
+import functools
+import graphlib
 import json
 import os
 import pathlib
@@ -26,76 +28,99 @@ def parse(path):
     return ast.parse(path.read_text(encoding="utf-8"))
 
 
-# --- the floors: each imports only what is below it ----------------------------------------------
+# --- the architecture: each folder imports only what is below it ---------------------------------
 
-# From the ground up. A file may import files on floors below, and its own floor.
-FLOORS = [["errors", "context", "other_names"], ["kernels"],
-          ["backend", "memory", "capture", "random"],
-          ["engine", "tensor", "in_place", "copies", "numpy_calls"], ["ops", "methods"],
-          ["gradient_check"], ["parameters"], ["module", "initialisers", "schedules"],
-          ["nn", "optim"], ["data"], ["models"],
-          ["config", "runs", "feed", "train", "mosaic", "non_finite",
-           "places"],
-          ["plots", "lecture", "in_words", "warmup"], ["report"],
-          ["display", "terminal", "cli", "demo", "__main__"]]
+# From the bottom up. A file may import from folders below its own and from its own folder.
+FLOORS = [["errors", "context"], ["kernels"], ["engine"], ["ops"], ["nn"], ["optim"], ["data"],
+          ["models"], ["train"], ["plots"], ["report"], ["study"], ["cli"], ["__main__"]]
 HEIGHT = {name: height for height, names in enumerate(FLOORS) for name in names}
-NOT_DIRECTLY = {"models": {"backend", "kernels"}, "engine": {"ops", "tensor", "errors"},
-                "tensor": {"ops", "backend"}, "train": {"kernels"}}
-OUTSIDE = {"numpy"}                   # the engine and everything below import no other library
+NOT_DIRECTLY = {"models": {"kernels"}}
+OUTSIDE = {"numpy"}                   # the models and everything below import no other library
 LIBRARIES = {"kernels": {"numba", "llvmlite", "cupy"}}
 
 
+def module_of(path):
+    """The dotted name of a file: ``scratchgen.ops.conv``, ``benchmarks.timing``."""
+    parts = list(path.relative_to(ROOT).with_suffix("").parts)
+    if parts[0] == "kernels":
+        parts.insert(0, "scratchgen")
+    return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
+
+
+MODULES = {module_of(path): path for path in EVERYTHING}
+
+
+@functools.cache
 def imports(path):
-    """(modules of this package, libraries outside) that a file imports, anywhere in it."""
+    """(modules of this project, libraries outside) that a file imports, anywhere in it."""
     inside, outside = set(), set()
-    package = ["scratchgen", *path.relative_to(ROOT).with_suffix("").parts[:-1]]
-    if package[1:2] == ["scratchgen"]:
-        package.pop(0)
+    package = module_of(path).split(".")
+    package = package if path.name == "__init__.py" else package[:-1]
     for node in ast.walk(parse(path)):
         if isinstance(node, ast.Import):
             names = [alias.name for alias in node.names]
         elif isinstance(node, ast.ImportFrom):
             base = package[:len(package) - node.level + 1] if node.level else []
             base = ".".join([*base, *([node.module] if node.module else [])])
-            names = [f"{base}.{a.name}" for a in node.names] if base == "scratchgen" else [base]
+            named = [f"{base}.{a.name}" for a in node.names]
+            names = [name if name in MODULES else base for name in named]
         else:
             continue
         for name in names:
-            head, *rest = name.split(".")
-            if head == "scratchgen":
-                inside.add(rest[0] if rest else "__init__")
-            elif head not in sys.stdlib_module_names:
-                outside.add(head)
+            if name.split(".")[0] in ("scratchgen", "benchmarks", "tests"):
+                inside.add(name)
+            elif name.split(".")[0] not in sys.stdlib_module_names:
+                outside.add(name.split(".")[0])
     return inside, outside
 
 
-def floor_of(path):
-    part = path.relative_to(ROOT).parts
-    name = part[0] if part[0] == "kernels" else part[1]
-    return name.removesuffix(".py")
+def floor_of(module):
+    """The folder of the package that a module lies in; "scratchgen" for the package itself."""
+    parts = module.split(".")
+    return parts[1] if len(parts) > 1 else parts[0]
 
 
 @pytest.mark.parametrize("path", SOURCES, ids=short)
-def test_each_floor_imports_only_what_is_below(path):
-    name = floor_of(path)
-    if name == "__init__":            # the package's front door opens on every floor
+def test_each_folder_imports_only_what_is_below(path):
+    name = floor_of(module_of(path))
+    if name == "scratchgen":          # the package itself publishes names of every folder
         return
-    assert name in HEIGHT, f"{short(path)}: give it a floor in FLOORS"
+    assert name in HEIGHT, f"{short(path)}: add its folder to FLOORS"
     inside, outside = imports(path)
-    for other in inside - {name}:
-        if other in ("__init__", "__version__"):
-            assert HEIGHT[name] > HEIGHT["ops"], f"{short(path)} imports the whole package"
+    for other in sorted({floor_of(module) for module in inside} - {name}):
+        if other == "scratchgen":
+            assert HEIGHT[name] > HEIGHT["models"], f"{short(path)} imports the whole package"
             continue
-        assert HEIGHT[other] <= HEIGHT[name], f"{short(path)} imports {other}, a floor above"
+        assert HEIGHT[other] < HEIGHT[name], f"{short(path)} imports {other}, which is above"
         assert other not in NOT_DIRECTLY.get(name, ()), f"{short(path)} imports {other}"
     if HEIGHT[name] <= HEIGHT["models"] and name != "data":
         assert outside <= OUTSIDE | LIBRARIES.get(name, set()), f"{short(path)} imports {outside}"
 
 
+def cycle_in(graph):
+    """A cycle of the graph {node: successors} as a list of nodes, None if it has none."""
+    try:
+        graphlib.TopologicalSorter(graph).prepare()
+    except graphlib.CycleError as error:
+        return error.args[1]
+    return None
+
+
+def test_no_circle_of_imports_between_files():
+    """A package's ``__init__`` counts as a file; importing its submodule does not import it."""
+    graph = {}
+    for module, path in MODULES.items():
+        inside = {name for name in imports(path)[0] if name in MODULES and name != module}
+        # Importing the package itself for a submodule's sake is no dependency on its contents.
+        graph[module] = {name for name in inside if not module.startswith(f"{name}.")}
+    assert cycle_in({"a": {"b"}, "b": {"c"}, "c": {"a"}}) is not None
+    assert cycle_in(graph) is None
+
+
 def test_kernels_know_arrays_only():
     for path in (ROOT / "kernels").glob("*.py"):
         inside, outside = imports(path)
-        assert inside <= {"kernels", "errors", "context"}, short(path)
+        assert {floor_of(m) for m in inside} <= {"kernels", "errors", "context"}, short(path)
         assert outside <= OUTSIDE | LIBRARIES["kernels"], short(path)
         assert "Tensor" not in {n.id for n in ast.walk(parse(path)) if isinstance(n, ast.Name)}
 
@@ -105,9 +130,10 @@ def test_only_the_compiler_imports_numba_and_only_the_device_cupy():
         assert [short(path) for path in SOURCES if library in imports(path)[1]] == [owner]
 
 
-def test_the_engine_names_no_op():
+def test_the_backward_pass_names_no_op():
     from scratchgen.ops.op import OPS
-    names = {n.id for n in ast.walk(parse(PACKAGE / "engine.py")) if isinstance(n, ast.Name)}
+    tree = parse(PACKAGE / "engine" / "backward.py")
+    names = {n.id for n in ast.walk(tree) if isinstance(n, ast.Name)}
     assert not names & {op.__name__ for op in OPS.values()}
 
 
@@ -142,7 +168,7 @@ def test_import_is_quick_and_loads_no_heavy_library():
 
 
 def test_importing_the_gradient_check_leaves_its_function_in_place():
-    code = ("import scratchgen.gradient_check, scratchgen as sg; "
+    code = ("import scratchgen.study.gradient_check, scratchgen as sg; "
             "assert callable(sg.gradcheck) and issubclass(sg.GradientError, AssertionError); "
             "assert 'numba' not in __import__('sys').modules")
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)
@@ -162,8 +188,8 @@ def test_everything_announced_is_there():
 
 # --- sizes ---------------------------------------------------------------------------------------
 
-LARGEST = {"scratchgen/tensor.py": 200, "scratchgen/engine.py": 150, "scratchgen/ops/*.py": 300,
-           "kernels/*.py": 250, "scratchgen/models/*.py": 200}
+LARGEST = {"scratchgen/engine/tensor.py": 200, "scratchgen/engine/backward.py": 150,
+           "scratchgen/ops/*.py": 300, "kernels/*.py": 250, "scratchgen/models/**/*.py": 200}
 LONGEST_FUNCTION = 40
 WIDEST = 100
 
@@ -223,8 +249,7 @@ def test_every_public_function_of_the_package_has_a_docstring():
             assert (getattr(sg, name).__doc__ or "").strip(), name
 
 
-ENGINE = [p for p in SOURCES if p.parent == PACKAGE / "ops"] + [PACKAGE / f"{name}.py" for name in (
-    "engine", "tensor", "backend", "random", "gradient_check", "nn", "optim")]
+ENGINE = [p for p in SOURCES if floor_of(module_of(p)) in ("engine", "ops", "nn", "optim", "study")]
 
 
 @pytest.mark.parametrize("path", ENGINE, ids=short)

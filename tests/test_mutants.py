@@ -21,13 +21,16 @@ import test_random
 from scratchgen.kernels import bce, dense, philox
 
 import scratchgen as sg
-from scratchgen import copies, engine, gradient_check, in_place, parameters
-from scratchgen.backend import Family
-from scratchgen.module import Module, Structure
+from scratchgen.engine import backward as engine
+from scratchgen.engine import copies, in_place
+from scratchgen.engine.backend import Family
+from scratchgen.engine.tensor import Tensor
+from scratchgen.nn import parameters
+from scratchgen.nn.module import Module, Structure
+from scratchgen.nn.parameters import Pack
 from scratchgen.ops import loss, reduce, running, shape, statistics
 from scratchgen.ops.op import OPS, Op, named
-from scratchgen.parameters import Pack
-from scratchgen.tensor import Tensor
+from scratchgen.study import gradient_check
 
 # --- the checks, by name -------------------------------------------------------------------------
 

@@ -14,7 +14,7 @@ from test_op_errors import WORKS
 
 import scratchgen as sg
 from scratchgen import data, models, nn, optim
-from scratchgen.memory import host, own
+from scratchgen.engine.memory import to_device, to_host
 
 X = np.linspace(-1, 1, 12, dtype=np.float32).reshape(4, 3)
 
@@ -148,7 +148,7 @@ def numbers(x):
         return [n for value in x for n in numbers(value)]
     if isinstance(x, sg.Tensor):
         x = x.data
-    return [x] if isinstance(x, str) else [np.array(host(x))]
+    return [x] if isinstance(x, str) else [np.array(to_host(x))]
 
 
 def equal(a, b):
@@ -224,7 +224,7 @@ def test_no_layer_keeps_or_returns_memory_of_the_callers_array(name, mode, backe
 def test_a_recorded_steps_result_is_the_graphs_own(gpu):
     """On a GPU: the same array in each step, as ``capture`` says; a copy lasts."""
     with sg.use_backend("cuda"):
-        layer, x = nn.Dense(3, 2), own(X)
+        layer, x = nn.Dense(3, 2), to_device(X)
         optimiser = optim.SGD(layer, 0.1)
 
         def step():
@@ -237,9 +237,9 @@ def test_a_recorded_steps_result_is_the_graphs_own(gpu):
         step = sg.capture(step)
         step(), step()
         result = step()
-        kept, before = result.copy(), float(host(result))
+        kept, before = result.copy(), float(to_host(result))
         assert step() is result
-        assert float(host(result)) < before == float(host(kept))
+        assert float(to_host(result)) < before == float(to_host(kept))
 
 
 def test_the_table_names_every_method_that_returns_values():

@@ -8,8 +8,8 @@ import pytest
 
 import scratchgen as sg
 from scratchgen import nn, optim
-from scratchgen.memory import host, own
-from scratchgen.parameters import Pack
+from scratchgen.engine.memory import to_device, to_host
+from scratchgen.nn.parameters import Pack
 
 X = np.linspace(-1, 1, 12, dtype=np.float32).reshape(4, 3)
 
@@ -26,7 +26,7 @@ def descend(network, optimiser, x=X):
 
 
 def values(network):
-    return {name: host(p.data).copy() for name, p in network.named_parameters().items()}
+    return {name: to_host(p.data).copy() for name, p in network.named_parameters().items()}
 
 
 # --- what is a parameter, a buffer, a part -------------------------------------------------------
@@ -145,7 +145,8 @@ def test_frozen_parameters_are_moved_by_nothing(name, options, before, backend_o
             optimiser.step()
         for parameter, value in values(network).items():
             assert np.array_equal(value, start[parameter]) == (parameter == "layers.0.w")
-        assert gradient is None or np.array_equal(host(gradient.data), host(kept))  # nor clipped
+        assert gradient is None or np.array_equal(  # nor clipped
+            to_host(gradient.data), to_host(kept))
 
 
 @pytest.mark.parametrize(("name", "options"), OPTIMISERS)
@@ -183,14 +184,14 @@ def test_freezing_and_thawing_reach_a_recorded_step(gpu):
         with sg.use_backend("cuda"):
             network = net()
             optimiser = optim.Adam(network, 0.1)
-            x = own(X)
+            x = to_device(X)
             step = functools.partial(descend, network, optimiser, sg.Tensor(x))
             step = sg.capture(step) if captured else step
             for i in range(12):
                 network[0].w.requires_grad = not 4 <= i < 8
-                before = host(network[0].w.data).copy()
+                before = to_host(network[0].w.data).copy()
                 step()
-                assert np.array_equal(before, host(network[0].w.data)) == (4 <= i < 8)
+                assert np.array_equal(before, to_host(network[0].w.data)) == (4 <= i < 8)
             results.append(values(network))
     assert all(np.array_equal(results[0][name], value) for name, value in results[1].items())
 
@@ -269,7 +270,7 @@ def set_attribute(layer, new):
 
 
 def load(layer, new):
-    layer.load_state_dict({"w": host(new), "b": host(layer.b.data)})
+    layer.load_state_dict({"w": to_host(new), "b": to_host(layer.b.data)})
 
 
 def copy_to(layer, new):
@@ -300,11 +301,11 @@ def test_a_value_that_is_set_is_what_trains(backend, way, when, request):
         request.getfixturevalue("gpu")
     with sg.use_backend(backend):
         layer = nn.Dense(3, 2, stream=sg.Stream(1, "w"))
-        new = own(np.full((3, 2), 0.25, np.float32))
+        new = to_device(np.full((3, 2), 0.25, np.float32))
         if when == "before":
             way(layer, new)
         optimiser = optim.SGD(layer, 0.1, momentum=0.5)
-        x = own(X)
+        x = to_device(X)
 
         def step():
             optimiser.zero_grad()
@@ -321,7 +322,7 @@ def test_a_value_that_is_set_is_what_trains(backend, way, when, request):
         layer.b.data[...] = 0
         step()
         error = X @ np.full((3, 2), 0.25, np.float32) - 1
-        np.testing.assert_allclose(host(layer.w.data), 0.25 - 0.1 * 2 * X.T @ error, rtol=1e-5)
+        np.testing.assert_allclose(to_host(layer.w.data), 0.25 - 0.1 * 2 * X.T @ error, rtol=1e-5)
         assert layer.w.data.base is optimiser.data
 
 

@@ -19,8 +19,8 @@ import pytest
 from scratchgen.kernels import compiler, cuda
 
 import scratchgen as sg
-from scratchgen.backend import BACKENDS, kernels
-from scratchgen.memory import host
+from scratchgen.engine.backend import BACKENDS, kernels
+from scratchgen.engine.memory import to_host
 
 ROOT = pathlib.Path(__file__).parents[1]
 SERVICES = {"compiler", "vector_math", "blas", "cuda", "gpu", "elementwise", "gemm_chooser",
@@ -481,7 +481,7 @@ def test_versions_agree(family, kernel, backend, request):
 def compare_all(found, expected, family, kernel, tolerance):
     for a, b in zip(found, expected, strict=True):
         if isinstance(b, np.ndarray):
-            compare(host(a), b, 0 if {family, f"{family}.{kernel}"} & EXACT else tolerance)
+            compare(to_host(a), b, 0 if {family, f"{family}.{kernel}"} & EXACT else tolerance)
 
 
 def carried(arguments, family, kernel, xp):
@@ -506,7 +506,7 @@ def test_the_order_of_threads_and_blocks_does_not_matter(family, kernel, gpu, mo
             monkeypatch.setattr(gpu, "reverse", reverse)
             found = carried(arguments, family, kernel, gpu.xp)
             version(*found)
-            results.append(b"".join(host(a).tobytes() for a, given in zip(found, arguments,
+            results.append(b"".join(to_host(a).tobytes() for a, given in zip(found, arguments,
                                                                           strict=True)
                                     if isinstance(given, np.ndarray)))
         assert results[0] == results[1]

@@ -11,11 +11,13 @@ import numpy as np
 import pytest
 from matplotlib.image import imread
 
-from scratchgen import data, models, plots, runs, train, use_backend
+from scratchgen import data, models, plots, train, use_backend
+from scratchgen.engine.random import Stream
 from scratchgen.errors import UserError
-from scratchgen.mosaic import mosaic
 from scratchgen.plots import catalogue, film, latent, points
-from scratchgen.random import Stream
+from scratchgen.plots import frames as kept_frames
+from scratchgen.plots.mosaic import mosaic
+from scratchgen.train import runs
 
 SMALL = {"dae": {"hidden": 12}, "vae": {"hidden": 12, "latent": 2},
          "gan": {"latent": 3, "generator": [12], "discriminator": [12]}}
@@ -545,10 +547,10 @@ def test_filters_by_corruption_are_rows_by_level():
 def test_film_has_a_page_for_each_epoch(trained):
     from PIL import Image
 
-    frames = film.frames_of(runs.open_run(trained["vae"]))
+    frames = kept_frames.frames_of(runs.open_run(trained["vae"]))
     assert [frame.epoch for frame in frames] == [1, 2]
     model = train.load(trained["vae"])
-    assert np.array_equal(frames[1].samples, np.rint(model.sample(film.IMAGES) * 255))
+    assert np.array_equal(frames[1].samples, np.rint(model.sample(kept_frames.IMAGES) * 255))
     plots.draw_run(trained["vae"])
     with Image.open(trained["vae"] / "pictures" / "film.gif") as shown:
         assert shown.n_frames == 2 and shown.info["loop"] == 0
@@ -562,11 +564,11 @@ def test_film_leaves_out_what_is_torn_or_not_reached(trained, tmp_path):
     for name, content in (("0001", whole), ("0002", whole[:50]), ("0003", whole), ("0004", whole),
                           ("hello", b"")):
         (epochs / f"{name}.npz").write_bytes(content)
-    assert [frame.epoch for frame in film.frames_of(runs.Run(tmp_path))] == [1, 3]
+    assert [frame.epoch for frame in kept_frames.frames_of(runs.Run(tmp_path))] == [1, 3]
 
 
 def test_few_of_many_epochs_are_kept():
-    kept = [epoch for epoch in range(1, 10_001) if film.wanted(epoch)]
+    kept = [epoch for epoch in range(1, 10_001) if kept_frames.wanted(epoch)]
     assert kept[:60] == list(range(1, 61)) and len(kept) < 400
     assert max(b - a for a, b in zip(kept[:-1], kept[1:], strict=True)) <= 10_000 / 30
 
@@ -645,7 +647,7 @@ def test_pictures_of_points_in_the_plane():
 
 def test_film_of_points_has_pages_of_one_size():
     density = data.mixture1d()
-    frames = [film.Frame(e, density.sample(100, Stream(e, "x"))) for e in (1, 2)]
+    frames = [kept_frames.Frame(e, density.sample(100, Stream(e, "x"))) for e in (1, 2)]
     pages = film.film(on_a_line()[0], density, frames)
     assert len(pages) == 2 and pages[0].shape == pages[1].shape and pages[0].dtype == np.uint8
     assert film.film(on_a_line()[0], density, frames[:1]) is None
@@ -690,7 +692,7 @@ def test_filters_of_a_convolution_are_called_windows():
 
 
 def test_every_picture_says_what_to_see_and_where_in_the_lecture():
-    from scratchgen.lecture import POINTS
+    from scratchgen.report.lecture import POINTS
 
     for kind in models.MODELS:
         for picture in catalogue.PICTURES:

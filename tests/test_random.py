@@ -8,7 +8,7 @@ import pytest
 from scratchgen.kernels import philox
 
 import scratchgen as sg
-from scratchgen.backend import kernels
+from scratchgen.engine.backend import kernels
 from scratchgen.errors import UserError
 
 # Random123, the authors' own distribution (Salmon et al. 2011), file kat_vectors, philox4x32 10:

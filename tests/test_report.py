@@ -12,8 +12,11 @@ from html.parser import HTMLParser
 
 import pytest
 
-from scratchgen import config, in_words, lecture, models, plots, report, runs, train, use_backend
+from scratchgen import models, plots, report, train, use_backend
 from scratchgen.errors import UserError
+from scratchgen.report import description as in_words
+from scratchgen.report import lecture
+from scratchgen.train import config, runs
 
 VOID = {"meta", "img", "br", "link", "hr", "input"}
 SMALL = {"dae": {"hidden": 12}, "vae": {"hidden": 12, "latent": 2},
@@ -147,7 +150,7 @@ def test_features_that_were_trained_for_labels_are_told_so():
     """A stack's codes and a classifier's are features; one of turns was never told a class."""
     def seen(kind, name, **config):
         model = models.MODELS[kind](models.MODELS[kind].Config(**config))
-        told = report.Told(None, "", model, {"run": {"model": kind}}, {}, {}, None, {}, {})
+        told = report.page.Told(None, "", model, {"run": {"model": kind}}, {}, {}, None, {}, {})
         return told.see(next(p for p in plots.PICTURES if p.name == name))
 
     assert "Nobody asked" in seen("dae", "embedding", hidden=3)
@@ -279,7 +282,7 @@ def test_the_command_gives_the_same_configuration(given, monkeypatch):
     from scratchgen import cli
 
     asked = []
-    monkeypatch.setattr(cli, "_train", lambda given, *rest: asked.append(given) or "folder")
+    monkeypatch.setattr(cli.app, "_train", lambda given, *rest: asked.append(given) or "folder")
     resolved = config.resolve(given)
     assert cli.run(shlex.split(in_words.command(resolved))[1:]) == 0
     assert config.resolve(asked[0]) == resolved

@@ -4,8 +4,9 @@ import numpy as np
 import pytest
 
 import scratchgen as sg
-from scratchgen import models, runs, train
-from scratchgen.models.representation import features_of, rotated
+from scratchgen import models, train
+from scratchgen.models.classifier.model import features_of, rotated
+from scratchgen.train import runs
 
 SQUARE = (6, 6, 2)
 SMALL = {"layers": [7], "code": 5, "classes": 4, "activation": "tanh"}
@@ -215,7 +216,7 @@ def test_extra_is_logged_under_its_own_key(tmp_path, monkeypatch):
     ([-1, -1], "number the classes from 0 on"), ([-1, 5], "number the classes from 0 on"),
     ([0, 4], "--set model.classes=5")])
 def test_labels_out_of_range_are_refused_with_advice_that_helps(wrong, remedy):
-    from scratchgen.models.classification import checked
+    from scratchgen.models.classifier.scores import checked
 
     with pytest.raises(sg.UserError, match=remedy):
         checked(np.array(wrong), 4)

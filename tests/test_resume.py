@@ -12,9 +12,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from scratchgen import config, runs, train
+from scratchgen import train
 from scratchgen.errors import Notice, UserError
 from scratchgen.models import MODELS
+from scratchgen.train import config, runs
 
 KINDS = ("dae", "vae", "gan")
 MODEL = {  # small; the GAN's generator has its turn at every second step, across epochs
@@ -80,7 +81,7 @@ class _Stop(Exception):
 @pytest.mark.parametrize("kind", KINDS)
 def test_stopped_between_any_two_batches(kind, uninterrupted, tmp_path, monkeypatch):
     """SIGINT in epoch 2, after batch 2, then once more one batch later."""
-    monkeypatch.setattr(train, "PROGRESS_INTERVAL", 0)
+    monkeypatch.setattr(train.loop, "PROGRESS_INTERVAL", 0)
 
     def interrupt_at(epoch, batch):
         def on_progress(progress):

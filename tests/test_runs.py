@@ -10,8 +10,8 @@ from typing import Literal
 import numpy as np
 import pytest
 
-from scratchgen import config, runs
 from scratchgen.errors import UserError
+from scratchgen.train import config, runs
 
 STATE = {"epoch": 2, "batch": 3, "step": 17, "sums": {"loss": 0.1 + 0.2}}
 
@@ -336,7 +336,7 @@ def test_missing_run(tmp_path):
 @pytest.mark.skipif(sys.platform == "win32", reason="no folder locks there")
 def test_two_processes_do_not_train_into_one_folder(run):
     code = (
-        "import sys; from scratchgen import runs\n"
+        "import sys; from scratchgen.train import runs\n"
         "with runs.Run(sys.argv[1]).locked(): print('locked', flush=True); sys.stdin.read()"
     )
     with subprocess.Popen([sys.executable, "-c", code, run.path], text=True,

@@ -4,8 +4,9 @@ import numpy as np
 import pytest
 
 import scratchgen as sg
-from scratchgen import models, runs, train
-from scratchgen.models.classification import checked
+from scratchgen import models, train
+from scratchgen.models.classifier.scores import checked
+from scratchgen.train import runs
 
 SHAPE = (4, 3, 2)
 SMALL = {"layers": [7, 6], "levels": [0.3, 0.2], "pretrain_epochs": 2, "classes": 4}

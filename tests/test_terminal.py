@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from scratchgen.kernels import compiler
 
-from scratchgen import display, terminal
+from scratchgen.cli import display, terminal
 
 SMALL = ["--limit", "40", "--batch-size", "20", "--backend", "numpy", "--epochs", "1",
          "--no-pictures"]
@@ -130,7 +130,7 @@ def test_kernels_are_compiled_without_a_cache(shell, tmp_path, places):
 
 
 def test_the_command_says_it_in_one_line(shell):
-    code = ("import sys; from scratchgen import cli, terminal; terminal.prepare()\n"
+    code = ("import sys; from scratchgen.cli import terminal; terminal.prepare()\n"
             "from scratchgen.kernels import compiler\n"
             "compiler.can_be_written('/dev/null/x'); compiler.can_be_written('/dev/null/x')")
     status, _, error = shell(f'{sys.executable} -c "{code}"')

@@ -14,8 +14,8 @@ from scratchgen.kernels import cuda, gemm_chooser
 from scratchgen.kernels.conv2d_chooser import convolution
 
 import scratchgen as sg
-from scratchgen.backend import backend
 from scratchgen.context import Setting, Switch, recording
+from scratchgen.engine.backend import backend
 
 SHAPE = (8, 8, 1)
 MODELS = {"dae": ("dae", {"hidden": 30}, "adam"),
@@ -76,8 +76,8 @@ def train_small(job):
                           lambda: model.phase(optimisers))
         for i in range(5):
             step(np.random.default_rng(i).random((4, *SHAPE)).astype(np.float32))
-        from scratchgen.memory import host
-        return b"".join(host(a).tobytes() for a in model.state_dict().values())
+        from scratchgen.engine.memory import to_host
+        return b"".join(to_host(a).tobytes() for a in model.state_dict().values())
 
 
 SWITCHES = {

@@ -8,9 +8,12 @@ import numpy as np
 import pytest
 
 import scratchgen as sg
-from scratchgen import config, optim
-from scratchgen.models import VAE, by_hand, derivation, vae, vae_by_hand
-from scratchgen.models.likelihood import DECODERS, Bernoulli, Gaussian
+from scratchgen import optim
+from scratchgen.models import VAE, by_hand, vae
+from scratchgen.models.vae import by_hand as vae_by_hand
+from scratchgen.models.vae import derivation
+from scratchgen.models.vae.likelihood import DECODERS, Bernoulli, Gaussian
+from scratchgen.train import config
 
 SHAPE = (5, 4, 3)                        # an image; every dimension different, one of them odd
 
@@ -373,7 +376,7 @@ def test_log_likelihood_uses_exactly_k_samples(monkeypatch, k):
 
     model = model_of()
     monkeypatch.setattr(sg.Stream, "normal", noted)
-    monkeypatch.setattr(vae, "ROWS_AT_ONCE", 40)                    # five samples of eight images
+    monkeypatch.setattr(vae.model, "ROWS_AT_ONCE", 40)              # five samples of eight images
     found = model.log_likelihood(images(8), k)
     assert sum(shape[0] for shape in drawn) == k * 8 and max(s[0] for s in drawn) <= 40
     assert found.shape == (8,) and found.dtype == np.float64 and np.isfinite(found).all()

@@ -16,7 +16,7 @@ import types
 
 import numpy as np
 
-from scratchgen.backend import use_backend
+from scratchgen.engine.backend import use_backend
 
 from ..processes import ROOT, Failed
 from . import checks, conductor, conv_times, device, parts, precision, process, sanitizer, steps

@@ -6,9 +6,9 @@ import numpy as np
 
 import scratchgen as sg
 from scratchgen import UserError, data, models, optim
-from scratchgen.backend import gpu, on_the_cpu
-from scratchgen.feed import feed
-from scratchgen.memory import host
+from scratchgen.engine.backend import gpu, on_the_cpu
+from scratchgen.engine.memory import to_host
+from scratchgen.train.feed import feed
 
 PRESET = "pytorch-example"
 EXPECTED, ALLOWED = 105.6, 0.7                         # nats, of PyTorch's example after 10 epochs
@@ -33,7 +33,7 @@ def test_loss(model, test):
         sg.Streams(SEED), 0.0, 0
     model.eval()
     for x, labels in loader.batches(0):
-        total += float(host(model.evaluate(x, streams, labels=labels)["loss"])) * len(x)
+        total += float(to_host(model.evaluate(x, streams, labels=labels)["loss"])) * len(x)
         count += len(x)
     model.train()
     return total / count

@@ -37,7 +37,7 @@ def counted(names=rows.NAMES):
     """name → count, on the emulated GPU, of which a process has one."""
     from scratchgen.kernels import cuda
 
-    from scratchgen.backend import use_backend
+    from scratchgen.engine.backend import use_backend
     if cuda.stand_in is None:
         sys.path.insert(0, str(ROOT / "tests"))
         from emulated_gpu.device import EmulatedGpu

@@ -12,10 +12,10 @@ import numpy as np
 
 import scratchgen as sg
 from scratchgen import models, nn, optim
-from scratchgen.backend import backend, gpu
-from scratchgen.capture import capture
-from scratchgen.memory import host, own, put
-from scratchgen.models.model import Model
+from scratchgen.engine.backend import backend, gpu
+from scratchgen.engine.capture import capture
+from scratchgen.engine.memory import copy_into, to_device, to_host
+from scratchgen.models.base import Model
 
 from ..contestants.scratchgen import build, split
 from ..workloads import Activation, BatchNorm, Conv, ConvTranspose, Dense, Flatten, Reshape
@@ -101,10 +101,10 @@ class Contestant:
         options = {"beta1": w.beta1} if w.optimiser == "adam" else {}
         self.optimisers = {name: optim.make(w.optimiser, part, w.lr, **options)
                            for name, part in self.model.networks().items()}
-        self.initial = [(p, own(array)) for p, (_, array) in zip(
+        self.initial = [(p, to_device(array)) for p, (_, array) in zip(
             self.model.parameters(), split(w, w.weights()), strict=True)]
         self.buffers = [(b, b.copy()) for b in self.model.named_buffers().values()]
-        self.batches = [(own(x), [own(a) for a in noise]) for x, noise in w.batches()]
+        self.batches = [(to_device(x), [to_device(a) for a in noise]) for x, noise in w.batches()]
         x, noise = self.batches[0]
         labels = noise if w.kind == "classifier" else ()
         self.plain = (lambda: self.training_step(x, *labels)) if drawn else self.training_step
@@ -117,7 +117,7 @@ class Contestant:
         for p, array in self.initial:
             if p.shape != array.shape:
                 raise ValueError(f"the model has {p.shape} where the workload has {array.shape}")
-            put(p.data, array)
+            copy_into(p.data, array)
             p.changes[0] += 1
         for buffer, before in self.buffers:
             buffer[...] = before
@@ -150,7 +150,7 @@ class Contestant:
     def losses(self):
         """Of the last step."""
         names = ("loss", "g_loss") if self.workload.kind == "gan" else ("loss",)
-        return [float(host(self.last[name])) for name in names]
+        return [float(to_host(self.last[name])) for name in names]
 
     def kernels(self, steps=20):
         """Each kernel's time in replayed steps, as CUPTI has it: {count, seconds, longest}.

@@ -4,8 +4,8 @@ import numpy as np
 
 import scratchgen as sg
 from scratchgen import models, optim
-from scratchgen.capture import capture
-from scratchgen.memory import host, own
+from scratchgen.engine.capture import capture
+from scratchgen.engine.memory import to_device, to_host
 
 STEPS = 10
 # Weights: float32 relative to the largest element of each parameter, for all but a few elements.
@@ -51,11 +51,11 @@ def trained(kind, sizes, dtype=np.float32, quick=False, recorded=False):
     if recorded:
         step = capture(step, key=lambda: model.phase(optimisers))
     for x in batches(sizes, dtype):
-        losses.append([float(host(term)) for term in step(own(x)).values()])
-    arrays = {name: np.array(host(p.data)) for name, p in model.named_parameters().items()}
-    arrays |= {name: np.array(host(b)) for name, b in model.named_buffers().items()}
+        losses.append([float(to_host(term)) for term in step(to_device(x)).values()])
+    arrays = {name: np.array(to_host(p.data)) for name, p in model.named_parameters().items()}
+    arrays |= {name: np.array(to_host(b)) for name, b in model.named_buffers().items()}
     for name, optimiser in optimisers.items():
-        arrays |= {f"{name}.{slot}": np.array(host(a)) for slot, a in optimiser.state.items()}
+        arrays |= {f"{name}.{slot}": np.array(to_host(a)) for slot, a in optimiser.state.items()}
     return np.array(losses), arrays
 
 

@@ -10,7 +10,7 @@ import math
 import numpy as np
 from scratchgen.kernels.compiler import compiled
 
-from scratchgen.backend import kernels
+from scratchgen.engine.backend import kernels
 
 from . import Ladder
 

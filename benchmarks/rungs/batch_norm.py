@@ -11,7 +11,7 @@ from scratchgen.kernels.compiler import compiled
 from scratchgen.kernels.dense import IDENTITY
 
 import scratchgen as sg
-from scratchgen.backend import kernels
+from scratchgen.engine.backend import kernels
 
 from . import Ladder
 

@@ -11,7 +11,7 @@ from scratchgen.kernels.bce import ROWS
 from scratchgen.kernels.compiler import compiled
 from scratchgen.kernels.vector_math import exp, log1p
 
-from scratchgen.backend import kernels
+from scratchgen.engine.backend import kernels
 
 from . import Ladder
 

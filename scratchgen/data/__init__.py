@@ -1,23 +1,8 @@
 """Images and points, batches of them, their corruption, and densities known exactly."""
 
 from .catalogue import image_set, names
-from .corruption import (
-    CORRUPTIONS,
-    Corrupted,
-    Gaussian,
-    Masking,
-    SaltAndPepper,
-    corruption_named,
-)
-from .densities import (
-    DENSITIES,
-    density_named,
-    gaussian,
-    grid,
-    mixture1d,
-    moons,
-    ring,
-)
+from .corruption import CORRUPTIONS, Corrupted, Gaussian, Masking, SaltAndPepper, corruption_named
+from .densities import DENSITIES, density_named, gaussian, grid, mixture1d, moons, ring
 from .divergences import (
     bayes_accuracy,
     jensen_shannon,
@@ -68,6 +53,6 @@ __all__ = [
 
 def get(name, data_dir=None, report=None, mirrors=None):
     """Download the set ``name``; see ``download.get``, which says what it does and raises."""
-    from . import download  # not at the top: the HTTP library takes 50 ms to import
+    from . import download
 
     return download.get(name, data_dir, report, mirrors)

@@ -13,9 +13,9 @@ from numbers import Real
 
 import numpy as np
 
-from ..backend import kernels
+from ..engine.backend import kernels
+from ..engine.memory import contiguous, is_host, native, to_device
 from ..errors import UserError, unknown
-from ..memory import contiguous, is_host, native, own
 
 noise_kernels = kernels("noise")
 
@@ -128,13 +128,13 @@ def _is_finite_number(value):
 
 
 def _float_array(x, name):
-    x = native(x, name) if isinstance(x, np.ndarray) else own(x)
+    x = native(x, name) if isinstance(x, np.ndarray) else to_device(x)
     if x.dtype not in (np.float32, np.float64):
         raise UserError(
             f"{name} is an array of dtype {x.dtype}: expected float32 or float64 images in "
             "[0, 1]; a Loader gives them, or divide uint8 images by 255"
         )
-    return own(x)
+    return to_device(x)
 
 
 def _read_only(array):

@@ -8,10 +8,10 @@ from numbers import Integral
 
 import numpy as np
 
-from ..backend import on_the_cpu
+from ..engine.backend import on_the_cpu
+from ..engine.memory import native
+from ..engine.random import WORDS_A_BLOCK, Stream
 from ..errors import UserError, unknown
-from ..memory import native
-from ..random import WORDS_A_BLOCK, Stream
 from .images import check_pair
 from .points import are_points, check_points
 

@@ -5,8 +5,8 @@ from typing import NamedTuple
 
 import numpy as np
 
+from ..engine.random import Stream
 from ..errors import UserError
-from ..random import Stream
 from .densities import density_named
 from .mixture import Mixture
 

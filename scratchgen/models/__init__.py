@@ -1,9 +1,9 @@
-"""The models. Each file reads beside the paper it implements."""
+"""The models, each in a folder of its own, and what they share."""
 
+from .base import Model
+from .classifier import Classifier, Probe
 from .dae import DAE
 from .gan import GAN
-from .model import Model
-from .representation import Classifier, Probe
 from .sdae import SDAE
 from .vae import VAE
 

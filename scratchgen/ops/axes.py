@@ -5,9 +5,9 @@ import operator
 
 import numpy as np
 
+from ..engine.memory import native, to_device
+from ..engine.tensor import Tensor
 from ..errors import shown
-from ..memory import native, own
-from ..tensor import Tensor
 from .inputs import only_arrays
 from .shape import axis_of
 
@@ -17,7 +17,7 @@ def as_tensor(op, x):
     if isinstance(x, Tensor):
         return x
     only_arrays(op, x=x)
-    return Tensor(own(native(x, op) if isinstance(x, np.ndarray) else x))
+    return Tensor(to_device(native(x, op) if isinstance(x, np.ndarray) else x))
 
 
 def as_real(op, x, dtype=np.float32):

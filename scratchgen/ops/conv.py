@@ -15,10 +15,10 @@ import math
 
 import numpy as np
 
-from ..backend import kernels
+from ..engine.backend import kernels
+from ..engine.memory import contiguous, empty, empty_as, filled
+from ..engine.tensor import Tensor
 from ..kernels.dense import ACTIVATIONS
-from ..memory import contiguous, empty, empty_as, filled
-from ..tensor import Tensor
 from .dense import apply_activation, check_activation, product
 from .inputs import only_arrays
 from .op import Fused, Op

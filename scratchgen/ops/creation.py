@@ -8,9 +8,9 @@ import operator
 
 import numpy as np
 
+from ..engine.memory import array_module, to_device
+from ..engine.tensor import Tensor, plain
 from ..errors import UserError, shown
-from ..memory import array_module, own
-from ..tensor import Tensor, plain
 from .elementwise import is_number
 from .inputs import only_arrays
 from .op import implements
@@ -48,7 +48,8 @@ def arange(*bounds, dtype=None, requires_grad=False):
     array = np.arange(*bounds)
     if dtype is None and array.dtype == np.float64:
         dtype = np.float32
-    return as_leaf("arange", own(array if dtype is None else array.astype(dtype)), requires_grad)
+    array = array if dtype is None else array.astype(dtype)
+    return as_leaf("arange", to_device(array), requires_grad)
 
 
 def linspace(start, stop, num=50, dtype=np.float32, requires_grad=False):
@@ -56,7 +57,8 @@ def linspace(start, stop, num=50, dtype=np.float32, requires_grad=False):
     if not is_number(start) or not is_number(stop):
         raise UserError(f"linspace: from {start!r} to {stop!r}; give two numbers")
     num, = shape_of("linspace", (num,))
-    return as_leaf("linspace", own(np.linspace(start, stop, num).astype(dtype)), requires_grad)
+    array = np.linspace(start, stop, num).astype(dtype)
+    return as_leaf("linspace", to_device(array), requires_grad)
 
 
 @implements(np.zeros_like)

@@ -2,10 +2,10 @@
 
 import numpy as np
 
-from ..backend import kernels
+from ..engine.backend import kernels
+from ..engine.memory import ARRAYS, contiguous, empty, empty_as, filled, is_host
 from ..errors import unknown
 from ..kernels.dense import ACTIVATIONS, IDENTITY, SLOPE
-from ..memory import ARRAYS, contiguous, empty, empty_as, filled, is_host
 from .elementwise import elu, leaky_relu
 from .inputs import only_arrays
 from .op import OPS, Fused, Op, implements

@@ -7,7 +7,7 @@ import math
 
 import numpy as np
 
-from ..tensor import NUMPY_FUNCTIONS, plain
+from ..engine.tensor import NUMPY_FUNCTIONS, plain
 from .axes import as_real, as_tensor
 from .elementwise import BROADCASTING, Abs, Divide, Identity, Multiply, Pow, Square, is_number
 from .op import Op, implements

@@ -8,8 +8,8 @@ from numbers import Real
 
 import numpy as np
 
-from ..memory import ARRAYS, native, own
-from ..tensor import FLOATS, Tensor
+from ..engine.memory import ARRAYS, native, to_device
+from ..engine.tensor import FLOATS, Tensor
 
 PLAIN = (float, int, bool)
 FAULTS = (ValueError, IndexError, TypeError, AttributeError, OverflowError)
@@ -19,7 +19,7 @@ def as_input(op, x):
     """An array where the backend's arrays lie, a list as an array, a scalar of NumPy as a number,
     which is as weak as Python's; TypeError for what is neither tensor, array nor number."""
     if isinstance(x, np.ndarray):
-        return own(native(x, op.name))
+        return to_device(native(x, op.name))
     if isinstance(x, np.generic):
         x = x.item()
     if type(x) in PLAIN or isinstance(x, tuple(ARRAYS)) or x is None and op.optional:
@@ -28,7 +28,7 @@ def as_input(op, x):
         return float(x)
     with contextlib.suppress(ValueError):              # of a ragged list
         if isinstance(x, (list, tuple)) and not any(isinstance(v, Tensor) for v in x):
-            return own(native(np.asarray(x), op.name))
+            return to_device(native(np.asarray(x), op.name))
     raise TypeError(f"{op.name} of a {type(x).__name__}: expected {op.expects}, as a tensor, an "
                     "array or a number; make a tensor of it: sg.tensor(data)")
 

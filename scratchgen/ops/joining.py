@@ -4,8 +4,8 @@ import builtins
 
 import numpy as np
 
-from ..memory import own
-from ..tensor import NUMPY_FUNCTIONS, Tensor
+from ..engine.memory import to_device
+from ..engine.tensor import NUMPY_FUNCTIONS, Tensor
 from .axes import as_tensor, axes_in, before, flat_if_none, whole
 from .op import implements
 from .selection import places
@@ -54,7 +54,7 @@ def several(op, xs):
 def append(x, values, axis=None):
     """x and ``values`` one after another along ``axis`` (None: all elements, in one row)."""
     dtype = next(v.dtype for v in (x, values) if isinstance(v, Tensor))
-    x, values = (v if hasattr(v, "dtype") else own(np.asarray(v, dtype)) for v in (x, values))
+    x, values = (v if hasattr(v, "dtype") else to_device(np.asarray(v, dtype)) for v in (x, values))
     return concat([ravel(x), ravel(values)] if axis is None else [x, values], axis or 0)
 
 

@@ -8,11 +8,11 @@ import math
 
 import numpy as np
 
-from ..backend import backend, kernels
+from ..engine.backend import backend, kernels
+from ..engine.memory import array_module, contiguous, empty, is_host, to_device
+from ..engine.tensor import plain
 from ..errors import unknown
 from ..kernels.bce import ROWS
-from ..memory import array_module, contiguous, empty, is_host, own
-from ..tensor import plain
 from .elementwise import Multiply
 from .inputs import only_arrays
 from .op import Fused
@@ -37,7 +37,7 @@ class BceWithLogits(Fused):
 
     def forward(logits, target, *, reduction):
         rows = as_rows(logits)
-        target = as_rows(own(target, rows.dtype))
+        target = as_rows(to_device(target, rows.dtype))
         slope = empty(rows.shape, rows.dtype)
         if reduction == "none":
             losses = empty(rows.shape, rows.dtype)
@@ -66,7 +66,7 @@ class Mse(Fused):
         rows = as_rows(x)
         difference = empty(rows.shape, rows.dtype)
         partial = empty((-(-rows.shape[0] // ROWS), rows.shape[1]), rows.dtype)
-        likelihood_kernels.squared_error(rows, as_rows(own(target, rows.dtype)), difference,
+        likelihood_kernels.squared_error(rows, as_rows(to_device(target, rows.dtype)), difference,
                                          partial)
         difference = difference.reshape(x.shape)
         if reduction == "none":
@@ -91,8 +91,8 @@ class CrossEntropy(Fused):
 
     def forward(logits, labels, *, reduction):
         losses, slope = (empty(s, logits.dtype) for s in (logits.shape[:1], logits.shape))
-        likelihood_kernels.cross_entropy(contiguous(logits), contiguous(own(labels, np.int64)),
-                                         losses, slope)
+        labels = contiguous(to_device(labels, np.int64))
+        likelihood_kernels.cross_entropy(contiguous(logits), labels, losses, slope)
         if reduction == "none":
             return losses, slope
         return total_of(losses, 1 if reduction == "sum" else len(losses)), slope

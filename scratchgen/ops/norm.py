@@ -4,9 +4,9 @@ import math
 
 import numpy as np
 
-from ..backend import kernels
+from ..engine.backend import kernels
+from ..engine.memory import contiguous, empty, empty_as
 from ..kernels.dense import ACTIVATIONS
-from ..memory import contiguous, empty, empty_as
 from .conv import matrix
 from .dense import apply_activation, check_activation
 from .inputs import only_arrays

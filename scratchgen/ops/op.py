@@ -40,13 +40,13 @@ import re
 
 import numpy as np
 
-from ..backend import backend
 from ..context import recording
-from ..engine import Node, check_unchanged, run_backward
+from ..engine.backend import backend
+from ..engine.backward import Node, check_unchanged, run_backward
+from ..engine.in_place import share
+from ..engine.memory import ARRAYS, array_module
+from ..engine.tensor import FLOATS, NUMPY_FUNCTIONS, Tensor
 from ..errors import UserError
-from ..in_place import share
-from ..memory import ARRAYS, array_module
-from ..tensor import FLOATS, NUMPY_FUNCTIONS, Tensor
 from .inputs import (
     FAULTS,
     PLAIN,

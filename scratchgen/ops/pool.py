@@ -5,8 +5,8 @@ import math
 
 import numpy as np
 
-from ..backend import kernels
-from ..memory import contiguous, empty, own
+from ..engine.backend import kernels
+from ..engine.memory import contiguous, empty, to_device
 from .dense import matmul
 from .inputs import only_arrays
 from .op import Fused, Op
@@ -151,8 +151,8 @@ def upsample2d(x, scale, mode="nearest"):
     if mode == "nearest":
         return Upsample2d.apply(x, scale=scale)
     (n, h, w, c), (sh, sw) = x.shape, scale
-    tall = matmul(own(interpolation(h, sh, x.dtype)), reshape(x, (n, h, w * c)))
-    wide = matmul(own(interpolation(w, sw, x.dtype)), reshape(tall, (n * h * sh, w, c)))
+    tall = matmul(to_device(interpolation(h, sh, x.dtype)), reshape(x, (n, h, w * c)))
+    wide = matmul(to_device(interpolation(w, sw, x.dtype)), reshape(tall, (n * h * sh, w, c)))
     return reshape(wide, (n, h * sh, w * sw, c))
 
 

@@ -5,9 +5,9 @@ import math
 
 import numpy as np
 
-from ..backend import backend, kernels
-from ..memory import array_module, contiguous, empty
-from ..tensor import plain
+from ..engine.backend import backend, kernels
+from ..engine.memory import array_module, contiguous, empty
+from ..engine.tensor import plain
 from .op import Op, implements
 
 reduce_kernels = kernels("reduce")

@@ -7,7 +7,7 @@ derivatives of any order are then right where factors are 0, with no case of the
 
 import numpy as np
 
-from ..tensor import Tensor
+from ..engine.tensor import Tensor
 from .axes import as_tensor, axes_in, axes_last, before, flat_if_none, kept_axes, whole
 from .op import Op, implements
 

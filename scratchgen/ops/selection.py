@@ -2,8 +2,8 @@
 
 import numpy as np
 
-from ..memory import array_module, is_host, own
-from ..tensor import plain
+from ..engine.memory import array_module, is_host, to_device
+from ..engine.tensor import plain
 from .axes import as_tensor, before, flat_if_none, whole
 from .op import implements
 from .shape import axis_of, index, scatter
@@ -60,7 +60,7 @@ def masked_fill(x, mask, value):
     """``value``, a number, where ``mask`` is True, else x."""
     mask = plain(mask)
     if not hasattr(mask, "dtype") or isinstance(mask, np.ndarray):
-        mask = own(np.asarray(mask, bool))
+        mask = to_device(np.asarray(mask, bool))
     return np.where(mask != 0, value, as_tensor("masked_fill", x))
 
 
@@ -121,4 +121,4 @@ def places(op, indices):
     if not hasattr(array, "dtype") or array.dtype.kind not in "iu":
         kind = getattr(array, "dtype", type(array).__name__)
         raise TypeError(f"{op}: the indices are {kind}; expected whole numbers")
-    return own(array)
+    return to_device(array)

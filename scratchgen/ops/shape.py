@@ -5,10 +5,10 @@ import operator
 
 import numpy as np
 
-from ..backend import backend
-from ..in_place import plain_index
-from ..memory import ARRAYS, array_module, own, zeros
-from ..tensor import Tensor
+from ..engine.backend import backend
+from ..engine.in_place import plain_index
+from ..engine.memory import ARRAYS, array_module, to_device, zeros
+from ..engine.tensor import Tensor
 from .inputs import only_arrays
 from .op import Op, implements
 
@@ -312,14 +312,14 @@ def last_written(shape, index, dtype):
     places = np.zeros(shape, np.int64)
     order = np.arange(places[index].size).reshape(places[index].shape)
     places[index] = order
-    return own((places[index] == order).astype(dtype))
+    return to_device((places[index] == order).astype(dtype))
 
 
 def beside(index):
     """An index whose arrays and lists lie where the backend's arrays do."""
     if backend() != "cuda" or is_basic(index):
         return index
-    found = [own(np.asarray(part)) if isinstance(part, (list, np.ndarray)) else part
+    found = [to_device(np.asarray(part)) if isinstance(part, (list, np.ndarray)) else part
              for part in (index if isinstance(index, tuple) else (index,))]
     return tuple(found) if isinstance(index, tuple) else found[0]
 

@@ -7,9 +7,9 @@ import math
 
 import numpy as np
 
+from ..engine.memory import to_device
+from ..engine.tensor import NUMPY_FUNCTIONS, plain
 from ..errors import shown
-from ..memory import own
-from ..tensor import NUMPY_FUNCTIONS, plain
 from .axes import as_real, as_tensor, axes_in, axes_last, kept_axes, lengths
 from .elementwise import is_number
 from .functions import root
@@ -134,7 +134,7 @@ def average(x, axis=None, weights=None, keepdims=False):
     if weights is None:
         return np.mean(x, axis=axes, keepdims=keepdims)
     if isinstance(weights, (list, tuple)):
-        weights = own(np.asarray(weights, x.dtype))
+        weights = to_device(np.asarray(weights, x.dtype))
     weights = as_tensor("average", weights)
     if weights.shape != x.shape:
         if len(axes) != 1 or weights.shape != (x.shape[axes[0]],):

@@ -8,7 +8,7 @@ from numbers import Real
 
 import numpy as np
 
-from ..tensor import plain
+from ..engine.tensor import plain
 from .elementwise import where
 from .inputs import only_arrays
 from .op import Elementwise

@@ -7,9 +7,9 @@ import functools
 
 import numpy as np
 
-from ..backend import backend
-from ..memory import own
-from ..tensor import NUMPY_FUNCTIONS, plain
+from ..engine.backend import backend
+from ..engine.memory import to_device
+from ..engine.tensor import NUMPY_FUNCTIONS, plain
 
 PUBLIC = ("argmax", "argmin", "argsort", "any", "all", "nonzero", "count_nonzero", "allclose",
           "isclose", "array_equal", "sign", "floor", "ceil", "round", "trunc", "isnan", "isfinite",
@@ -24,7 +24,7 @@ def arrays(value):
     if isinstance(value, (list, tuple)):
         return type(value)(arrays(v) for v in value)
     value = plain(value)
-    return own(value) if isinstance(value, np.ndarray) and backend() == "cuda" else value
+    return to_device(value) if isinstance(value, np.ndarray) and backend() == "cuda" else value
 
 
 def of_values(function):

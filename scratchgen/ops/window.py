@@ -4,7 +4,7 @@ import itertools
 import operator
 from typing import NamedTuple
 
-from ..tensor import Tensor
+from ..engine.tensor import Tensor
 
 
 class Window(NamedTuple):

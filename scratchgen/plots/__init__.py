@@ -6,16 +6,17 @@ first picture, since that takes a second.
 
 import numpy as np
 
-from .. import runs
-from ..backend import use_backend
+from ..engine.backend import use_backend
 from ..errors import UserError
-from ..mosaic import mosaic, save_grid, strip, write, write_film
+from ..train import runs
+from .abilities import draws_images
 from .catalogue import PICTURES, Picture, pictures_of
 from .curves import WORDS, curves, panels_of
-from .film import keep_samples
+from .frames import keep_samples
 from .images import denoised, filters_by_corruption, first_weights
 from .latent import latent_grid
-from .subject import HeldOut, Subject, draws_images, subject_of
+from .mosaic import mosaic, save_grid, strip, write, write_film
+from .subject import HeldOut, Subject, subject_of
 
 __all__ = ["PICTURES", "WORDS", "HeldOut", "Picture", "Subject", "curves", "draw_run",
            "filters_by_corruption", "first_weights", "keep_samples", "mosaic", "overview",

@@ -2,9 +2,9 @@
 
 import numpy as np
 
-from ..mosaic import DPI, LABEL, TITLE
-from ..random import Streams
-from .subject import ENCODED_AT_ONCE, has, title_of
+from ..engine.random import Streams
+from .abilities import ENCODED_AT_ONCE, has, title_of
+from .mosaic import DPI, LABEL, TITLE
 
 
 def confusion(model, test):

@@ -6,8 +6,8 @@ from numbers import Real
 
 import numpy as np
 
-from ..mosaic import DPI, LABEL, TITLE
-from .subject import title_of
+from .abilities import title_of
+from .mosaic import DPI, LABEL, TITLE
 
 # Okabe and Ito's palette, which the colour-blind tell apart: (train, test) for each term
 ONE_TERM = (("#0072B2", "#D55E00"),)

@@ -5,10 +5,10 @@ import math
 import numpy as np
 
 from .. import nn
+from ..engine.random import Streams
 from ..errors import UserError
-from ..mosaic import mosaic, rows_sheet, sheet
-from ..random import Streams
-from .subject import draws_images, samples_of, title_of
+from .abilities import draws_images, samples_of, title_of
+from .mosaic import mosaic, rows_sheet, sheet
 
 
 def triptych(model, test):

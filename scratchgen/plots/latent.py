@@ -4,9 +4,9 @@ from statistics import NormalDist
 
 import numpy as np
 
-from ..mosaic import DPI, LABEL, TITLE, mosaic, rows_sheet, sheet
-from ..random import Stream, Streams
-from .subject import codes_of, draws_images, has, title_of
+from ..engine.random import Stream, Streams
+from .abilities import codes_of, draws_images, has, title_of
+from .mosaic import DPI, LABEL, TITLE, mosaic, rows_sheet, sheet
 
 ACTIVE = 0.01        # variance of a posterior mean over images: Burda et al. 2016, section 5.2
 PAIRS = 100          # of test images, for the numbers of ``holes``

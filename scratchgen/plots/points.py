@@ -9,10 +9,10 @@ import numpy as np
 
 from ..context import no_grad
 from ..data import mode_report
-from ..mosaic import DPI, LABEL, TITLE
-from ..random import Stream
-from ..tensor import Tensor
-from .subject import has, samples_of, title_of
+from ..engine.random import Stream
+from ..engine.tensor import Tensor
+from .abilities import has, samples_of, title_of
+from .mosaic import DPI, LABEL, TITLE
 
 DATA, MODEL, ANSWER, BEST = "#000000", "#009E73", "#0072B2", "#56B4E9"
 CELLS, BINS, DRAWS = 4000, 240, 20_000

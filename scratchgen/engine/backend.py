@@ -1,0 +1,83 @@
+"""Which kernels run: the choice of backend, and the one place where a kernel is looked up.
+
+``kernels/dense.py`` holds the versions of each kernel side by side: ``bias_activation_numpy``,
+``bias_activation_numba`` and ``bias_activation_cuda``. The suffix is the registration:
+``kernels("dense").bias_activation`` is the version for the backend in force. A version that does
+not exist is an error that lists those that do; nothing falls back silently.
+"""
+
+import importlib
+
+from ..context import Setting, Switch
+from ..errors import unknown
+
+BACKENDS = ("numpy", "numba", "cuda")
+
+
+class use_backend(Setting):
+    """Choose the backend: ``use_backend("numpy")`` from now on, or in a ``with`` block only.
+
+    The choice is that of the calling thread or asynchronous task; a new thread begins with
+    "numba".
+
+    ``"numpy"`` is the reference, ``"numba"`` (the default) compiles kernels for the CPU, ``"cuda"``
+    runs CUDA C on an NVIDIA GPU; UserError, with what to do, where there is none.
+    """
+
+    switch = Switch("backend", "numba")
+
+    def __init__(self, name):
+        if name not in BACKENDS:
+            raise unknown("backend", name, BACKENDS)
+        if name == "cuda":
+            gpu()
+        super().__init__(name)
+
+
+backend = use_backend.switch.get      # the name of the backend in force
+
+
+def on_the_cpu():
+    """``with on_the_cpu():`` arrays are NumPy's in here, whatever the backend; for data that are
+    prepared before they are carried over."""
+    return use_backend("numpy" if backend() == "cuda" else backend())
+
+
+def gpu():
+    """The device that the CUDA kernels run on; UserError, with what to do, where there is none."""
+    from ..kernels import cuda
+    return cuda.device()
+
+
+class Family:
+    """The kernels of one file; attribute ``f`` is ``f_<backend>``, looked up once a backend."""
+
+    def __init__(self, name):
+        self._name, self._versions = name, {}
+
+    def __getattr__(self, function):
+        key = backend(), function
+        version = self._versions.get(key)
+        if version is None:
+            version = self._versions[key] = self._found(function)
+        return version
+
+    def _found(self, function):
+        name = self._name
+        module = importlib.import_module(f"scratchgen.kernels.{name}")
+        version = getattr(module, f"{function}_{backend()}", None)
+        if version is None:
+            versions = [b for b in BACKENDS if hasattr(module, f"{function}_{b}")]
+            reason = getattr(module, "MISSING", {}).get(f"{function}_{backend()}", "")
+            raise NotImplementedError(
+                f"kernel {name}.{function} has no {backend()!r} version"
+                f"{f' ({reason})' if reason else ''}; it exists for "
+                f"{', '.join(versions) or 'none'}")
+        if hasattr(version, "launcher"):               # compiled when it is first called
+            version = version.launcher()
+        return version
+
+
+def kernels(name):
+    """The family of kernels in ``kernels/<name>.py``."""
+    return Family(name)

@@ -1,0 +1,304 @@
+"""Tensor: an array that remembers how it was computed.
+
+A tensor wraps an array (``data``), NumPy's or, on a GPU, CuPy's. Formulas are written in NumPy's
+own words: NumPy hands every call on a tensor to us (protocols NEP 13 and NEP 18), we look the
+function up among the ops, compute it on the arrays and record it. So ``np.exp(x) @ w + b`` means
+the same for arrays and for tensors, and one formula serves as documentation, as reference and as
+differentiable code.
+"""
+
+import operator
+import sys
+
+import numpy as np
+from numpy.lib.mixins import NDArrayOperatorsMixin
+
+from ..errors import UserError
+from .backward import Leaf, run_backward
+from .copies import Copied
+from .in_place import Changed, plain, share
+from .memory import (
+    ALONE,
+    ARRAYS,
+    contiguous,
+    copy_into,
+    known_number,
+    native,
+    real_numbers,
+    to_device,
+    to_host,
+)
+from .numpy_calls import PLAIN_UFUNCS, call, no_derivative, on_values
+from .other_names import RETAIN, TENSOR, missing
+
+FLOATS = (np.dtype(np.float32), np.dtype(np.float64))
+NUMPY_FUNCTIONS = {}                  # NumPy function -> our function; filled as ops are defined
+
+
+class Tensor(Copied, Changed, NDArrayOperatorsMixin):
+    """An array with a gradient.
+
+    ``data``           the ndarray, of NumPy or (backend "cuda") of CuPy
+    ``grad``           None, or the accumulated gradient: a tensor of the same shape and dtype
+    ``requires_grad``  whether gradients flow to or through it
+
+    ``Tensor(array)`` wraps the array itself: who changes it changes the tensor, and no backward
+    pass notices. ``sg.tensor(array)`` copies it.
+    """
+
+    __slots__ = ("data", "grad", "node", "changes", "grad_buffer", "alias", "__weakref__")
+
+    def __init__(self, data, node=None):
+        self.data, self.node, self.grad, self.grad_buffer, self.alias = data, node, None, None, None
+        self.changes = [0]            # counts in-place changes; shared with whoever must know
+
+    # --- what it is -------------------------------------------------------------------------
+
+    shape = property(lambda self: self.data.shape)
+    dtype = property(lambda self: self.data.dtype)
+    ndim = property(lambda self: self.data.ndim)
+    size = property(lambda self: self.data.size)
+    is_leaf = property(lambda self: not self.requires_grad or isinstance(self.node, Leaf))
+
+    @property
+    def requires_grad(self):
+        return self.node is not None
+
+    @requires_grad.setter
+    def requires_grad(self, wanted):
+        if not self.is_leaf:
+            raise UserError("requires_grad of a computed tensor cannot be changed; "
+                            "use detach() for a constant with the same data")
+        if wanted == self.requires_grad:
+            return                    # a new leaf would be cut off from graphs that use this one
+        if wanted and self.dtype not in FLOATS:
+            raise UserError(f"a tensor of {self.dtype} cannot require a gradient; "
+                            "make it float32 or float64")
+        self.node = Leaf(self) if wanted else None
+
+    def numpy(self):
+        """The array, sharing memory; read-only if gradients flow through it. From a GPU: a copy."""
+        if type(self.data) is not np.ndarray:
+            return to_host(self.data)
+        view = self.data.view()
+        view.flags.writeable = not self.requires_grad and self.data.flags.writeable
+        return view
+
+    def item(self):
+        """The value of a tensor of one element, as a Python number."""
+        self.refuse_many("item()")
+        return self.data.item()
+
+    def refuse_many(self, what):
+        """UserError unless there is exactly one element."""
+        if self.size != 1:
+            raise UserError(f"{what} of shape {self.shape}: expected a tensor of one element; "
+                            "reduce it first, or write t.numpy()")
+
+    def detach(self):
+        """A constant that shares the data."""
+        constant = Tensor(self.data)
+        share(self, constant)
+        return constant
+
+    def copy(self):
+        """A constant with its own data."""
+        return Tensor(self.data.copy())
+
+    def __array__(self, dtype=None, copy=None):
+        if self.requires_grad:
+            raise TypeError("this tensor is part of a graph, and an array would drop its gradient; "
+                            "write t.numpy() if that is meant")
+        return np.array(to_host(self.data), dtype=dtype, copy=copy)
+
+    def __repr__(self):
+        grad = ", requires_grad=True" if self.requires_grad else ""
+        body = np.array2string(to_host(self.data), separator=", ", prefix="tensor(")
+        return f"tensor({body}, dtype={self.dtype}{grad})"
+
+    __hash__ = object.__hash__        # the mixin's == is elementwise
+
+    def __len__(self):
+        return len(self.data)
+
+    def __bool__(self):
+        return bool(self.data)
+
+    def __iter__(self):
+        return (self[i] for i in range(len(self)))
+
+    def __getattr__(self, name):
+        if name.startswith("__"):
+            raise AttributeError(name)
+        raise missing("a tensor", name, TENSOR, dir(type(self)))
+
+    # --- differentiation --------------------------------------------------------------------
+
+    def backward(self, gradient=None, create_graph=False, retain_graph=False):
+        """Add d self / d leaf to ``leaf.grad`` for every leaf that requires a gradient.
+
+        ``gradient`` (same shape) weighs the elements; it may be left out for a single element.
+        ``create_graph=True`` keeps the graph, and makes the gradients a part of one.
+        """
+        if retain_graph and not create_graph:
+            raise UserError(RETAIN)
+        if not self.requires_grad:
+            raise RuntimeError("backward() on a tensor that no gradient flows through; was it "
+                               "computed from tensors with requires_grad=True, outside no_grad?")
+        run_backward([self.node], [seed_for(self, gradient, create_graph)], create_graph)
+
+    def take_gradient(self, gradient):
+        """Have a gradient as one's own: a copy, in the network's buffer if there is one.
+
+        A copy, because two leaves may be given the same array.
+        """
+        data, node = (gradient.data, gradient.node) if isinstance(gradient, Tensor) else (gradient,
+                                                                                         None)
+        if self.grad is not None:
+            self.grad.changes[0] += 1
+        if self.grad_buffer is None:
+            data = to_device(data).copy(order="C")
+        else:
+            if data is not self.grad_buffer:          # it may have been computed there
+                copy_into(self.grad_buffer, data)
+            data = self.grad_buffer
+        set_grad(self, Tensor(data, node))
+
+    def gradient_is_kept(self):
+        """Whether anybody besides this tensor holds its gradient, or the array of it."""
+        return sys.getrefcount(self.grad) > ALONE or sys.getrefcount(self.grad.data) > ALONE + (
+            self.grad.data is self.grad_buffer)
+
+    # --- NumPy's protocols ------------------------------------------------------------------
+
+    def __array_ufunc__(self, ufunc, method, *inputs, out=None, **options):
+        if method == "__call__" and not options:
+            if out is not None and isinstance(out[0], Tensor):
+                return out[0].change(ufunc, inputs)
+            if out is not None and not any(
+                    isinstance(x, Tensor) and x.requires_grad for x in inputs):
+                return ufunc(*map(plain, inputs), out=out)
+            if out is not None:
+                raise TypeError(f"np.{ufunc.__name__} of a tensor cannot be written into an array, "
+                                "which has no gradient; write t.numpy() if that is meant")
+            if ufunc in PLAIN_UFUNCS:
+                return on_values(ufunc, [plain(x) for x in inputs])
+            if ufunc in NUMPY_FUNCTIONS:
+                return NUMPY_FUNCTIONS[ufunc](*inputs)
+        raise no_derivative(ufunc, method)
+
+    def __array_function__(self, function, types, args, options):
+        if function not in NUMPY_FUNCTIONS:
+            raise no_derivative(function)
+        return call(function, NUMPY_FUNCTIONS[function], args, options)
+
+    def with_item(self, index, value):
+        """What this tensor is after ``t[index] = value``, as another one."""
+        return NUMPY_FUNCTIONS[operator.setitem](self, index, value)
+
+    # --- indexing; the other methods are in methods.py --------------------------------------
+
+    def __getitem__(self, index):
+        return NUMPY_FUNCTIONS[operator.getitem](self, index)
+
+    @property
+    def T(self):
+        return NUMPY_FUNCTIONS[np.transpose](self)
+
+    def astype(self, dtype):
+        """A constant in another precision (the graph ends here)."""
+        return Tensor(self.data.astype(dtype))
+
+
+set_grad = Tensor.__dict__["grad"].__set__        # past what a subclass does about it
+
+
+def constant(x, dtype=None):
+    """A tensor of an array or numbers, in the memory of the backend in force; not copied.
+
+    A tensor is returned as it is, unless another ``dtype`` is asked for.
+    """
+    if isinstance(x, Tensor) and dtype in (None, x.dtype):
+        return x
+    return Tensor(contiguous(to_device(plain(x), dtype)))
+
+
+def tensor(data, requires_grad=False, dtype=None):
+    """A tensor from numbers, lists or arrays (copied).
+
+    Arrays keep their dtype (in the machine's byte order); Python floats become float32 unless
+    ``dtype`` says otherwise. UserError for what is no real number, for float16 and longdouble, and
+    for lists of several lengths; TypeError for masked arrays.
+    """
+    data = plain(data)
+    if isinstance(data, np.ndarray):
+        data = native(data, "tensor()")
+    try:
+        array = data.astype(dtype or data.dtype, order="C") if type(data) in ARRAYS else np.array(
+            data, dtype=dtype, order="C")
+    except (ValueError, TypeError):
+        given = "" if dtype is None else f" and the dtype {dtype!r}"
+        raise UserError(f"a tensor cannot be made of this {type(data).__name__}{given}: expected "
+                        "numbers, nested lists of one length (of tensors: sg.stack), and float32 "
+                        "or float64") from None
+    if array.dtype.kind not in "iub" and array.dtype not in FLOATS:
+        raise UserError(f"a tensor holds real numbers, not {array.dtype}: give float32 or float64 "
+                        "data, for example with data.astype(np.float32)")
+    if dtype is None and array.dtype == np.float64 and not isinstance(
+            data, (*ARRAYS, np.generic)):
+        array = array.astype(np.float32)
+    result = Tensor(to_device(array))
+    if requires_grad:
+        result.requires_grad = True
+    return result
+
+
+def grad(outputs, inputs, grad_outputs=None, create_graph=False, retain_graph=False):
+    """d outputs / d inputs, without touching any ``.grad``.
+
+    ``outputs`` and ``inputs`` are tensors or lists of them; ``grad_outputs`` weighs the outputs.
+    Returns a tensor for each input (zeros where the outputs do not depend on it); a single tensor
+    for a single input. With ``create_graph=True`` the result can be differentiated again.
+    """
+    if retain_graph and not create_graph:
+        raise UserError(RETAIN)
+    single = isinstance(inputs, Tensor)
+    inputs = [inputs] if single else list(inputs)
+    outputs = [outputs] if isinstance(outputs, Tensor) else list(outputs)
+    if not isinstance(grad_outputs, (list, tuple)):
+        grad_outputs = [grad_outputs] * len(outputs)
+    if not all(x.requires_grad for x in inputs):
+        raise RuntimeError("grad() with respect to a tensor that does not require a gradient; "
+                           "make it with sg.tensor(data, requires_grad=True)")
+    recorded = [(y, g) for y, g in zip(outputs, grad_outputs, strict=True) if y.requires_grad]
+    found = run_backward([y.node for y, _ in recorded],
+                         [seed_for(y, g, create_graph) for y, g in recorded],
+                         create_graph, wanted=[x.node for x in inputs])
+    results = [Tensor(np.zeros_like(x.data)) if g is None
+               else g if isinstance(g, Tensor) and g.requires_grad
+               else Tensor(plain(g).copy())         # two inputs may be given the same array
+               for x, g in zip(inputs, found, strict=True)]
+    return results[0] if single else results
+
+
+def seed_for(output, gradient, create_graph):
+    """The gradient that a backward pass starts with: an array, or a tensor for create_graph."""
+    if gradient is None:
+        if output.size != 1:
+            raise RuntimeError(f"backward from a tensor of shape {output.shape} needs a gradient "
+                               "of that shape; give one, or reduce it to one number first")
+        # One known number: kept on the host even on a GPU, so that constant factors cost nothing.
+        gradient = np.ones(output.shape, output.dtype)
+        if output.ndim == 0 and not create_graph:
+            return gradient
+        gradient = known_number(gradient)
+    elif not isinstance(gradient, Tensor) and (type(gradient) is np.ndarray
+                                               or type(gradient) not in ARRAYS):
+        gradient = real_numbers(gradient, "the gradient for backward")
+    array = gradient.data if isinstance(gradient, Tensor) else to_device(gradient, output.dtype)
+    if array.shape != output.shape or array.dtype != output.dtype:
+        raise RuntimeError(f"the gradient for an output {output.dtype}{output.shape} is "
+                           f"{array.dtype}{array.shape}; they must be equal")
+    if not create_graph:
+        return array
+    return gradient if isinstance(gradient, Tensor) else Tensor(array)

@@ -1,0 +1,46 @@
+"""What classifiers share: checked labels, the loss and its gradient by hand, the error rate."""
+
+import numpy as np
+
+from ...engine.memory import is_host, to_device
+from ...errors import UserError
+
+
+def _remedy(labels):
+    if labels.min() < 0:
+        return "number the classes from 0 on, and leave out items without a label"
+    return f"choose another number with --set model.classes={max(labels.max() + 1, 2)}"
+
+
+def checked(labels, classes):
+    """The labels as int64 (N,), or UserError if they are not numbers of ``classes`` classes."""
+    if labels is None:
+        raise UserError("a classifier was given no labels: call it with labels=…")
+    labels = labels.astype(np.int64, copy=False) if hasattr(labels, "astype") else np.asarray(
+        labels, np.int64)
+    if is_host(labels) and len(labels) and not 0 <= labels.min() <= labels.max() < classes:
+        raise UserError(f"the labels go from {labels.min()} to {labels.max()}, and the model has "
+                        f"{classes} classes: expected 0 to {classes - 1}; {_remedy(labels)}")
+    return labels
+
+
+def explicit_cross_entropy(logits, labels):
+    """(mean −ln softmax(l)[label], its gradient (softmax(l) − onehot(label))/N), plain NumPy."""
+    n = len(labels)
+    shifted = logits - logits.max(axis=1, keepdims=True)
+    e = np.exp(shifted)
+    total = e.sum(axis=1, keepdims=True)
+    loss = np.sum(np.log(total[:, 0]) - shifted[np.arange(n), labels]) / n
+    dlogits = e / total
+    dlogits[np.arange(n), labels] -= 1
+    return loss, dlogits / logits.dtype.type(n)
+
+
+def accuracy(logits, labels):
+    """The share of items whose largest logit is the label's."""
+    return np.mean(logits.argmax(axis=1) == to_device(labels))
+
+
+def error_rate(logits, labels):
+    """The share of items whose largest logit is not the label's."""
+    return np.mean(logits.argmax(axis=1) != to_device(labels))

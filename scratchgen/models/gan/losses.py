@@ -1,0 +1,166 @@
+"""What the two players of a GAN descend: four games, two penalties, and ways to confuse D.
+
+All on the discriminator's output l, a logit (its critic's score for the Wasserstein game). E is a
+mean over images; α is the one-sided label smoothing, 0 unless asked for.
+
+                    D on real images      D on generated        G
+    minimax         H(1 − α, l)           H(0, l)               −H(0, l)         Goodfellow 2014
+    non-saturating  H(1 − α, l)           H(0, l)               H(1, l)          the same, sect. 3
+    least-squares   ½ (l − 1 + α)²        ½ l²                  ½ (l − 1)²       Mao 2017, (a, b, c)
+    wasserstein     −l                    l                     −l               = (0, 1, 1)
+
+with H(t, l) = −t ln σ(l) − (1 − t) ln(1 − σ(l)). Wasserstein's critic is unbounded without a
+penalty on its slope. Smoothing concerns the real label alone: D* = (1 − α) p/(p + q) keeps its
+shape. Were the label of generated images smoothed too, q would appear in the numerator, and G would
+be rewarded for staying where it is (Goodfellow's tutorial of 2016, section 4.2).
+"""
+
+from typing import NamedTuple
+
+import numpy as np
+
+from ... import ops
+from ...context import enable_grad
+from ...engine.memory import filled
+from ...engine.tensor import Tensor, grad
+from ..base import bernoulli_nats
+from ..by_hand import sigmoid
+
+LOSSES = ("non-saturating", "minimax", "least-squares", "wasserstein")
+PENALTIES = ("none", "gradient", "r1")
+
+
+# --- the games -----------------------------------------------------------------------------------
+
+class CrossEntropy(NamedTuple):
+    """± E H(t, l)"""
+
+    target: float
+    sign: int = 1
+
+    def tape(self, logits):
+        target = Tensor(filled(logits.shape, self.target, logits.dtype))
+        loss = ops.bce_with_logits(logits, target, "mean")
+        return loss if self.sign > 0 else -loss
+
+    def by_hand(self, logits):
+        """(loss, dl): dH/dl = σ(l) − t."""
+        scale = logits.dtype.type(self.sign / len(logits))
+        target = np.full_like(logits, self.target)
+        return scale * bernoulli_nats(logits, target), scale * (sigmoid(logits) - target)
+
+
+class HalfSquare(NamedTuple):
+    """½ E (l − t)²"""
+
+    target: float
+
+    def tape(self, logits):
+        target = Tensor(filled(logits.shape, self.target, logits.dtype))
+        return 0.5 * ops.mse(logits, target, "mean")
+
+    def by_hand(self, logits):
+        """(loss, dl): dl = l − t."""
+        difference = logits - logits.dtype.type(self.target)
+        return 0.5 * np.mean(difference**2), difference / logits.dtype.type(len(logits))
+
+
+class Score(NamedTuple):
+    """± E l"""
+
+    sign: int
+
+    def tape(self, logits):
+        return self.sign * ops.mean(logits)
+
+    def by_hand(self, logits):
+        """(loss, dl): dl = ±1."""
+        scale = logits.dtype.type(self.sign / len(logits))
+        return scale * np.sum(logits), np.full_like(logits, scale)
+
+
+class Game(NamedTuple):
+    """What D descends on real and on generated images, and what G descends."""
+
+    real: NamedTuple
+    fake: NamedTuple
+    generator: NamedTuple
+
+    def answers(self, logits):
+        """What D says: the probability that an image is real; for the other games l itself."""
+        return ops.sigmoid(logits).data if isinstance(self.real, CrossEntropy) else logits
+
+
+def game_named(loss, smoothing=0.0):
+    """The game ``loss`` with D's real label lowered to 1 − ``smoothing``."""
+    label = 1 - smoothing
+    return {
+        "minimax": Game(CrossEntropy(label), CrossEntropy(0), CrossEntropy(0, -1)),
+        "non-saturating": Game(CrossEntropy(label), CrossEntropy(0), CrossEntropy(1)),
+        "least-squares": Game(HalfSquare(label), HalfSquare(0), HalfSquare(1)),
+        "wasserstein": Game(Score(-1), Score(1), Score(-1)),
+    }[loss]
+
+
+# --- penalties on D's slope, whose gradients are second derivatives ------------------------------
+
+def slopes_squared(discriminator, x):
+    """‖∇D‖² at each row of the array x, (N,): a tensor that can be differentiated once more."""
+    with enable_grad():
+        x = Tensor(x)
+        x.requires_grad = True
+        gradient = grad(ops.sum(discriminator(x)), x, create_graph=True)
+        return ops.sum(gradient * gradient, axis=1)
+
+
+def gradient_penalty(discriminator, real, fake, mix):
+    """E (‖∇D(x̂)‖ − 1)² at x̂ = u x + (1 − u) G(z), u = ``mix`` (N, 1) uniform. Gulrajani 2017.
+
+    The best slope is not 1 but a little more: on the line |D'| = 1 + |F_q − F_p|/(2λ r), r being
+    the density of x̂; for a linear critic of N(0, 1) and N(m, 1) it is 1 + |m|/(2λ).
+    """
+    slopes = np.sqrt(slopes_squared(discriminator, mix * real + (1 - mix) * fake) + 1e-12)
+    return ops.mean(np.square(slopes - 1))                 # 1e-12: √ has no derivative at 0
+
+
+def r1_penalty(discriminator, real):
+    """½ E ‖∇D(x)‖² on real images. Mescheder, Geiger & Nowozin 2018."""
+    return 0.5 * ops.mean(slopes_squared(discriminator, real))
+
+
+# --- confusion: what happens to images on their way into D ---------------------------------------
+
+class Confusion(NamedTuple):
+    """x ↦ (x + noise) ∘ keep; None: left out. Arrays (N, D), drawn before."""
+
+    noise: np.ndarray | None = None       # instance noise, N(0, std²)
+    keep: np.ndarray | None = None        # input dropout: 0, or 1/(1 − p)
+
+    def __call__(self, x):
+        x = x if self.noise is None else x + self.noise
+        return x if self.keep is None else x * self.keep
+
+    def backward(self, dy):
+        """dL/dx."""
+        return dy if self.keep is None else dy * self.keep
+
+
+class Draws(NamedTuple):
+    """Everything random in a loss of D apart from z."""
+
+    real: Confusion = Confusion()
+    fake: Confusion = Confusion()
+    mix: np.ndarray | None = None         # of the gradient penalty, (N, 1)
+
+
+CLEAR, PLAIN = Confusion(), Draws()       # nothing confuses D
+
+
+def confuse(shape, dtype, std, dropout, streams):
+    """A Confusion for a batch of rows of ``shape``; no stream moves for what is off."""
+    noise = std * streams["instance-noise"].normal(shape, dtype) if std else None
+    keep = None
+    if dropout:
+        kept = streams["input-dropout"].uniform(shape, dtype) >= dropout
+        keep = kept / dtype.type(1 - dropout)
+    return Confusion(noise if noise is None else noise.astype(dtype), keep)

@@ -1,0 +1,5 @@
+"""The variational autoencoder (Kingma and Welling 2014)."""
+
+from .model import VAE
+
+__all__ = ["VAE"]

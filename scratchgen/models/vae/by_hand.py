@@ -1,0 +1,66 @@
+"""The VAE's gradients by hand in every form: deep and convolutional, L samples, free bits, IWAE.
+
+The layers are ``by_hand``'s; what is a VAE's own stands here. Each sample z_k has a weight ρ_k in
+−dL/d ln p(x|z_k): all the same for the ELBO, the normalised importance weights for the IWAE.
+"""
+
+import numpy as np
+
+from ..by_hand import backward, forward
+
+
+def gradients(model, x, eps):
+    """(terms, name → array) of ``VAE.loss``; x (N, D), eps (K·N, Z), sample k in rows kN … kN+N−1.
+    """
+    weight, k = x.dtype.type(model.kl_weight()), len(eps) // len(x)
+    # forward
+    h, encoder_cache = forward(model.encoder, x)
+    m, mean_cache = forward(model.mean, h)
+    v, logvar_cache = forward(model.logvar, h)
+    m_k, v_k = np.tile(m, (k, 1)), np.tile(v, (k, 1))
+    noise = np.exp(v_k / 2) * eps
+    z = m_k + noise                                        # the reparametrization
+    g, hidden_cache = forward(model.hidden, z)
+    output, decoder_cache = forward(model.decoder, g)
+    log_p, slope, own_slopes = model.likelihood.by_hand(np.tile(x, (k, 1)), output)
+    # dL/dz through the decoder, with dL/d ln p(x|z_k) = −ρ_k
+    terms, rho, dz, dm, dv = objective(model, weight, log_p, z, m, v, eps)
+    found = {"likelihood": {name: np.array([-np.sum(rho * s)]) for name, s in own_slopes.items()}}
+    found["decoder"], dg = backward(model.decoder, decoder_cache, -rho[:, None] * slope)
+    found["hidden"], dz_decoder = backward(model.hidden, hidden_cache, dg)
+    dz = dz + dz_decoder
+    # through z = m + e^(v/2) ε:   ∂z/∂m = 1,   ∂z/∂v = ½ e^(v/2) ε, summed over the samples
+    dm = dm + dz.reshape(k, *m.shape).sum(axis=0)
+    dv = dv + (dz * noise / 2).reshape(k, *m.shape).sum(axis=0)
+    # the encoder, where both branches meet
+    found["mean"], dh = backward(model.mean, mean_cache, dm)
+    found["logvar"], dh_logvar = backward(model.logvar, logvar_cache, dv)
+    found["encoder"], _ = backward(model.encoder, encoder_cache, dh + dh_logvar)
+    wanted = model.named_parameters()
+    named = {f"{part}.{name}": g for part, own in found.items() for name, g in own.items()}
+    return terms, {name: named[name] for name in wanted}
+
+
+def objective(model, weight, log_p, z, m, v, eps):
+    """(terms, ρ (K·N,), dz, dm, dv): everything but what goes through the decoder."""
+    n, k = m.dtype.type(len(m)), len(eps) // len(m)
+    kl = (m**2 + np.exp(v) - v - 1) / 2                    # (N, Z)
+    terms = {"reconstruction": -log_p.sum() / (n * k), "kl": kl.sum() / n}
+    if model.config.objective == "iwae":
+        # ln w_k = ln p(x|z_k) + weight [ln p(z_k) − ln q(z_k|x)];  L = −mean_n ln (1/K) Σ_k w_k
+        log_ratio = (eps**2 + np.tile(v, (k, 1)) - z**2).sum(axis=1) / 2
+        log_w = (log_p + weight * log_ratio).reshape(k, -1)
+        largest = log_w.max(axis=0)
+        w = np.exp(log_w - largest)
+        bound = largest + np.log(w.mean(axis=0))
+        rho = (w / w.sum(axis=0) / n).reshape(-1)
+        dv = -weight * rho.reshape(k, -1).sum(axis=0)[:, None] / 2 * np.ones_like(v)
+        return {"loss": -bound.sum() / n, **terms}, rho, weight * rho[:, None] * z, 0, dv
+    # L = reconstruction + weight Σ_j max(kl_j, λ), kl_j the batch's mean: no pull where λ is larger
+    free = m.dtype.type(model.config.free_bits)
+    per_dimension = kl.sum(axis=0) / n
+    counted = (per_dimension >= free).astype(m.dtype)
+    terms = {"loss": terms["reconstruction"] + weight * np.maximum(per_dimension, free).sum(),
+             **terms}
+    rho = np.full(len(eps), 1 / (n * k), m.dtype)
+    return terms, rho, 0, weight * counted * m / n, weight * counted * (np.exp(v) - 1) / 2 / n

@@ -1,0 +1,24 @@
+"""Optimisers, clipping of gradients, schedules of the learning rate."""
+
+from ..engine.other_names import OPTIM, missing
+from .optimisers import (
+    OPTIMISERS,
+    SGD,
+    Adagrad,
+    Adam,
+    AdamW,
+    Optimiser,
+    RMSprop,
+    clip_norm,
+    clip_value,
+    make,
+    options_of,
+)
+from .schedules import cosine, exponential, piecewise, warmup
+
+__all__ = ["OPTIMISERS", "SGD", "Adagrad", "Adam", "AdamW", "Optimiser", "RMSprop", "clip_norm",
+           "clip_value", "cosine", "exponential", "make", "options_of", "piecewise", "warmup"]
+
+
+def __getattr__(name):
+    raise missing("scratchgen.optim", name, OPTIM, __all__)

@@ -1,0 +1,175 @@
+"""Images side by side: as pixels, as a figure with a title, as a PNG file.
+
+Figures are made without pyplot and its global state; matplotlib is imported at the first picture,
+since that takes a second.
+"""
+
+import io
+import math
+from pathlib import Path
+
+import numpy as np
+
+from ..errors import UserError
+from ..train import runs
+
+DPI = 150
+SIDE = 840                   # pixels: about what the longer side of a mosaic is enlarged to
+TITLE, LABEL = 13, 12        # font sizes in points: still legible at the width of a phone
+
+
+def mosaic(images, columns=None, gap=1):
+    """Images (N, H, W, C) in [0, 1], C 1 or 3, side by side: uint8 pixels (rows, columns, 3).
+
+    Read row by row; ``columns`` None: about as many as rows; ``gap`` white pixels between. Values
+    beyond [0, 1] are clipped. UserError for other shapes, other types, NaN and infinity.
+    """
+    images = np.asarray(images)
+    if images.ndim != 4 or images.shape[3] not in (1, 3) or 0 in images.shape:
+        raise UserError(f"images of shape {images.shape}: expected (N, H, W, C), none of them 0, "
+                        "with C = 1 (grey) or 3 (red, green, blue)")
+    if images.dtype.kind != "f":
+        raise UserError(f"images of dtype {images.dtype}: expected floats in [0, 1]; divide uint8 "
+                        "images by 255")
+    bad = np.count_nonzero(~np.isfinite(images).all(axis=(1, 2, 3)))
+    if bad:
+        raise UserError(f"{bad} of {len(images)} images hold NaN or infinity, so there is nothing "
+                        "to draw; if a model made them it has diverged: train anew, lower --lr")
+    if columns is not None and columns < 1:
+        raise UserError(f"columns is {columns}: expected a whole number, 1 or more")
+    n, h, w, _ = images.shape
+    columns = min(n, columns or math.ceil(math.sqrt(n)))
+    rows = -(-n // columns)
+    page = np.full((rows * (h + gap) - gap, columns * (w + gap) - gap, 3), 255, np.uint8)
+    for i, image in enumerate(images):
+        top, left = i // columns * (h + gap), i % columns * (w + gap)
+        page[top:top + h, left:left + w] = np.rint(np.clip(image, 0, 1) * 255)
+    return page
+
+
+def enlarged(pixels, side=SIDE):
+    """Every pixel as a square of k × k, the longer side near ``side``: no smoothing blurs them."""
+    k = max(1, round(side / max(pixels.shape[:2])))
+    return pixels.repeat(k, axis=0).repeat(k, axis=1)
+
+
+def save_grid(images, path, columns=None):
+    """Writes images (N, H, W, C) in [0, 1] as one PNG, laid out by ``mosaic`` and enlarged.
+
+    Returns the path. UserError if they cannot be drawn or the file cannot be written.
+    """
+    from matplotlib.image import imsave
+
+    content = io.BytesIO()
+    imsave(content, enlarged(mosaic(images, columns)), format="png", metadata={"Software": None})
+    return store(content.getvalue(), path)
+
+
+def sheet(pixels, title, left=15, bottom=15):
+    """A figure of a mosaic, pixel for pixel, under its title; margins in pixels."""
+    from matplotlib.figure import Figure
+
+    pixels = enlarged(pixels)
+    height, width = pixels.shape[:2]
+    size = left + max(width, SIDE) + 15, bottom + height + _above(title)
+    figure = Figure([s / DPI for s in size], dpi=DPI, facecolor="white")
+    show(place(figure, left, bottom, width, height), pixels)
+    figure.axes[0].set_title(title, fontsize=TITLE, loc="left")
+    return figure
+
+
+def _above(title):
+    """Pixels that a title of so many lines takes."""
+    return 22 + 34 * (1 + title.count("\n"))
+
+
+def rows_sheet(rows, title, columns=None):
+    """A sheet with one mosaic for each item of ``rows`` (its name, written above it → images)."""
+    from matplotlib.figure import Figure
+
+    columns = columns or len(next(iter(rows.values())))
+    shown = [enlarged(mosaic(images, columns)) for images in rows.values()]
+    gap, top = 44, _above(title)
+    width = max(SIDE, *(pixels.shape[1] for pixels in shown))
+    height = sum(pixels.shape[0] + gap for pixels in shown) + top + 15
+    figure = Figure([(width + 30) / DPI, height / DPI], dpi=DPI, facecolor="white")
+    bottom = height - top
+    for name, pixels in zip(rows, shown, strict=True):
+        bottom -= pixels.shape[0] + gap
+        axes = place(figure, 15, bottom, pixels.shape[1], pixels.shape[0])
+        show(axes, pixels)
+        axes.set_title(name, fontsize=LABEL, loc="left", color="0.25", pad=5)
+    figure.text(15 / (width + 30), 1 - 10 / height, title, fontsize=TITLE, va="top")
+    return figure
+
+
+def strip(panels, height=600, gap=60, top=92):
+    """One wide figure of mosaics of one height, each under its title and subtitle (in pixels)."""
+    from matplotlib.figure import Figure
+
+    widths = [round(height * pixels.shape[1] / pixels.shape[0]) for pixels, _, _ in panels]
+    size = sum(widths) + gap * (len(panels) + 1), gap // 2 + height + top
+    figure = Figure([s / DPI for s in size], dpi=DPI, facecolor="white")
+    left = gap
+    for (pixels, title, subtitle), width in zip(panels, widths, strict=True):
+        axes = place(figure, left, gap // 2, width, height)
+        show(axes, enlarged(pixels, 2 * height))
+        axes.set_title(subtitle, fontsize=LABEL + 3, loc="left", color="0.3")
+        figure.text(left / size[0], 1 - 14 / size[1], title, fontsize=TITLE + 3, va="top",
+                    weight="bold")
+        left += width + gap
+    return figure
+
+
+def place(figure, left, bottom, width, height):
+    """Axes in a rectangle given in pixels."""
+    w, h = figure.get_size_inches() * DPI
+    return figure.add_axes([left / w, bottom / h, width / w, height / h])
+
+
+def show(axes, pixels):
+    """Fills the axes with the picture; both coordinates run from 0 to 1, upwards and rightwards."""
+    axes.imshow(pixels, aspect="auto", extent=(0, 1, 0, 1))
+    axes.set(xticks=[], yticks=[])
+    axes.spines[:].set_visible(False)
+    axes.tick_params(length=0, labelsize=LABEL)
+
+
+def write(figure, path):
+    """Writes a figure as PNG; the same figure gives the same bytes. Returns the path."""
+    return store(png(figure), path)
+
+
+def png(figure):
+    """A figure as the bytes of a PNG."""
+    content = io.BytesIO()
+    figure.savefig(content, format="png", metadata={"Software": None})
+    return content.getvalue()
+
+
+def write_film(frames, path, milliseconds=150, last=2000):
+    """Writes pages of pixels, uint8 (H, W, 3), all of one size, as a GIF that starts over.
+
+    Each is shown for ``milliseconds``, the last one for ``last``. Returns the path.
+    """
+    from PIL import Image
+
+    pages = [Image.fromarray(np.ascontiguousarray(frame)).quantize(64, dither=Image.Dither.NONE)
+             for frame in frames]
+    content, times = io.BytesIO(), [milliseconds] * (len(pages) - 1) + [last]
+    pages[0].save(content, format="GIF", save_all=True, append_images=pages[1:], duration=times,
+                  loop=0, optimize=False)
+    return store(content.getvalue(), path, ".gif")
+
+
+def store(content, path, suffix=".png"):
+    """Writes the bytes of a picture, the folder included; UserError where that is not possible."""
+    path = Path(path)
+    if path.suffix.lower() != suffix:
+        raise UserError(f"cannot write pictures to {path}: expected a name that ends in {suffix}")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UserError(f"cannot make the folder {path.parent}: {error.strerror}") from None
+    runs.write_atomically(path, content)
+    return path
