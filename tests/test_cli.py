@@ -16,7 +16,7 @@ import pytest
 from scratchgen import cli
 from scratchgen.cli import display
 from scratchgen.errors import UserError
-from scratchgen.train import runs
+from scratchgen.train import files, runs
 from scratchgen.train.loop import Progress
 
 SMALL = ["--limit", "60", "--batch-size", "20", "--backend", "numpy", "--no-pictures"]
@@ -147,9 +147,9 @@ def test_wrong_input_is_one_clear_line(scratchgen, tmp_path, arguments, said):
 
 def test_folders_and_files_in_the_way(scratchgen, trained, tmp_path):
     again = ["train", "vae", "--epochs", "1", *SMALL, "--out"]
-    refused(scratchgen(*again, trained), "already holds a run", "--resume")
+    refused(scratchgen(*again, trained), "already contains a run", "--resume")
     (tmp_path / "file").write_text("")
-    refused(scratchgen(*again, "file"), "cannot make the run folder")
+    refused(scratchgen(*again, "file"), "cannot create the run folder")
     refused(scratchgen("train", "gan", "--resume", "--out", trained), "run.model", "vae")
     refused(scratchgen("train", "vae", "--resume", "--lr", "0.5", "--out", trained), "train.lr")
     (tmp_path / "bad.toml").write_text("[train]\nlr = = 1\n")
@@ -178,11 +178,11 @@ def test_a_folder_of_other_files_is_left_alone(scratchgen, tmp_path):
         (path if name.endswith("/") else path.parent).mkdir(parents=True)
         if not name.endswith("/"):
             path.write_text("mine")
-        refused(scratchgen(*command, "full"), "full holds", "is no run", "--overwrite")
+        refused(scratchgen(*command, "full"), "full contains", "is not a run", "--overwrite")
         assert [each.name for each in path.parent.iterdir() if each != path] == []
         assert not path.is_file() or path.read_text() == "mine"
         shutil.rmtree(tmp_path / "full")
-    refused(scratchgen("demo", "--quick", "--out", foreign_demo(tmp_path)), "is no run")
+    refused(scratchgen("demo", "--quick", "--out", foreign_demo(tmp_path)), "is not a run")
     (tmp_path / "litter").mkdir()
     for name in (".config.toml.tmp", ".DS_Store"):
         (tmp_path / "litter" / name).write_text("")
@@ -204,7 +204,7 @@ def test_overwrite_replaces_a_run_and_leaves_the_rest(scratchgen, tmp_path):
     (tmp_path / "a" / "pictures" / "epochs").mkdir(parents=True)
     (tmp_path / "a" / "pictures" / "mine.png").write_text("mine")
     (tmp_path / "a" / "pictures" / "epochs" / "0003.npz").write_text("of the old run")
-    refused(scratchgen(*command, "1"), "already holds a run", "--resume", "--overwrite")
+    refused(scratchgen(*command, "1"), "already contains a run", "--resume", "--overwrite")
     assert scratchgen(*command, "1", "--overwrite")[0] == 0
     for name in ("checkpoint.safetensors", "config.toml", "env.json"):
         assert (tmp_path / "a" / name).read_bytes() == once[name]
@@ -244,7 +244,7 @@ def test_a_folder_that_is_read_only(scratchgen, tmp_path, monkeypatch):
         raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(path))
 
     (tmp_path / "a").mkdir()
-    monkeypatch.setattr(runs, "open", no, raising=False)
+    monkeypatch.setattr(files, "open", no, raising=False)
     refused(scratchgen("train", "vae", "--epochs", "1", *SMALL, "--out", "a"),
             "cannot write a/config.toml (Permission denied)", "choose another folder")
 
@@ -426,7 +426,7 @@ def test_quick_demo(scratchgen, tmp_path, monkeypatch):
     assert "here/vae/report.html" in look
     assert scratchgen(*draw.split("scratchgen ")[1].split())[0] == 0
     assert "--gradient explicit" in explicit
-    refused(scratchgen("demo", "--quick", "--out", "here"), "already holds a run")
+    refused(scratchgen("demo", "--quick", "--out", "here"), "already contains a run")
     from scratchgen import plots
 
     monkeypatch.setattr(plots, "draw_run", lambda path: [])      # nothing new to draw

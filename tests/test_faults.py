@@ -13,7 +13,7 @@ from PIL import Image
 from scratchgen import cli, train
 from scratchgen.data import folders, idx
 from scratchgen.errors import UserError, unknown
-from scratchgen.train import runs
+from scratchgen.train import files, runs
 
 SMALL = ["--limit", "40", "--batch-size", "20", "--backend", "numpy", "--epochs", "1",
          "--no-pictures"]
@@ -129,7 +129,7 @@ ARGUMENTS = {
     "no such file": ([*VAE, "--data", "none.npy"], "there is no readable file none.npy"),
     "config not there": ([*VAE, "--config", "none.toml"], "cannot read none.toml .No such file"),
     "config a folder": ([*VAE, "--config", "run"], "cannot read run .Is a directory"),
-    "run in the way": ([*VAE, *SMALL, "--out", "run"], "run already holds a run: choose another"),
+    "run in the way": ([*VAE, *SMALL, "--out", "run"], "run already contains a run: choose"),
     "other model": (["train", "gan", "--resume", "--out", "run"], "run.model.*vae"),
     "other setting": ([*VAE, "--resume", "--lr", "0.5", "--out", "run"], "train.lr = 0.5: the run"),
     "other images": (["eval", "run", "--data", "ring"], r"\(2,\).*\(28, 28, 1\)"),
@@ -176,9 +176,9 @@ def test_pipes_do_not_block(place, capsys):
     for name in ("pipe.toml", "pipe.npy", "run/checkpoint.safetensors"):
         (place / name).unlink(missing_ok=True)
         os.mkfifo(place / name)
-    refused(capsys, place, [*VAE, "--config", "pipe.toml"], "no regular file")
-    refused(capsys, place, [*VAE, "--data", "pipe.npy"], "no regular file")
-    refused(capsys, place, ["eval", "run"], "no regular file")
+    refused(capsys, place, [*VAE, "--config", "pipe.toml"], "regular file")
+    refused(capsys, place, [*VAE, "--data", "pipe.npy"], "regular file")
+    refused(capsys, place, ["eval", "run"], "regular file")
 
 
 # --- data ----------------------------------------------------------------------------------------
@@ -281,7 +281,7 @@ CHECKPOINTS = {
     "empty": (lambda whole: b"", "is damaged"),
     "cut": (lambda whole: whole[:-7], "is damaged"),
     "one byte": (lambda whole: whole[:-70] + bytes([whole[-70] ^ 4]) + whole[-69:],
-                 "contents do not match its checksum.*put a good copy back"),
+                 "contents do not match its checksum.*restore it from a copy"),
     "text": (lambda whole: b"hello, I am no checkpoint", "is damaged"),
     "header too long": (lambda whole: b"\xff" * 8 + whole[8:], "is damaged"),
     "foreign": (lambda whole: foreign(), "not written by scratchgen: expected the checkpoint"),
@@ -310,9 +310,9 @@ def test_checkpoints_that_do_not_fit(place, capsys):
             path.unlink()
         (place / "other").rmdir()
     file.unlink()
-    refused(capsys, place, ["eval", "run"], "holds no checkpoint.safetensors: train it first")
+    refused(capsys, place, ["eval", "run"], "has no checkpoint.safetensors: train the run first")
     file.mkdir()
-    refused(capsys, place, ["eval", "run"], "no regular file")
+    refused(capsys, place, ["eval", "run"], "not a regular file")
 
 
 @pytest.mark.parametrize("change", [
@@ -330,7 +330,7 @@ def test_metrics_that_are_none(place, capsys):
     for line, number in ((b"[1, 2]", 1), (b"{", 1), (b'{"epoch": "x"}', 1), (b"[" * 99999, 1)):
         (place / "run" / "metrics.jsonl").write_bytes(line + b'\n{"epoch": 1}\n')
         refused(capsys, place, [*VAE, "--resume", "--epochs", "2", "--out", "run"],
-                f"metrics.jsonl, line {number}: not JSON")
+                f"metrics.jsonl, line {number}: expected JSON")
 
 
 # --- folders and disks ---------------------------------------------------------------------------
@@ -338,13 +338,13 @@ def test_metrics_that_are_none(place, capsys):
 def test_folders_in_the_way(place, capsys):
     (place / "file").write_text("mine")
     again = [*VAE, *SMALL, "--out"]
-    refused(capsys, place, [*again, "file"], "cannot make the run folder file .File exists")
-    refused(capsys, place, [*again, "file/below"], "cannot make the run folder .*Not a directory")
+    refused(capsys, place, [*again, "file"], "cannot create the run folder file .File exists")
+    refused(capsys, place, [*again, "file/below"], "cannot create the run folder .*Not a directory")
     refused(capsys, place, [*again, "x" * 300], "File name too long")
     refused(capsys, place, ["sample", "run", "--out", "file/a.png"], "cannot write|cannot make")
     refused(capsys, place, ["sample", "run", "--out", "run"], "ends in .png|Is a directory")
     (place / "runs").write_text("mine")
-    refused(capsys, place, [*VAE, *SMALL], "cannot make the run folder")
+    refused(capsys, place, [*VAE, *SMALL], "cannot create the run folder")
 
 
 @pytest.mark.parametrize("number", [errno.EACCES, errno.EROFS, errno.ENOSPC, errno.EDQUOT])
@@ -367,19 +367,19 @@ def test_a_read_only_disk(place, capsys):
         pytest.skip("no right to mount")
     try:
         refused(capsys, place, [*VAE, *SMALL, "--out", "disk/run"], "Read-only file system",
-                "choose a folder on a disk that may be written to")
+                "choose a folder on a disk that is not read-only")
     finally:
         subprocess.run(["umount", disk], check=True)
 
 
 class FullDisk:
-    """Stands for ``open``, ``os.fsync`` and ``os.replace`` in ``runs``; the n-th finds no room."""
+    """Fakes ``open``, ``os.fsync`` and ``os.replace`` in ``files``; the n-th call fails."""
 
     def __init__(self, monkeypatch, n):
         self.calls, self.n = 0, n
-        monkeypatch.setattr(runs, "open", self.open, raising=False)
+        monkeypatch.setattr(files, "open", self.open, raising=False)
         for name in ("fsync", "replace"):
-            monkeypatch.setattr(runs.os, name, self.counted(getattr(os, name)))
+            monkeypatch.setattr(files.os, name, self.counted(getattr(os, name)))
 
     def counted(self, function):
         def call(*arguments, **options):

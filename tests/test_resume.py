@@ -15,7 +15,7 @@ import pytest
 from scratchgen import train
 from scratchgen.errors import Notice, UserError
 from scratchgen.models import MODELS
-from scratchgen.train import config, runs
+from scratchgen.train import config, files, runs
 
 KINDS = ("dae", "vae", "gan")
 MODEL = {  # small; the GAN's generator has its turn at every second step, across epochs
@@ -125,7 +125,7 @@ def test_failure_at_any_write_loses_nothing(kind, uninterrupted, tmp_path, monke
         return dying_replace
 
     for after in (0, 1, 2, 3, 4, 5, 6, 7):
-        monkeypatch.setattr(runs.os, "replace", dying(after))
+        monkeypatch.setattr(files.os, "replace", dying(after))
         try:
             train.train(tables(kind, 4), tmp_path, resume=(tmp_path / "config.toml").exists())
         except _Stop:
@@ -337,7 +337,7 @@ def test_checkpoint_of_another_size_is_refused(tmp_path):
 def test_missing_checkpoint_of_a_run_with_metrics(tmp_path):
     train.train(tables("vae", 1), tmp_path)
     (tmp_path / "checkpoint.safetensors").unlink()
-    with pytest.raises(UserError, match="holds no checkpoint"):
+    with pytest.raises(UserError, match="has no checkpoint"):
         train.train(tables("vae", 2), tmp_path, resume=True)
     assert len(runs.open_run(tmp_path).metrics()) == 1
 
@@ -347,6 +347,6 @@ def test_loaded_model_is_the_trained_one(uninterrupted):
     first, second = (train.load(path).sample(5, seed=1) for _ in range(2))
     np.testing.assert_array_equal(first, second)
     assert first.shape == (5, 28, 28, 1) and 0 <= first.min() and first.max() <= 1
-    stored = runs.open_run(path).checkpoint().part("model")
+    stored = runs.open_run(path).checkpoint().with_prefix("model")
     for name, array in train.load(path).state_dict().items():
         np.testing.assert_array_equal(array, stored[name])

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from scratchgen.errors import UserError
-from scratchgen.train import config, runs
+from scratchgen.train import checkpoint, config, files, runs
 
 STATE = {"epoch": 2, "batch": 3, "step": 17, "sums": {"loss": 0.1 + 0.2}}
 
@@ -212,7 +212,7 @@ def test_checkpoint_round_trip(run):
         assert checkpoint.tensors[name].dtype == array.dtype
         assert checkpoint.tensors[name].shape == array.shape
         np.testing.assert_array_equal(checkpoint.tensors[name], array)
-    assert checkpoint.part("optim.model").keys() == {"step"}
+    assert checkpoint.with_prefix("optim.model").keys() == {"step"}
     assert json.loads((run.path / "state.json").read_text())["step"] == 17
 
 
@@ -236,7 +236,7 @@ def test_flipped_byte_is_noticed(run, position):
 @pytest.mark.parametrize("length", [0, 1, 8, 100, -1])
 def test_truncated_checkpoint(run, length):
     run.checkpoint_path.write_bytes(run.checkpoint_path.read_bytes()[:length])
-    with pytest.raises(UserError, match="is damaged .*put a good copy back"):
+    with pytest.raises(UserError, match="is damaged .*restore it from a copy"):
         run.checkpoint()
 
 
@@ -250,7 +250,7 @@ def test_foreign_checkpoint(run, metadata):
 
 
 def test_checkpoint_of_a_later_format(run, monkeypatch):
-    monkeypatch.setattr(runs, "FORMAT", runs.FORMAT + 1)
+    monkeypatch.setattr(checkpoint, "FORMAT", checkpoint.FORMAT + 1)
     run.save(runs.Checkpoint(STATE, tensors()))
     monkeypatch.undo()
     with pytest.raises(UserError, match="use the version that wrote it"):
@@ -258,7 +258,7 @@ def test_checkpoint_of_a_later_format(run, monkeypatch):
 
 
 def test_missing_checkpoint(tmp_path):
-    with pytest.raises(UserError, match="holds no checkpoint"):
+    with pytest.raises(UserError, match="has no checkpoint"):
         runs.create(tmp_path / "new").checkpoint()
 
 
@@ -271,7 +271,7 @@ def test_failed_write_keeps_the_old_file(run, monkeypatch):
     def full(source, target):
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(runs.os, "replace", full)
+    monkeypatch.setattr(files.os, "replace", full)
     with pytest.raises(UserError, match="cannot write .*No space left"):
         run.save(runs.Checkpoint({**STATE, "epoch": 3}, tensors()))
     monkeypatch.undo()
@@ -285,7 +285,7 @@ def test_metrics_survive_a_torn_line(run):
     with open(run.metrics_path, "a") as file:
         file.write('{"epoch": 4, "test_l')
     assert [line["epoch"] for line in run.metrics()] == [1, 2, 3]
-    run.keep_metrics(2)
+    run.truncate_metrics(2)
     assert run.metrics_path.read_text().count("\n") == 2
     run.append_metrics({"epoch": 3, "test_loss": 1 / 3})
     assert run.metrics()[-1] == {"epoch": 3, "test_loss": 1 / 3}
@@ -293,16 +293,16 @@ def test_metrics_survive_a_torn_line(run):
 
 def test_torn_line_in_the_middle(run):
     run.metrics_path.write_text('{"epoch": 1}\n{"epo\n{"epoch": 3}\n')
-    with pytest.raises(UserError, match="line 2: not JSON"):
+    with pytest.raises(UserError, match="line 2: expected JSON"):
         run.metrics()
 
 
 def test_folder_with_a_run_is_refused(run, tmp_path):
-    with pytest.raises(UserError, match="already holds a run: choose another --out"):
+    with pytest.raises(UserError, match="already contains a run: choose another --out"):
         runs.create(run.path)
     (tmp_path / "notes").mkdir()
     (tmp_path / "notes" / "note.txt").write_text("kept")
-    with pytest.raises(UserError, match="holds note.txt and is no run: .*--overwrite"):
+    with pytest.raises(UserError, match="contains note.txt and is not a run: .*--overwrite"):
         runs.create(tmp_path / "notes")
     assert runs.create(tmp_path / "notes", overwrite=True).path.is_dir()
 
@@ -310,7 +310,7 @@ def test_folder_with_a_run_is_refused(run, tmp_path):
 def test_folder_that_cannot_be_made(tmp_path):
     (tmp_path / "file").write_text("")
     for path in (tmp_path / "file", tmp_path / "file" / "below"):
-        with pytest.raises(UserError, match="cannot make the run folder"):
+        with pytest.raises(UserError, match="cannot create the run folder"):
             runs.create(path)
 
 
@@ -324,7 +324,7 @@ def test_first_free_number(tmp_path, monkeypatch):
 def test_no_default_folder_below_a_file(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "runs").write_text("in the way")
-    with pytest.raises(UserError, match="cannot make the run folder"):
+    with pytest.raises(UserError, match="cannot create the run folder"):
         runs.create(label="vae-mnist")
 
 

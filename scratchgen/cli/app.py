@@ -287,13 +287,13 @@ def demo(
                         "of them")
     if resume and out is None:
         raise UserError("--resume needs the demo to go on with: name its folder with --out")
-    folder = Path(out) if out is not None else runs.first_free("demo")
+    folder = Path(out) if out is not None else runs.create_numbered("demo")
     again = f"scratchgen demo --resume --out {_quoted(folder)}"
     shorter = {"data": {"limit": 500}, "train": {"epochs": 1}} if quick else {}
     for kind in ("dae", "vae", "gan"):
         given = {"run": {"model": kind, "preset": "demo"}, **shorter}
-        goes_on = resume and runs.Run(folder / kind).holds_anything()
-        _train(given, folder / kind, goes_on, True, lambda run: again, overwrite)
+        continued = resume and runs.Run(folder / kind).is_started()
+        _train(given, folder / kind, continued, True, lambda run: again, overwrite)
     pages = ", ".join(str(folder / kind / "report.html") for kind in ("dae", "vae", "gan"))
     print(f"\nlook at the pictures: {pages}")
     print(f"draw new digits: scratchgen sample {_quoted(folder / 'vae')} --seed 1")

@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from ..errors import UserError
-from ..train import runs
+from ..train.files import write_atomically
 
 DPI = 150
 SIDE = 840                   # pixels: about what the longer side of a mosaic is enlarged to
@@ -171,5 +171,5 @@ def store(content, path, suffix=".png"):
         path.parent.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise UserError(f"cannot make the folder {path.parent}: {error.strerror}") from None
-    runs.write_atomically(path, content)
+    write_atomically(path, content)
     return path

@@ -16,6 +16,7 @@ from ..errors import UserError
 from ..plots.mosaic import png
 from ..train import runs
 from ..train.data_location import data_name
+from ..train.files import write_atomically
 from ..train.loop import dataset_of, load
 from . import description as in_words
 from . import lecture
@@ -72,7 +73,7 @@ def write_report(paths, out=None):
     except OSError as error:
         raise UserError(f"cannot make the folder {out.parent}: {error.strerror}") from None
     # Of file names that are not UTF-8, backslashreplace shows the bytes.
-    runs.write_atomically(out, content.encode("utf-8", "backslashreplace"))
+    write_atomically(out, content.encode("utf-8", "backslashreplace"))
     return out
 
 

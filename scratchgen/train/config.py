@@ -187,7 +187,7 @@ def read(path):
     """The tables of a TOML file; an unreadable or malformed file raises ``UserError``."""
     if os.path.exists(path) and not os.path.isfile(path) and not os.path.isdir(path):
         # a pipe or a device could block or never end
-        raise UserError(f"{path} is no regular file: expected a TOML file; check the name")
+        raise UserError(f"{path} is not a regular file: expected a TOML file; check the name")
     try:
         with open(path, "rb") as file:
             content = file.read(MAX_BYTES + 1)

@@ -138,7 +138,7 @@ def train(given, out=None, resume=False, on_progress=None, on_epoch=None, overwr
         trainer = _Trainer(resolved, dataset)
         trainer.resolved = located(resolved)             # not before: messages say what was given
         if not resume:
-            runs.check_not_read(out, resolved["model"].get("features"))
+            runs.check_features_differ(out, resolved["model"].get("features"))
             run = runs.create(out, _label(resolved), overwrite)
         with run.locked():
             if overwrite:
@@ -272,7 +272,7 @@ class _Trainer:
         started = resume and (run.checkpoint_path.exists() or bool(run.metrics()))
         if started:  # else a new run, or one killed before its first checkpoint
             self._restore(run.checkpoint())
-            run.keep_metrics(self.position.epoch)
+            run.truncate_metrics(self.position.epoch)
         run.write_config(self.resolved)
         run.write_environment()
         if not started:
@@ -308,7 +308,7 @@ class _Trainer:
         with _fitting(self.run):
             _load_model(self.model, checkpoint, self.resolved)
             for network, optimiser in self.optimisers.items():
-                optimiser.load_state_dict(checkpoint.part(f"optim.{network}"))
+                optimiser.load_state_dict(checkpoint.with_prefix(f"optim.{network}"))
             self.streams.restore(state["streams"])
             self.position = _Position(**{name: state[name] for name in vars(self.position)})
             self.position.check()
@@ -555,7 +555,7 @@ def _load_model(model, checkpoint, resolved):
     kind = checkpoint.state["model"]
     if kind != resolved["run"]["model"]:
         raise ValueError(f"it holds a {kind}")
-    model.load_state_dict(checkpoint.part("model"))
+    model.load_state_dict(checkpoint.with_prefix("model"))
 
 
 @contextlib.contextmanager

@@ -1,196 +1,103 @@
-"""The run folder: everything a run leaves behind, written so that a kill at any moment loses
-nothing that was there before.
+"""The run folder: all files of a run, written so that a kill at any moment damages none of them.
 
     config.toml               the resolved configuration
     env.json                  versions and machine
-    metrics.jsonl             one line an epoch
+    metrics.jsonl             one line per epoch
     summary.json              the last epoch's metrics
     checkpoint.safetensors    weights, optimiser states and, in the metadata, the training state
-    state.json                the training state once more, to be read by people
-    pictures/                 PNG files, and a film of samples as GIF
-    pictures/epochs/          samples kept at the end of epochs, of which the film is made
+    state.json                the training state once more, readable by people
+    pictures/                 PNG files, and an animation of samples as GIF
+    pictures/epochs/          samples saved at the end of each epoch, the frames of the animation
     report.html               all of this on one page
-
-The checkpoint is one file because one rename is atomic and two are not: weights and training state
-can never disagree. It holds no times and no paths, so equal training gives equal bytes.
 """
 
 import contextlib
-import errno
-import hashlib
 import json
 import os
-import platform
 import shutil
-import subprocess
-from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
-
 from ..errors import UserError, shown
-from . import config
+from . import checkpoint as checkpoint_file
+from . import config, files
+from .checkpoint import Checkpoint
+from .environment import environment
+from .files import explain_errors, format_path, write_atomically
 
-FORMAT = 1  # of the checkpoint; a reader refuses what is newer than itself
-
-
-# errno -> what to do about it; of others: REMEDY.
-REMEDIES = {
-    errno.ENOSPC: "free some space and go on with --resume, since what was there is kept",
-    errno.EDQUOT: "free some space and go on with --resume, since what was there is kept",
-    errno.EFBIG: "raise the limit on file sizes, or train a smaller model",
-    errno.EACCES: "change its permissions, or choose another folder",
-    errno.EPERM: "change its permissions, or choose another folder",
-    errno.EROFS: "choose a folder on a disk that may be written to",
-    errno.EIO: "check the disk",
-}
-REMEDY = "expected a folder that can be read and written; check the path"
-
-
-# What a run writes into its folder.
+# The files that a run writes into its folder.
 FILES = ("config.toml", "env.json", "metrics.jsonl", "summary.json", "checkpoint.safetensors",
          "state.json", "report.html")
-# What may lie in a folder that counts as empty: a file that a kill left half written, and what
-# file managers put there.
-LITTER = (*(f".{name}.tmp" for name in FILES), ".DS_Store", "Thumbs.db", "desktop.ini")
-
-
-@contextlib.contextmanager
-def _explained(action, path):
-    """Turns an ``OSError`` (no permission, disk full, a file in the way) and a name that no file
-    can have into a ``UserError``."""
-    try:
-        yield
-    except OSError as error:
-        remedy = REMEDIES.get(error.errno, REMEDY)
-        raise UserError(
-            f"cannot {action} {shown_path(path)} ({error.strerror or error}): {remedy}") from None
-    except UserError:
-        raise
-    except ValueError as error:  # a NUL, or a character that the file system cannot encode
-        raise UserError(f"cannot {action} {str(path)!r} ({error}): expected a name that a file can "
-                        "have; check the path") from None
-
-
-def shown_path(path):
-    """A path as it stands in a sentence: quoted where it is empty or not one line of text."""
-    text = os.fspath(path)
-    return text if isinstance(text, str) and text.isprintable() and text else repr(text)
-
-
-def write_atomically(path, content):
-    """Writes bytes or text so that a reader finds the old file or the new one, never a part.
-
-    Written beside the target (a rename is atomic only within one file system), flushed to the
-    disk before the rename, and the folder after it: a power cut keeps the order too.
-    """
-    path = Path(path)
-    content = content.encode("utf-8") if isinstance(content, str) else content
-    temporary = path.with_name(f".{path.name}.tmp")
-    with _explained("write", path):
-        try:
-            with open(temporary, "wb") as file:
-                file.write(content)
-                file.flush()
-                os.fsync(file.fileno())
-            os.replace(temporary, path)
-        except OSError:
-            with contextlib.suppress(OSError):  # on a full disk, give back what it took
-                os.unlink(temporary)
-            raise
-        _flush_folder(path.parent)
-
-
-def _flush_folder(folder):
-    if os.name == "nt":  # a folder cannot be opened there
-        return
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
-
-
-@dataclass(frozen=True)
-class Checkpoint:
-    """``state``: the JSON-able training state; ``tensors``: dict of name -> ndarray."""
-
-    state: dict
-    tensors: dict
-
-    def part(self, prefix):
-        """The tensors below ``prefix``, under their names without it."""
-        start = prefix + "."
-        return {
-            name[len(start):]: array
-            for name, array in self.tensors.items()
-            if name.startswith(start)
-        }
+# Files that a folder may contain and still count as empty: temporary files left by a kill, and the
+# files that file managers create.
+IGNORED = (*(f".{name}.tmp" for name in FILES), ".DS_Store", "Thumbs.db", "desktop.ini")
 
 
 class Run:
-    """One run folder. Made by ``create`` or ``open_run``."""
+    """One run folder, from ``create`` or ``open_run``."""
 
-    def __init__(self, path):
+    def __init__(self, path: str | os.PathLike):
         self.path = Path(path)
         self.checkpoint_path = self.path / "checkpoint.safetensors"
         self.metrics_path = self.path / "metrics.jsonl"
         self.pictures = self.path / "pictures"
 
-    def holds_anything(self):
-        """Whether a run has been started here."""
+    def is_started(self) -> bool:
+        """Whether the folder contains files of a run."""
         names = ("config.toml", "checkpoint.safetensors", "metrics.jsonl")
         return any((self.path / name).exists() for name in names)
 
-    def foreign(self):
-        """The name of something in the folder that keeps it from being empty; None if it is."""
-        with _explained("read", self.path), os.scandir(self.path) as entries:
-            return min((each.name for each in entries if each.name not in LITTER), default=None)
+    def first_entry(self) -> str | None:
+        """The first name in the folder, in alphabetical order; None if it counts as empty."""
+        with explain_errors("read", self.path), os.scandir(self.path) as entries:
+            return min((each.name for each in entries if each.name not in IGNORED), default=None)
 
-    def clear(self):
-        """Removes the files of a run, and the pictures of its epochs; others stay."""
-        with _explained("clear", self.path):
+    def clear(self) -> None:
+        """Removes the run's files and the pictures of its epochs, and nothing else."""
+        with explain_errors("clear", self.path):
             for name in FILES:
                 (self.path / name).unlink(missing_ok=True)
-            kept = self.pictures / "epochs"
-            if kept.is_dir() and not kept.is_symlink():
-                shutil.rmtree(kept)
+            frames = self.pictures / "epochs"
+            if frames.is_dir() and not frames.is_symlink():
+                shutil.rmtree(frames)
 
     @contextlib.contextmanager
     def locked(self):
-        """Keeps a second process from training into the folder; a kill frees the lock."""
+        """Locks the folder against training by a second process.
+
+        The operating system releases the lock when the process ends, also when it is killed.
+        """
         try:
             import fcntl
-        except ImportError:  # Windows: no such lock, nothing else changes
+        except ImportError:  # Windows has no such lock: train without one
             yield
             return
-        with _explained("open", self.path):
+        with explain_errors("open", self.path):
             descriptor = os.open(self.path, os.O_RDONLY)
         try:
             try:
                 fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError:
                 raise UserError(
-                    f"{self.path} is being trained by another process: wait for it, "
+                    f"another process is training in {self.path}: wait until it has finished, "
                     "or choose another --out"
                 ) from None
             except OSError:
-                pass  # a file system without locks (some network folders): go on without
+                pass  # some network file systems have no locks: train without one
             yield
         finally:
             os.close(descriptor)
 
     # -- configuration and environment
 
-    def write_config(self, resolved):
+    def write_config(self, resolved: dict) -> None:
         write_atomically(self.path / "config.toml", config.dumps(resolved))
 
-    def config(self):
-        """The resolved configuration, checked anew: people edit such files."""
+    def config(self) -> dict:
+        """The resolved configuration, checked again, because users may edit the file."""
         return config.resolve(config.read(self.path / "config.toml"))
 
-    def write_environment(self):
-        """env.json: where the run was started and, if elsewhere, where it went on."""
+    def write_environment(self) -> None:
+        """Writes env.json: the environment of the start and, if it differs, of each resumption."""
         path = self.path / "env.json"
         now = environment()
         if path.exists():
@@ -204,28 +111,19 @@ class Run:
 
     # -- metrics
 
-    def append_metrics(self, line):
-        """Adds one JSON line and flushes it to the disk."""
-        content = (json.dumps(line) + "\n").encode()
-        with _explained("write", self.metrics_path), open(self.metrics_path, "ab") as file:
-            whole = file.seek(0, os.SEEK_END)
-            try:
-                file.write(content)
-                file.flush()
-                os.fsync(file.fileno())
-            except OSError:
-                with contextlib.suppress(OSError):  # no half a line
-                    file.truncate(whole)
-                raise
+    def append_metrics(self, line: dict) -> None:
+        """Appends one JSON line and flushes it to the disk."""
+        files.append(self.metrics_path, (json.dumps(line) + "\n").encode())
 
-    def metrics(self):
-        """The lines of metrics.jsonl as dicts; a torn last line (a kill while writing) is left out.
+    def metrics(self) -> list[dict]:
+        """The lines of metrics.jsonl, one dict per epoch.
 
-        Any other line that is not JSON with an epoch raises ``UserError``.
+        An incomplete last line, left by a kill, is skipped; any other line that is not JSON with an
+        epoch raises ``UserError``.
         """
         if not self.metrics_path.exists():
             return []
-        text = _content(self.metrics_path).decode("utf-8", errors="replace")
+        text = files.read(self.metrics_path).decode("utf-8", errors="replace")
         lines, history = text.split("\n"), []
         for number, line in enumerate(lines, start=1):
             try:
@@ -233,209 +131,112 @@ class Run:
             except (ValueError, RecursionError):
                 if number < len(lines):
                     raise UserError(
-                        f"{self.metrics_path}, line {number}: not JSON with a whole number "
-                        '"epoch", as expected: put a good copy back, or take the line out'
+                        f"{self.metrics_path}, line {number}: expected JSON with a whole number "
+                        '"epoch"; restore the file from a copy, or delete the line'
                     ) from None
         return history
 
-    def keep_metrics(self, epochs):
-        """Cuts the metrics back to the first ``epochs`` epochs: those the checkpoint knows."""
-        kept = [line for line in self.metrics() if line["epoch"] <= epochs]
-        if kept or self.metrics_path.exists():
-            write_atomically(self.metrics_path, "".join(json.dumps(line) + "\n" for line in kept))
+    def truncate_metrics(self, epochs: int) -> None:
+        """Removes the lines after the first ``epochs`` epochs, which the checkpoint includes."""
+        lines = [line for line in self.metrics() if line["epoch"] <= epochs]
+        if lines or self.metrics_path.exists():
+            write_atomically(self.metrics_path, "".join(json.dumps(line) + "\n" for line in lines))
 
-    def write_summary(self, summary):
+    def write_summary(self, summary: dict) -> None:
         write_atomically(self.path / "summary.json", _json(summary))
 
     # -- checkpoint
 
-    def save(self, checkpoint):
+    def save(self, checkpoint: Checkpoint) -> None:
         """Writes the checkpoint, then the readable copy of its state."""
-        from safetensors.numpy import save
-
-        # np.array keeps 0-d arrays 0-d, which np.ascontiguousarray does not.
-        tensors = {
-            name: np.array(array, order="C") for name, array in sorted(checkpoint.tensors.items())
-        }
-        state = {**checkpoint.state, "format": FORMAT}
-        state["digest"] = _digest(state, tensors)
-        metadata = {"state": json.dumps(state, sort_keys=True)}
-        write_atomically(self.checkpoint_path, save(tensors, metadata=metadata))
+        content, state = checkpoint_file.encode(checkpoint)
+        write_atomically(self.checkpoint_path, content)
         write_atomically(self.path / "state.json", _json(state))
 
-    def checkpoint(self):
-        """The checkpoint; absent, damaged or foreign ones raise ``UserError``."""
-        path = self.checkpoint_path
-        if not path.exists():
-            raise UserError(f"{self.path} holds no checkpoint.safetensors: train it first")
-        if not path.is_file():  # a pipe or a device could block or never end
-            raise UserError(f"{path} is no regular file: expected the checkpoint of a run")
-        with _explained("read", path):
-            metadata, tensors = _read_safetensors(path)
-        try:
-            state = json.loads(metadata["state"])
-            version, digest = state["format"], state.pop("digest")
-        except (KeyError, ValueError, TypeError, AttributeError, RecursionError):
-            raise UserError(
-                f"{path} was not written by scratchgen: expected the checkpoint of a run"
-            ) from None
-        if version != FORMAT:
-            raise UserError(
-                f"{path} has format {version}, this scratchgen reads {FORMAT}: "
-                "use the version that wrote it"
-            )
-        if digest != _digest(state, tensors):
-            raise UserError(_damaged(path, "its contents do not match its checksum"))
-        del state["format"]
-        return Checkpoint(state, tensors)
-
-
-def _read_safetensors(path):
-    from safetensors import SafetensorError, safe_open
-
-    try:
-        with safe_open(path, framework="numpy") as file:
-            # Copied, since the arrays are views of a file that the next checkpoint replaces.
-            tensors = {name: np.array(file.get_tensor(name)) for name in file.keys()}
-            return file.metadata() or {}, tensors
-    except (SafetensorError, ValueError, KeyError, TypeError, AttributeError) as error:
-        raise UserError(_damaged(path, " ".join(str(error).split()))) from None
-
-
-def _damaged(path, reason):
-    return f"{path} is damaged ({reason}): put a good copy back, or train anew with another --out"
-
-
-def _digest(state, tensors):
-    """A checksum of the state and of the tensors' names, types, shapes and bytes: the file format
-    has none of its own."""
-    digest = hashlib.sha256(json.dumps(state, sort_keys=True).encode())
-    for name, array in sorted(tensors.items()):
-        digest.update(f"{name} {array.dtype} {array.shape}\n".encode())
-        digest.update(np.array(array, order="C").tobytes())
-    return digest.hexdigest()
+    def checkpoint(self) -> Checkpoint:
+        """Reads the checkpoint; a missing, damaged or foreign file raises ``UserError``."""
+        return checkpoint_file.read(self.checkpoint_path)
 
 
 def _metrics_line(text):
-    """One line of metrics.jsonl as a dict; ValueError if it is none."""
+    """A line of metrics.jsonl as a dict; ValueError if it is invalid."""
     line = json.loads(text)
     if not isinstance(line, dict) or type(line.get("epoch")) is not int:
         raise ValueError(text)
     return line
 
 
-def _content(path):
-    """The bytes of a regular file; anything else raises ``UserError``."""
-    with _explained("read", path):
-        if not os.path.isfile(path):
-            raise OSError(errno.EINVAL, "no regular file")
-        return path.read_bytes()
-
-
 def _json(value):
     return json.dumps(value, indent=2, sort_keys=True) + "\n"
 
 
-def create(path=None, label="run", overwrite=False):
-    """A new run folder; ``path`` None: ``runs/<label>-<n>`` with the first free number.
+def create(path: str | os.PathLike | None = None, label="run", overwrite=False) -> Run:
+    """Creates a run folder; ``path`` None: ``runs/<label>-<n>`` with the first free number.
 
-    A folder that holds anything (a run, or other files, which a run could write over) raises
-    ``UserError`` unless ``overwrite``; so does one that cannot be made.
+    A folder that is not empty raises ``UserError``, unless ``overwrite``; so does one that cannot
+    be created.
     """
     if path is None:
-        return Run(first_free(label))
-    path = _folder_name(path)
+        return Run(create_numbered(label))
+    path = _checked_path(path)
     run = Run(path)
-    with _explained("make the run folder", path):
+    with explain_errors("create the run folder", path):
         if not run.path.exists() and run.path.is_symlink():
-            raise UserError(f"{path} is a link to nothing: expected a folder, or a name that is "
-                            "free; remove the link, or choose another --out")
+            raise UserError(f"{path} is a broken symbolic link: expected a folder, or a name "
+                            "that is free; remove the link, or choose another --out")
         run.path.mkdir(parents=True, exist_ok=True)
         if overwrite:
             return run
-        holds_run, foreign = run.holds_anything(), run.foreign()
-    if holds_run:
-        raise UserError(f"{path} already holds a run: choose another --out, go on with --resume, "
-                        "or replace it with --overwrite")
-    if foreign is not None:
-        raise UserError(f"{path} holds {shown_path(foreign)} and is no run: expected a new or "
-                        "empty folder; choose another --out, or let files be written over with "
+        started, entry = run.is_started(), run.first_entry()
+    if started:
+        raise UserError(f"{path} already contains a run: choose another --out, continue the run "
+                        "with --resume, or replace it with --overwrite")
+    if entry is not None:
+        raise UserError(f"{path} contains {format_path(entry)} and is not a run: expected a new or "
+                        "empty folder; choose another --out, or allow files to be overwritten with "
                         "--overwrite")
     return run
 
 
-def check_not_read(out, features):
-    """UserError if the folder of a new run, ``out``, is the run that a probe reads: overwriting
-    would remove it."""
-    with _explained("make the run folder", out):
+def check_features_differ(out, features):
+    """Raises ``UserError`` if ``out``, the folder of a new probe, is also the run whose features it
+    reads: overwriting would delete that run."""
+    with explain_errors("create the run folder", out):
         same = out and features and os.path.realpath(out) == os.path.realpath(features)
     if same:
-        raise UserError(f"{features} gives the features and cannot be the probe's own folder too: "
-                        "choose another --out")
+        raise UserError(f"{features} is the run that the probe reads its features from, and "
+                        "cannot also be the probe's run folder: choose another --out")
 
 
-def _folder_name(path):
-    """``path`` itself; UserError unless it can name a folder."""
+def _checked_path(path):
+    """``path``; ``UserError`` if it is not a path or is empty."""
     if not isinstance(path, (str, os.PathLike)):
-        raise UserError(f"the run folder is {shown(path)}: expected a path, text or pathlib.Path")
+        raise UserError(f"the run folder is {shown(path)}: expected a path as str or pathlib.Path")
     if not os.fspath(path):
-        raise UserError("the name of the run folder is empty: expected a path; name one with "
-                        "--out, or leave it out for a new one below runs/")
+        raise UserError("the name of the run folder is empty: expected a path; give one with "
+                        "--out, or omit --out for a new folder in runs/")
     return path
 
 
-def first_free(label, parent="runs"):
-    """Makes and returns ``parent/label-n`` for the smallest n >= 1 that is not taken."""
+def create_numbered(label: str, parent: str = "runs") -> Path:
+    """Creates the folder ``parent/label-n`` with the smallest free n >= 1 and returns its path."""
     number = 1
     while True:
         path = Path(parent) / f"{label}-{number}"
-        with _explained("make the run folder", path):
+        with explain_errors("create the run folder", path):
             try:
                 path.mkdir(parents=True)
                 return path
-            except FileExistsError:  # taken, perhaps a moment ago by another process
+            except FileExistsError:  # exists, perhaps since a moment ago, from another process
                 if not Path(parent).is_dir():
                     raise
         number += 1
 
 
-def open_run(path):
-    """The run folder at ``path``; ``UserError`` if there is none."""
-    run = Run(_folder_name(path))
-    with _explained("read", path):
+def open_run(path: str | os.PathLike) -> Run:
+    """Opens the run folder ``path``; ``UserError`` if it is not one."""
+    run = Run(_checked_path(path))
+    with explain_errors("read", path):
         if not (run.path / "config.toml").is_file():
-            raise UserError(f"no run in {path}: expected a folder that `scratchgen train` wrote")
+            raise UserError(f"no run in {path}: expected a folder written by `scratchgen train`")
     return run
-
-
-def environment():
-    """What may change the numbers or the speed of a run: versions and machine, no person."""
-    import importlib.metadata
-
-    from .. import __version__
-
-    versions = {"python": platform.python_version(), "scratchgen": __version__}
-    for name in ("numpy", "numba", "safetensors"):
-        with contextlib.suppress(importlib.metadata.PackageNotFoundError):
-            versions[name] = importlib.metadata.version(name)
-    commit = _commit()
-    return {
-        "versions": versions,
-        "platform": platform.platform(),
-        "processors": os.cpu_count(),
-        **({"commit": commit} if commit else {}),
-    }
-
-
-def _commit():
-    """The commit of the checkout that this code runs from; None for an installed package."""
-    root = Path(__file__).resolve().parents[2]
-    if not (root / ".git").exists():
-        return None
-    try:
-        answer = subprocess.run(
-            ["git", "rev-parse", "HEAD"], cwd=root, capture_output=True, text=True, timeout=5
-        )
-    except (OSError, subprocess.SubprocessError):
-        return None
-    return answer.stdout.strip() if answer.returncode == 0 else None
