@@ -16,8 +16,7 @@ import pytest
 from scratchgen import cli
 from scratchgen.cli import display
 from scratchgen.errors import UserError
-from scratchgen.train import files, runs
-from scratchgen.train.loop import Progress
+from scratchgen.train import Progress, files, runs
 
 SMALL = ["--limit", "60", "--batch-size", "20", "--backend", "numpy", "--no-pictures"]
 

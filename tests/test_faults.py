@@ -487,7 +487,7 @@ def test_a_loss_that_is_no_number(case, place, capsys):
     error = capsys.readouterr().err
     assert status == 2 and re.fullmatch(r"scratchgen: [^\n]+\n", error)
     assert re.search(said, error), error
-    assert "with a --lr below" in error and "checkpoint in new is from before" in error
+    assert "with a --lr below" in error and "checkpoint in new was written before" in error
     checkpoint = runs.Run(place / "new").checkpoint()
     assert checkpoint.state["step"] == 0
     assert all(np.isfinite(array).all() for array in checkpoint.tensors.values())
@@ -497,15 +497,15 @@ def test_weights_that_are_no_numbers_are_not_saved(place, monkeypatch):
     """Of a finite loss, a gradient may not be finite: the next checkpoint would be worthless."""
     run = runs.Run(place / "run")
     before = run.checkpoint_path.read_bytes()
-    count = train.loop._Trainer._count
+    count = train.loop.Trainer._add_losses
 
     def spoil(self, known):
         count(self, known)
         if self.position.step == 4:
             next(iter(self.model.named_parameters().values())).data[0] = np.nan
 
-    monkeypatch.setattr(train.loop._Trainer, "_count", spoil)
-    monkeypatch.setattr(train.loop, "evaluate", lambda *arguments: {"loss": 1.0})
+    monkeypatch.setattr(train.loop.Trainer, "_add_losses", spoil)
+    monkeypatch.setattr(train.evaluation, "evaluate", lambda *arguments: {"loss": 1.0})
     with pytest.raises(UserError, match=r"weights \S+ are no longer finite after step 4"):
         train.train({"train": {"epochs": 2}}, place / "run", resume=True)
     assert run.checkpoint_path.read_bytes() == before

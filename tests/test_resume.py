@@ -276,7 +276,7 @@ def test_data_that_were_moved_are_named_anew(own, tmp_path):
                 lambda path: train.train({}, path, resume=True)):
         with pytest.raises(UserError, match="no file or folder|no readable file") as caught:
             act("../run")
-        assert "if they were moved" in str(caught.value) and "\n" not in str(caught.value)
+        assert "if the data were moved" in str(caught.value) and "\n" not in str(caught.value)
     assert train.train({"data": {"name": "moved.npz"}}, "../run", resume=True).epochs == 1
     assert train.evaluate_run("../run")["loss"] > 0
 
@@ -321,7 +321,7 @@ def test_checkpoint_of_another_model_is_refused(uninterrupted, tmp_path):
     train.train(tables("gan", 1), tmp_path)
     (tmp_path / "checkpoint.safetensors").write_bytes(content(uninterrupted("vae")))
     for act in (train.load, lambda path: train.train({}, path, resume=True)):
-        with pytest.raises(UserError, match="does not fit the model .*it holds a vae"):
+        with pytest.raises(UserError, match="does not fit the model .*it contains a vae"):
             act(tmp_path)
 
 

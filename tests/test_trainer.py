@@ -77,7 +77,7 @@ def test_each_network_may_have_a_rate_of_its_own(monkeypatch):
     rates = {"generator": None, "discriminator": 0.5}
     monkeypatch.setattr(models.GAN, "learning_rate", lambda self, name: rates[name])
     resolved = train.config.resolve({"run": {"model": "gan"}, "train": {"lr": 0.25}})
-    trainer = train.loop._Trainer(resolved, sg.data.load("mnist-mini", limit=9))
+    trainer = train.loop.Trainer(resolved, sg.data.load("mnist-mini", limit=9))
     assert {name: o.lr for name, o in trainer.optimisers.items()} == {"generator": 0.25,
                                                                       "discriminator": 0.5}
 

@@ -179,8 +179,8 @@ def _given(**options):
 def _train(given, out, resume, pictures, command_to_go_on, overwrite=False):
     """Trains with progress shown, and draws; returns the run folder."""
     from .. import plots
-    from ..train.loop import Interrupted
-    from ..train.loop import train as train_run
+    from ..train import Interrupted
+    from ..train import train as train_run
     from .display import Training
 
     try:
@@ -236,7 +236,7 @@ def evaluate(
     as_json: Annotated[bool, typer.Option("--json", help="One JSON object.")] = False,
 ):
     """Loss and terms of a trained model on the test images."""
-    from ..train.loop import evaluate_run
+    from ..train import evaluate_run
     from . import display
 
     overrides = {
@@ -262,7 +262,7 @@ def sample(
     """Draw images from a trained model and save them as one grid."""
     if n < 1:
         raise UserError(f"--n {n}: expected at least 1 image")
-    from ..train.loop import load
+    from ..train import load
 
     images = load(folder).sample(n, seed=seed)
     from .. import plots

@@ -11,8 +11,7 @@ from pathlib import Path
 
 from ..engine.backend import gpu
 from ..kernels import compiler
-from ..train import config
-from ..train.loop import train
+from ..train import config, train
 
 KINDS = ("dae", "sdae", "vae", "gan", "classifier")    # "probe" needs another model's run
 

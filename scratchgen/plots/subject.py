@@ -8,8 +8,7 @@ import numpy as np
 
 from .. import data
 from ..engine.backend import use_backend
-from ..train import runs
-from ..train.loop import dataset_of, load
+from ..train import dataset_of, load, runs
 from .frames import frames_of
 
 

@@ -5,7 +5,7 @@ import shlex
 from pathlib import PurePath
 
 from ..train import config
-from ..train.data_location import data_name
+from ..train.run_data import data_name
 
 OPTIONS = {("data", "name"): "--data", ("data", "dir"): "--data-dir", ("data", "limit"): "--limit",
            ("train", "epochs"): "--epochs", ("train", "batch_size"): "--batch-size",

@@ -14,10 +14,9 @@ from pathlib import Path
 from .. import plots
 from ..errors import UserError
 from ..plots.mosaic import png
-from ..train import runs
-from ..train.data_location import data_name
+from ..train import dataset_of, load, runs
 from ..train.files import write_atomically
-from ..train.loop import dataset_of, load
+from ..train.run_data import data_name
 from . import description as in_words
 from . import lecture
 

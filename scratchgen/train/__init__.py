@@ -1,15 +1,11 @@
-"""Training: the loop, its configuration, the feed of batches, the run folder."""
+"""Training a model from a configuration, resuming it, and evaluating it."""
 
-from .loop import (
-    Interrupted,
-    Progress,
-    Summary,
-    dataset_of,
-    evaluate,
-    evaluate_run,
-    load,
-    train,
-)
+from .evaluation import evaluate, evaluate_run
+from .interrupt import Interrupted
+from .loop import train
+from .progress import Progress, Summary
+from .run_data import dataset_of
+from .trained_model import load
 
 __all__ = ["Interrupted", "Progress", "Summary", "dataset_of", "evaluate", "evaluate_run", "load",
            "train"]

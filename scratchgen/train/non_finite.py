@@ -1,26 +1,26 @@
-"""Where a loss that is no longer finite came from."""
+"""Finding the layer in which a loss became infinite or NaN."""
 
 import numpy as np
 
 from ..nn import Module
 
 
-def origin(model, compute):
-    """In words, where the first number that is not finite arises while ``compute()`` runs.
+def locate_non_finite(model, compute) -> str:
+    """Describes where the first non-finite number appears while ``compute()`` runs.
 
-    ``compute`` evaluates the layers of ``model`` once more, from the state in which they were.
+    ``compute`` repeats the forward pass of ``model`` from the state before the failed step.
     """
     names = {id(layer): name for name, layer in model.named_modules().items()}
     found = []
 
-    def note(layer, x, y):
+    def check(layer, x, y):
         if found or np.isfinite(y.data).all():
             return
-        broken = [p for p in layer.parameters() if not np.isfinite(p.data).all()]
-        cause = ", whose weights the step before has made so" if broken else ""
-        called = " ".join([*filter(None, [names.get(id(layer))]), f"({type(layer).__name__})"])
-        found.append(f"first in the output of layer {called}{cause}")
+        broken = any(not np.isfinite(p.data).all() for p in layer.parameters())
+        cause = ", whose weights became non-finite in the step before" if broken else ""
+        name = " ".join([*filter(None, [names.get(id(layer))]), f"({type(layer).__name__})"])
+        found.append(f"first in the output of layer {name}{cause}")
 
-    with Module.watching(note), np.errstate(all="ignore"):
+    with Module.watching(check), np.errstate(all="ignore"):
         compute()
-    return found[0] if found else "in the loss itself, the output of every layer being finite"
+    return found[0] if found else "in the loss itself (the outputs of all layers are finite)"
