@@ -228,7 +228,7 @@ ARRAYS = {
     "channels first": (np.stack([GREY] * 3, 1), "put the channels last"),
     "int64": (GREY.astype(np.int64), r"dtype int64: expected uint8.*astype\(np.uint8\)"),
     "complex": (GREY * 1j, "'<c16'"), "text": (GREY.astype(str), "'<U3'"),
-    "booleans": (GREY > 9, "truth values"), "float16 beyond": (floats(2).astype("f2"), r"\[0, 1\]"),
+    "booleans": (GREY > 9, "holds booleans"), "float16 beyond": (floats(2).astype("f2"), r"\[0, 1\]"),
     "NaN": (floats(np.nan), "NaN or infinity, first in image 3"),
     "infinity": (floats(-np.inf), "NaN or infinity, first in image 3"),
     "0 to 255 as floats": (GREY * 1.0, r"expected \[0, 1\]; scale"),

@@ -1,55 +1,50 @@
-"""Reader of NumPy's formats .npy and .npz that believes no header.
+"""Reader of NumPy's .npy and .npz files that does not trust their headers.
 
-``numpy.load`` evaluates the header as Python text and allocates what it declares. Here the header
-is matched against what NumPy itself writes, only plain numbers are accepted, so no pickle is ever
-opened, and memory is allocated after the declared size was held against the size of the file.
+``numpy.load`` allocates what a header declares, before it reads the data. Here NumPy parses the
+header (``numpy.lib.format``), then the declared size is compared with the size of the file, and
+only an array of numbers whose sizes agree is read. Pickles are never loaded.
 
 Source: NumPy Enhancement Proposal 1, "A simple file format for NumPy arrays".
 """
 
+import io
 import math
 import os
-import re
 import struct
+import warnings
 import zipfile
 import zlib
 from contextlib import contextmanager
 from pathlib import Path
 
-import numpy as np
+from numpy.lib import format as npy_format
 
 from ..errors import UserError
 from .idx import DEFLATE_MAX_RATIO
 
-MAGIC = b"\x93NUMPY"
+MAGIC = npy_format.MAGIC_PREFIX
 MAX_BYTES = 1 << 32  # of all arrays of a file
-MAX_HEADER = 10_000
+MAX_HEADER = 10_000  # as in numpy.load: a longer literal could crash the parser
 MAX_NDIM = 8
-CHUNK = 1 << 20
-
-_QUOTED = r"'[^']*'|\"[^\"]*\""
-_TUPLE = r"\((?:[0-9]{1,19}L?,)*(?:[0-9]{1,19}L?)?\)"
-_FIELD = rf"['\"](descr|fortran_order|shape)['\"]:({_QUOTED}|True|False|{_TUPLE})"
-_HEADER = re.compile(rf"\{{{_FIELD},{_FIELD},{_FIELD},?\}}")
-_NUMBER = re.compile(r"[<>|=]?([iu][1248]|f[248])")
+MAX_SIZE = 1 << 64  # of one dimension
 
 
 def read(path):
-    """The array in the .npy file ``path``, of whole or floating-point numbers.
+    """The array of integers or floating-point numbers in the .npy file ``path``.
 
-    Raises UserError, one sentence that names the file, if it is missing, no regular file, truncated
-    or damaged, holds objects or anything else but numbers, is empty, too large, or goes on after
-    its array.
+    Raises UserError, one sentence that names the file, if it is missing, not a regular file,
+    truncated, damaged, empty or too large, if it contains objects or anything else but numbers, or
+    has bytes after its array.
     """
     path = Path(path)
-    with _opened(path, ".npy") as file:
+    with _open(path, ".npy") as file:
         return _read_array(file, os.path.getsize(path), str(path))
 
 
 def read_archive(path):
     """The arrays in the .npz file ``path`` as ``{name: array}``; raises UserError as ``read``."""
     path = Path(path)
-    with _opened(path, ".npz") as file:
+    with _open(path, ".npz") as file:
         try:
             with zipfile.ZipFile(file) as archive:
                 members = archive.infolist()
@@ -60,17 +55,17 @@ def read_archive(path):
             raise
         except OSError as error:
             if error.errno is not None:
-                raise  # the disk's fault, not the content's
+                raise  # an error of the disk, not of the content
             raise _damaged(path, error) from None
-        # All that the zip reader was seen to raise on damaged files.
+        # The exceptions that the zip reader was found to raise on damaged files.
         except (zipfile.BadZipFile, zlib.error, EOFError, ValueError, NotImplementedError,
                 RuntimeError, struct.error, OverflowError, IndexError) as error:
             raise _damaged(path, error) from None
 
 
 @contextmanager
-def _opened(path, kind):
-    """The file opened for reading; every way of failing becomes a UserError."""
+def _open(path, kind):
+    """Open the file for reading; turns every failure into a UserError."""
     if os.path.isdir(path):
         raise UserError(f"{path} is a folder: expected a {kind} file; name the file inside it")
     if not os.path.exists(path):
@@ -129,70 +124,74 @@ def _one_line(reason):
 
 def _read_array(stream, size, where):
     """The array in a stream of ``size`` bytes; ``where``: what to call it in an error."""
-    dtype, fortran, shape, used = _read_header(stream, where)
-    if dtype.itemsize * math.prod(shape) > MAX_BYTES:
+    shape, dtype, header_bytes = _read_header(stream, where)
+    expected, found = dtype.itemsize * math.prod(shape), size - header_bytes
+    if expected > MAX_BYTES:
         raise _too_large(where)
-    declared, there = dtype.itemsize * math.prod(shape), size - used
-    if declared != there:
-        fault = "is truncated" if there < declared else "goes on after its end"
-        raise UserError(f"{where} {fault}: its header declares {shape} numbers, {declared} bytes, "
-                        f"and {there} are there; save the array again")
-    array = np.empty(declared, np.uint8)
-    view, done = memoryview(array), 0
-    while done < declared:
-        got = stream.readinto(view[done : done + CHUNK])
-        if not got:
-            raise UserError(f"{where} is truncated: it ends after {done} of {declared} bytes; "
-                            "save the array again")
-        done += got
+    if expected != found:
+        fault = "is truncated" if found < expected else "goes on after its end"
+        raise UserError(f"{where} {fault}: its header declares {shape} numbers, {expected} bytes, "
+                        f"and {found} are there; save the array again")
+    stream.seek(0)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # the header of a file that Python 2 wrote
+            array = npy_format.read_array(stream, allow_pickle=False, max_header_size=MAX_HEADER)
+    except ValueError:
+        raise UserError(f"{where} is truncated: it ends before its {expected} bytes; save the "
+                        "array again") from None
     if stream.read(1):  # also makes the zip reader compare its checksum
         raise UserError(f"{where} goes on after its end: save the array again")
-    array = array.view(dtype)
-    return array.reshape(shape[::-1]).T if fortran else array.reshape(shape)
+    return array
 
 
 def _read_header(stream, where):
-    """``(dtype, fortran order, shape, bytes used)``."""
-    start = stream.read(len(MAGIC) + 2)
-    if not start:
+    """``(shape, dtype, bytes of the header)``."""
+    start = io.BytesIO(stream.read(npy_format.MAGIC_LEN + 4 + MAX_HEADER))
+    prefix = start.getvalue()[:len(MAGIC)]
+    if not prefix:
         raise UserError(f"{where} is empty: expected an array; save it again with np.save")
-    if start[:6] != MAGIC or len(start) < 8 or start[6] not in (1, 2, 3):
-        raise UserError(f"{where} is not in NumPy's format: it starts with {start[:6].hex(' ')} "
+    try:
+        version = npy_format.read_magic(start)
+    except ValueError:
+        version = None
+    if version not in ((1, 0), (2, 0), (3, 0)):
+        raise UserError(f"{where} is not in NumPy's format: it starts with {prefix.hex(' ')} "
                         f"where {MAGIC.hex(' ')} was expected; save the array with np.save")
-    width = 2 if start[6] == 1 else 4
-    length = int.from_bytes(stream.read(width), "little")
-    if length > MAX_HEADER:
-        raise _bad_header(where)
-    text = stream.read(length)
-    fields = _HEADER.fullmatch("".join(text.decode("latin-1").split()))
-    if len(text) < length or not fields:
-        raise _bad_header(where)
-    fields = dict(zip(fields.groups()[::2], fields.groups()[1::2], strict=True))
-    descr, order, shape = (fields.get(key, "") for key in ("descr", "fortran_order", "shape"))
-    if descr[:1] not in "'\"" or order not in ("True", "False") or shape[:1] != "(":
-        raise _bad_header(where)
-    shape = tuple(int(n) for n in re.findall("[0-9]+", shape))
-    return _dtype(descr[1:-1], where), order == "True", _sane(shape, where), 8 + width + length
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            # Version 3 differs from 2 in the encoding of field names, and records are refused.
+            parse = (npy_format.read_array_header_1_0 if version == (1, 0)
+                     else npy_format.read_array_header_2_0)
+            shape, _, dtype = parse(start, max_header_size=MAX_HEADER)
+    except Exception:  # NumPy evaluates a Python literal, which can fail in any way
+        raise _bad_header(where) from None
+    _check_dtype(dtype, where)
+    _check_shape(shape, where)
+    return shape, dtype, start.tell()
 
 
-def _dtype(descr, where):
-    if "O" in descr:
+def _check_dtype(dtype, where):
+    if dtype.hasobject:
         raise UserError(f"{where} holds Python objects, which could run code when loaded: expected "
                         "numbers; make it one array of uint8 and save that")
-    if descr.endswith("b1"):
-        raise UserError(f"{where} holds truth values: expected whole or floating-point numbers; "
+    if dtype.names or dtype.subdtype:
+        raise _bad_header(where)
+    if dtype.kind == "b":
+        raise UserError(f"{where} holds booleans: expected integers or floating-point numbers; "
                         "save them as black and white with 255 * x.astype(np.uint8)")
-    if not _NUMBER.fullmatch(descr):
-        raise UserError(f"{where} has values of type {descr!r}: expected whole or floating-point "
-                        "numbers; convert it, for images with .astype(np.uint8)")
-    return np.dtype(descr)
+    if dtype.kind not in "iuf" or dtype.itemsize > 8:
+        raise UserError(f"{where} has values of type {dtype.str!r}: expected integers or "
+                        "floating-point numbers; convert it, for images with .astype(np.uint8)")
 
 
-def _sane(shape, where):
+def _check_shape(shape, where):
+    if not all(type(n) is int and 0 <= n < MAX_SIZE for n in shape):
+        raise _bad_header(where)
     if 0 in shape or len(shape) > MAX_NDIM:
         raise UserError(f"{where} has shape {shape}: expected 1 to {MAX_NDIM} dimensions and at "
                         "least one value")
-    return shape
 
 
 def _bad_header(where):
