@@ -497,12 +497,12 @@ def test_a_run_is_that_of_numpy_and_resumes_to_the_same_bytes(kind, model, gpu, 
 def test_batches_from_the_host_and_from_the_gpu_are_the_same(data, gpu, tmp_path, monkeypatch):
     """Whether the set is gathered on the GPU, does not fit, or is drawn anew for each batch."""
     from scratchgen import train as trainer
-    from scratchgen.train import feed
+    from scratchgen.train import stepper
     decoder = {"decoder": "gaussian"} if "name" in data else {}
     given = tables("cuda", hidden=7, latent=2, **decoder)
     given["data"] |= data
     trainer.train(given, tmp_path / "resident")
-    monkeypatch.setattr(feed, "SHARE", 0)
+    monkeypatch.setattr(stepper, "MEMORY_SHARE", 0)
     trainer.train(given, tmp_path / "sent")
     ends = [(tmp_path / name / "checkpoint.safetensors").read_bytes()
             for name in ("resident", "sent")]

@@ -1,4 +1,4 @@
-"""Part "mnist": ten epochs of the VAE of PyTorch's example on full MNIST, by the trainer's feed."""
+"""Part "mnist": ten epochs of the VAE of PyTorch's example on full MNIST."""
 
 import time
 
@@ -8,7 +8,7 @@ import scratchgen as sg
 from scratchgen import UserError, data, models, optim
 from scratchgen.engine.backend import gpu, on_the_cpu
 from scratchgen.engine.memory import to_host
-from scratchgen.train.feed import feed
+from scratchgen.train.stepper import stepper
 
 PRESET = "pytorch-example"
 EXPECTED, ALLOWED = 105.6, 0.7                         # nats, of PyTorch's example after 10 epochs
@@ -43,14 +43,14 @@ def train(dataset, epochs, backend="cuda"):
     """Losses, and seconds of each epoch; the first has the compilation in it."""
     with sg.use_backend(backend):
         model, optimisers, loader, streams = build(dataset.item_shape, dataset.train)
-        fed = feed(loader, model, streams, optimisers, {"gradient": "tape"})
+        steps = stepper(loader, model, streams, optimisers, {"gradient": "tape"})
         seconds, losses = [], []
         for epoch in range(epochs):
             started, known = time.perf_counter(), []
             model.epoch = epoch
-            for _, found in fed.run(epoch, 0, lambda: None):
+            for _, found in steps.run(epoch, 0, lambda: None):
                 known += found
-            known += fed.rest()
+            known += steps.remaining_losses()
             if backend == "cuda":
                 gpu().synchronize()
             seconds.append(time.perf_counter() - started)

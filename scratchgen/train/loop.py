@@ -23,7 +23,6 @@ from ..errors import UserError
 from ..models import Model
 from ..nn import Module
 from . import config, evaluation, runs
-from .feed import feed
 from .interrupt import Interrupted, stop_requests
 from .non_finite import locate_non_finite
 from .progress import Position, Progress, Summary
@@ -35,6 +34,7 @@ from .run_data import (
     split_validation,
     with_absolute_paths,
 )
+from .stepper import stepper
 from .trained_model import build, explain_mismatch, load_weights
 
 PROGRESS_INTERVAL = 0.1  # seconds between progress reports, since a step may take one millisecond
@@ -125,8 +125,8 @@ class Trainer:
             settings["seed"],
             binarize=resolved["data"]["binarize"],
         )
-        self.feed = feed(self.loader, self.model, self.streams, self.optimisers,
-                         {"gradient": settings["gradient"]})
+        self.stepper = stepper(self.loader, self.model, self.streams, self.optimisers,
+                               {"gradient": settings["gradient"]})
         self.position = Position()
         self.epochs = resolved["train"]["epochs"]
 
@@ -202,7 +202,7 @@ class Trainer:
     def _run_epoch(self, stop):
         start_time, position = time.monotonic(), self.position
         every = self.resolved["train"]["checkpoint_every"]
-        steps = self.feed.run(position.epoch, position.batch, self._update_model_position)
+        steps = self.stepper.run(position.epoch, position.batch, self._update_model_position)
         for images, losses in steps:
             position.advance(images)
             self._add_losses(losses)
@@ -211,11 +211,11 @@ class Trainer:
                 break  # a signal that arrives now is handled at the epoch's end
             stopping = bool(stop)  # read once: a signal after the save must wait for the next save
             if stopping or (every and position.batch % every == 0):
-                self._add_losses(self.feed.rest())
+                self._add_losses(self.stepper.remaining_losses())
                 self._save()
             if stopping:
                 raise Interrupted(self.run.path, stop[0])
-        self._add_losses(self.feed.rest())
+        self._add_losses(self.stepper.remaining_losses())
         self._update_model_position(epochs_more=1)
         self._end_epoch(*self._evaluate(), start_time)
 
@@ -226,7 +226,7 @@ class Trainer:
 
     def _add_losses(self, losses):
         """Adds the losses of steps, (terms, images) for each, to the epoch's sums."""
-        first = self.position.step - self.feed.waiting - len(losses) + 1
+        first = self.position.step - self.stepper.pending - len(losses) + 1
         for step, (terms, images) in enumerate(losses, first):
             self._check_finite(terms, "", step, functools.partial(self._repeat, step))
             self.position.add(terms, images)
@@ -300,7 +300,7 @@ class Trainer:
                 epochs=self.epochs,
                 batch=position.batch,
                 batches=batches,
-                terms=position.means(self.feed.waiting_items),
+                terms=position.means(self.stepper.pending_items),
                 test=test,
                 seconds_left=(now - self.start_time) / done * left if done else None,
             )
