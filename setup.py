@@ -40,6 +40,7 @@ setup(
         "numba>=0.61",
         "matplotlib>=3.9",
         "pillow>=10",
+        "platformdirs>=4.12",
         "safetensors>=0.5",
         "typer>=0.29",
         "rich>=13",

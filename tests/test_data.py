@@ -14,9 +14,13 @@ from functools import partial
 from pathlib import Path
 
 import numpy as np
+import platformdirs
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from platformdirs.macos import MacOS
+from platformdirs.unix import Unix
+from platformdirs.windows import Windows
 
 from scratchgen import data
 from scratchgen.data import catalogue, download, folders, idx
@@ -251,13 +255,23 @@ def test_the_cache_folder_follows_the_platform(monkeypatch):
     assert folders.cache_folder() == Path(os.environ["XDG_CACHE_HOME"]) / "scratchgen"
     monkeypatch.setenv("HOME", "/home/someone")
     monkeypatch.setenv("XDG_CACHE_HOME", "relative")  # not valid by the XDG specification
-    monkeypatch.setattr(folders.sys, "platform", "linux")
+    monkeypatch.setattr(platformdirs, "PlatformDirs", Unix)
     assert folders.cache_folder() == Path("/home/someone/.cache/scratchgen")
-    monkeypatch.setattr(folders.sys, "platform", "darwin")
+    monkeypatch.setattr(platformdirs, "PlatformDirs", MacOS)
     assert folders.cache_folder() == Path("/home/someone/Library/Caches/scratchgen")
-    monkeypatch.setattr(folders.sys, "platform", "win32")
-    monkeypatch.setenv("LOCALAPPDATA", "/appdata")
+    monkeypatch.setattr(platformdirs, "PlatformDirs", Windows)
+    monkeypatch.setattr("platformdirs.windows.get_win_folder", lambda name: "/appdata")
     assert folders.cache_folder() == Path("/appdata/scratchgen/Cache")
+
+
+def test_a_user_without_a_home_folder_still_has_the_embedded_set(monkeypatch):
+    def no_home(*args, **options):
+        raise RuntimeError("could not determine the home directory")
+
+    monkeypatch.setattr(platformdirs, "user_cache_path", no_home)
+    assert data.describe()[0].where == "embedded"
+    with pytest.raises(UserError, match="looked in ~/.cache/scratchgen"):
+        data.load("mnist")
 
 
 def test_not_found_lists_the_folders_and_what_to_do(tmp_path, monkeypatch):

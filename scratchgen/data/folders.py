@@ -1,8 +1,9 @@
 """Where the files of an image set are looked for, and which folder is believed to hold them."""
 
 import os
-import sys
 from pathlib import Path
+
+import platformdirs
 
 from ..errors import UserError
 from . import idx
@@ -14,15 +15,11 @@ DEBIAN = {"fashion-mnist": Path("/usr/share/datasets/fashion-mnist")}
 
 
 def cache_folder():
-    """The user's cache folder for data: ``~/.cache/scratchgen`` or what the platform has for it."""
-    if os.path.isabs(os.environ.get("XDG_CACHE_HOME", "")):
-        return Path(os.environ["XDG_CACHE_HOME"]) / "scratchgen"
-    if sys.platform == "win32" and os.environ.get("LOCALAPPDATA"):
-        return Path(os.environ["LOCALAPPDATA"]) / "scratchgen" / "Cache"
-    home = Path(os.path.expanduser("~"))  # unlike Path.home(), never raises
-    if sys.platform == "darwin":
-        return home / "Library" / "Caches" / "scratchgen"
-    return home / ".cache" / "scratchgen"
+    """The user's cache folder for data: ``~/.cache/scratchgen``, or the platform's equivalent."""
+    try:
+        return platformdirs.user_cache_path("scratchgen", appauthor=False)
+    except RuntimeError:  # a user without a home folder
+        return Path("~", ".cache", "scratchgen")
 
 
 def roots(name, data_dir=None):
