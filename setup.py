@@ -42,6 +42,7 @@ setup(
         "pillow>=10",
         "platformdirs>=4.12",
         "safetensors>=0.5",
+        "jinja2>=3.1",
         "typer>=0.29",
         "rich>=13",
         "tomli_w>=1",

@@ -139,7 +139,8 @@ def test_the_backward_pass_names_no_op():
 
 # --- what an import loads ------------------------------------------------------------------------
 
-HEAVY = ["numba", "cupy", "matplotlib", "typer", "rich", "safetensors", "torch", "jax", "tomli_w"]
+HEAVY = ["numba", "cupy", "matplotlib", "typer", "rich", "safetensors", "torch", "jax", "tomli_w",
+         "jinja2"]
 MEASURE = """
 import json, sys, time
 import numpy

@@ -14,8 +14,9 @@ import pytest
 
 from scratchgen import models, plots, report, train, use_backend
 from scratchgen.errors import UserError
-from scratchgen.report import description as in_words
-from scratchgen.report import lecture
+from scratchgen.report import contents, lecture
+from scratchgen.report.command_line import command_line
+from scratchgen.report.description import paragraph
 from scratchgen.train import config, runs
 
 VOID = {"meta", "img", "br", "link", "hr", "input"}
@@ -150,8 +151,8 @@ def test_features_that_were_trained_for_labels_are_told_so():
     """A stack's codes and a classifier's are features; one of turns was never told a class."""
     def seen(kind, name, **config):
         model = models.MODELS[kind](models.MODELS[kind].Config(**config))
-        told = report.page.Told(None, "", model, {"run": {"model": kind}}, {}, {}, None, {}, {})
-        return told.see(next(p for p in plots.PICTURES if p.name == name))
+        run = contents.RunContents("", model, {"run": {"model": kind}}, {}, {}, None, {}, {})
+        return run.explanation(next(p for p in plots.PICTURES if p.name == name))
 
     assert "Nobody asked" in seen("dae", "embedding", hidden=3)
     assert "left for the classifier on top" in seen("sdae", "embedding", layers=[3], levels=[0.1])
@@ -164,7 +165,7 @@ def test_features_that_were_trained_for_labels_are_told_so():
 def test_terms_are_told_in_words(pages):
     """A GAN's loss is that of D; beside other models' losses the table says whose it is."""
     gan, together = (pages[name].read_text(encoding="utf-8") for name in ("gan", "all"))
-    for words in ("loss of D", "loss of G", "D’s answer on data, D(x)"):
+    for words in ("loss of D", "loss of G", "output of D on data, D(x)"):
         assert f"<td>{words}</td>" in gan
     assert "<td>loss (GAN: of D)</td>" in together and "<td>loss of D</td>" not in together
     assert not any(f"<td>{name}</td>" in gan + together for name in ("g loss", "d real", "kl"))
@@ -176,9 +177,9 @@ def test_several_runs_stand_side_by_side(trained, pages, tmp_path):
     assert all(f">{kind}<br>test</th>" in text for kind in SMALL)
     assert page.text.count("scratchgen train") == 3
     # Two denoising autoencoders: their filters in one picture, too.
-    assert "Filters as corruption grows" not in page.text
+    assert "Filters for increasing corruption" not in page.text
     twice = report.write_report([trained["dae"], trained["dae"]], tmp_path / "twice.html")
-    assert "Filters as corruption grows" in twice.read_text(encoding="utf-8")
+    assert "Filters for increasing corruption" in twice.read_text(encoding="utf-8")
 
 
 def test_everything_is_escaped(trained, tmp_path):
@@ -214,7 +215,7 @@ def test_what_cannot_be_reported_is_refused(trained, tmp_path):
     with pytest.raises(UserError, match="ends in .html"):
         report.write_report(trained["gan"], tmp_path / "report.pdf")
     (tmp_path / "file").write_text("")
-    with pytest.raises(UserError, match="cannot make the folder"):
+    with pytest.raises(UserError, match="cannot create the folder"):
         report.write_report(trained["gan"], tmp_path / "file" / "report.html")
     assert [path.name for path in tmp_path.iterdir()] == ["file"]
 
@@ -228,7 +229,7 @@ def test_every_preset_is_told_in_words(kind, preset):
     given = {"run": {"model": kind, "preset": preset}}
     if kind == "probe":
         given["model"] = {"features": "runs/a"}
-    text = in_words.paragraph(config.resolve(given), {"epochs": 1, "seconds": 61.2}, None)
+    text = paragraph(config.resolve(given), {"epochs": 1, "seconds": 61.2}, None)
     assert 100 < len(text) < 900 and text.endswith(".") and "in 1 min 1 s" in text
     assert "None" not in text and "[" not in text and "{" not in text
     assert "1 epoch " in text
@@ -237,35 +238,35 @@ def test_every_preset_is_told_in_words(kind, preset):
 def test_words_follow_the_configuration():
     def words(kind, **model):
         resolved = config.resolve({"run": {"model": kind}, "model": model})
-        return in_words.paragraph(resolved, {}, (1000, 20, (28, 14, 3)))
+        return paragraph(resolved, {}, (1000, 20, (28, 14, 3)))
 
-    assert "1,000 images of 14×28 pixels in colour to train on, 20 to test on" in words("dae")
-    assert "nothing keeps it from copying" in words("dae", level=0.0)
+    assert "1,000 training images and 20 test images of 14×28 pixels in colour" in words("dae")
+    assert "the model can learn to copy it" in words("dae", level=0.0)
     assert "set to zero with probability 0.4" in words("dae", level=0.4)
     assert "squared error" in words("dae", loss="mse")
     assert "hidden layers of 9, 8 and 7 units" in words("vae", hidden=[9, 8, 7])
-    assert "the KL weighted 4" in words("vae", beta=4.0)
-    assert "importance-weighted bound with 5" in words("vae", objective="iwae", samples=5)
+    assert "the KL divergence weighted by 4" in words("vae", beta=4.0)
+    assert "ln p(x) with 5 samples" in words("vae", objective="iwae", samples=5)
     assert "one-sided label smoothing" in words("gan", smoothing=0.1)
-    assert "Wasserstein game" in words("gan", loss="wasserstein", penalty="gradient")
+    assert "Wasserstein GAN loss" in words("gan", loss="wasserstein", penalty="gradient")
     plain, stacked = words("sdae", pretrain=False), words("sdae")
-    assert "no layer was trained before" in plain and "pre-training included" in stacked
-    assert "pre-training included" not in plain + words("vae")
-    assert "held out were kept" in plain and "held out were kept" in stacked
-    assert "held out" not in words("sdae", validation=0.0)
-    assert "rotated" in words("classifier", labels="rotation")
-    assert "128 features behind two convolutions" in words("classifier", arch="conv")
+    assert "layers are not pre-trained" in plain and "including pre-training" in stacked
+    assert "including pre-training" not in plain + words("vae")
+    assert "lowest error on held-out" in plain and "lowest error on held-out" in stacked
+    assert "held-out" not in words("sdae", validation=0.0)
+    assert "rotation of each image" in words("classifier", labels="rotation")
+    assert "two convolutions of stride 2 and 128 features" in words("classifier", arch="conv")
     assert "with one hidden layer of 7 units was trained" in words("probe", hidden=7, features="a")
-    assert "probability of each pixel" in words("vae")
-    assert "of one fixed width" in words("vae", decoder="gaussian")
-    assert "of one learned width" in words("vae", decoder="learned-variance")
+    assert "Bernoulli probability for each pixel" in words("vae")
+    assert "with a fixed standard deviation" in words("vae", decoder="gaussian")
+    assert "with one learned standard deviation" in words("vae", decoder="learned-variance")
     assert "three convolutions of stride 2" in words("vae", arch="conv", channels=[8, 8, 8])
 
 
 def test_points_have_coordinates_and_no_pixels():
     for kind in ("dae", "vae"):
         resolved = config.resolve({"run": {"model": kind, "preset": "points"}})
-        text = in_words.paragraph(resolved, {}, (1000, 20, (2,)))
+        text = paragraph(resolved, {}, (1000, 20, (2,)))
         assert "points in 2 dimensions" in text and "pixel" not in text
         assert ("a Gaussian for each coordinate" in text) == (kind == "vae")
 
@@ -284,17 +285,17 @@ def test_the_command_gives_the_same_configuration(given, monkeypatch):
     asked = []
     monkeypatch.setattr(cli.app, "_train", lambda given, *rest: asked.append(given) or "folder")
     resolved = config.resolve(given)
-    assert cli.run(shlex.split(in_words.command(resolved))[1:]) == 0
+    assert cli.run(shlex.split(command_line(resolved))[1:]) == 0
     assert config.resolve(asked[0]) == resolved
 
 
 def test_the_command_names_no_place_of_this_machine():
     resolved = config.resolve({"run": {"model": "vae"}, "data": {"dir": "home/someone"}})
-    assert in_words.command(resolved) == "scratchgen train vae --data-dir FOLDER"
+    assert command_line(resolved) == "scratchgen train vae --data-dir FOLDER"
     for given, told in (("/home/someone/runs/a", "FOLDER/a"), ("runs/a", "runs/a")):
         resolved = config.resolve({"run": {"model": "probe"}, "model": {"features": given}})
-        assert in_words.command(resolved) == f"scratchgen train probe --features {told}"
-        assert "features of the run a," in in_words.paragraph(resolved, {})
+        assert command_line(resolved) == f"scratchgen train probe --features {told}"
+        assert "features of the run a," in paragraph(resolved, {})
 
 
 # --- in a browser ---------------------------------------------------------------------------------

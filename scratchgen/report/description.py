@@ -1,72 +1,203 @@
-"""A run's configuration in one paragraph of plain words, and the command that makes it again."""
+"""The first paragraph of a report: the configuration of a run described in sentences."""
 
 import json
-import shlex
 from pathlib import PurePath
 
-from ..train import config
 from ..train.run_data import data_name
 
-OPTIONS = {("data", "name"): "--data", ("data", "dir"): "--data-dir", ("data", "limit"): "--limit",
-           ("train", "epochs"): "--epochs", ("train", "batch_size"): "--batch-size",
-           ("train", "lr"): "--lr", ("run", "seed"): "--seed", ("run", "backend"): "--backend",
-           ("run", "gradient"): "--gradient", ("model", "arch"): "--arch",
-           ("model", "features"): "--features"}
 OPTIMISERS = {"adam": "Adam", "adamw": "AdamW", "sgd": "stochastic gradient descent",
               "rmsprop": "RMSprop"}
-CORRUPTIONS = {"masking": "each pixel is set to zero with probability {0:g}",
-               "salt-and-pepper": "each pixel turns black or white with probability {0:g}",
-               "gaussian": "Gaussian noise with standard deviation {0:g} is added"}
-TERMS = {"g_loss": "loss of G", "d_real": "D’s answer on data, D(x)",
-         "d_fake": "D’s answer on samples, D(G(z))", "penalty": "penalty, a part of D’s loss",
-         "reconstruction": "reconstruction, −E[ln p(x|z)]", "kl": "KL(q(z|x) ‖ p(z))",
-         "kl_weight": "weight of the KL", "std": "std of p(x|z)"}
+BINARISATIONS = {"threshold": "with a threshold of 0.5",
+                 "static": "by sampling, once before the training",
+                 "dynamic": "by sampling, again in every epoch"}
+CORRUPTIONS = {"masking": "each {1} is set to zero with probability {0:g}",
+               "salt-and-pepper": "each {1} is set to 0 or 1 with probability {0:g}",
+               "gaussian": "Gaussian noise with standard deviation {0:g} is added to each {1}"}
+DECODERS = {"bernoulli": "a Bernoulli probability for each {0}",
+            "gaussian": "the mean of a Gaussian for each {0}, with a fixed standard deviation",
+            "learned-variance": "the mean of a Gaussian for each {0}, with one learned standard "
+                                "deviation for all"}
+GAN_LOSSES = {"non-saturating": "the non-saturating GAN loss", "minimax": "the minimax GAN loss",
+              "least-squares": "the least-squares GAN loss",
+              "wasserstein": "the Wasserstein GAN loss"}
+PENALTIES = {"gradient": "a gradient penalty", "r1": "the R1 penalty"}
+TERM_LABELS = {"g_loss": "loss of G", "d_real": "output of D on data, D(x)",
+               "d_fake": "output of D on samples, D(G(z))",
+               "penalty": "penalty (included in the loss of D)",
+               "reconstruction": "reconstruction, −E[ln p(x|z)]", "kl": "KL(q(z|x) ‖ p(z))",
+               "kl_weight": "weight of the KL divergence", "std": "standard deviation of p(x|z)"}
 
 
-def paragraph(resolved, summary, sizes=None):
-    """What was trained, on what, and how. ``sizes``: (training items, test items, item shape)."""
+def paragraph(resolved: dict, summary: dict, sizes: tuple | None = None) -> str:
+    """Describes the data, the model and the training of a run.
+
+    ``resolved``: the configuration; ``summary``: the content of summary.json; ``sizes``: (training
+    items, test items, item shape), None if the data are not available.
+    """
     kind, model = resolved["run"]["model"], resolved["model"]
-    words = {"dae": _autoencoder, "sdae": _stack, "vae": _variational, "gan": _adversarial,
-             "probe": _probe, "classifier": _classifier}.get(kind, _any)
-    told = words(kind, model)
-    if sizes and len(sizes[2]) == 1:                    # points have no pixels
-        told = told.replace("pixel", "coordinate")
-    return " ".join((_data(resolved, sizes), told, _training(resolved, summary)))
+    describe = {"dae": _autoencoder, "sdae": _stack, "vae": _variational, "gan": _adversarial,
+                "probe": _probe, "classifier": _classifier}.get(kind)
+    are_points = bool(sizes) and len(sizes[2]) == 1
+    element = "coordinate" if are_points else "pixel"
+    described = describe(model, element) if describe else _other(kind, model)
+    return " ".join((_data(resolved, sizes), described, _training(resolved, summary)))
 
 
-def term(name, kinds):
-    """What a term of the metrics is called in a table about models of these kinds."""
+def term_label(name: str, kinds: list[str]) -> str:
+    """The label of a loss term in a table that compares models of these kinds."""
     if name == "loss" and "gan" in kinds:
         return "loss of D" if set(kinds) == {"gan"} else "loss (GAN: of D)"
-    return TERMS.get(name, name.replace("_", " "))
+    return TERM_LABELS.get(name, name.replace("_", " "))
 
 
 def _data(resolved, sizes):
-    data, text = resolved["data"], f"The data are {data_name(resolved)}"
+    text = f"The data set is {data_name(resolved)}"
     if sizes:
         train, test, shape = sizes
-        what = (f"points in {shape[0]} dimension{'s' * (shape[0] > 1)}" if len(shape) == 1 else
-                f"images of {shape[1]}×{shape[0]} pixels{' in colour' * (shape[2] == 3)}")
-        text += f": {train:,} {what} to train on, {test:,} to test on"
-    how = {"threshold": "made black and white", "static": "made black and white by chance, once",
-           "dynamic": "made black and white by chance, anew in every epoch"}
-    if data.get("binarize", "none") in how:
-        text += f", {how[data['binarize']]}"
-    return text + "."
+        if len(shape) == 1:
+            noun, form = "points", f"in {shape[0]} {_plural('dimension', shape[0])}"
+        else:
+            colour = " in colour" if shape[2] == 3 else ""
+            noun, form = "images", f"of {shape[1]}×{shape[0]} pixels{colour}"
+        text += f": {train:,} training {noun} and {test:,} test {noun} {form}"
+    binarised = BINARISATIONS.get(resolved["data"].get("binarize"))
+    return f"{text}. The pixels are binarised {binarised}." if binarised else f"{text}."
 
 
-def _form(model):
-    """The layers in words."""
+def _autoencoder(model, element):
+    code = (f" and a code of {model['hidden']:,} units" if model.get("arch") == "conv" else "")
+    tied = " The decoder uses the transposed weights of the encoder." if model.get("tied") else ""
+    loss = {"mse": "squared error"}.get(model.get("loss"), "cross-entropy")
+    return (f"The model is a denoising autoencoder with {_autoencoder_layers(model)}{code}; the "
+            f"activation function is {model.get('activation')}.{tied} "
+            f"{_corruption(model, element)} "
+            f"The loss is the {loss} between the reconstruction and the clean input.")
+
+
+def _autoencoder_layers(model):
     if model.get("arch") == "conv":
         return _convolutions(2)
-    sizes = model.get("hidden", [])
-    sizes = [*model.get("layers", []), *(sizes if isinstance(sizes, list) else [sizes])]
-    return _layers(sizes)
+    return _layers([*model.get("layers", []), model.get("hidden")])
 
 
-def _convolutions(count):
-    number = {1: "one", 2: "two", 3: "three", 4: "four"}.get(count, str(count))
-    return f"{number} convolution{'s' * (count != 1)} of stride 2"
+def _corruption(model, element):
+    level = model.get("level", 0)
+    if not level:
+        return "The input is not corrupted, so the model can learn to copy it."
+    template = CORRUPTIONS.get(model.get("corruption"), "the input is corrupted ({0:g})")
+    return f"Before encoding, {template.format(level, element)}."
+
+
+def _stack(model, element):
+    epochs = model.get("pretrain_epochs", 0)
+    if model.get("pretrain"):
+        steps = (f" Each layer is first trained for {epochs} {_plural('epoch', epochs)} as a "
+                 "denoising autoencoder of the clean codes of the layer below. Then a logistic "
+                 "layer is added on top, and the whole network is trained on the labels.")
+    else:
+        steps = (" For comparison, the layers are not pre-trained: the whole network is trained on "
+                 "the labels from random initial weights.")
+    best = (" The weights with the lowest error on held-out validation items are used."
+            if model.get("validation") else "")
+    return (f"The model is a stacked denoising autoencoder with {_layers(model.get('layers', []))}."
+            f"{steps}{best}")
+
+
+def _variational(model, element):
+    latent, samples = model.get("latent"), model.get("samples", 1)
+    layers = {"linear": "no hidden layer",
+              "conv": _convolutions(len(model.get("channels", ())))}.get(
+                  model.get("arch"), _layers(model.get("hidden", [])))
+    decoder = DECODERS[model.get("decoder")].format(element)
+    if model.get("objective") == "iwae":
+        bound = f"the importance-weighted bound on ln p(x) with {samples} samples per item"
+    else:
+        bound = "the lower bound (ELBO) on ln p(x)"
+        if model.get("beta", 1.0) != 1:
+            bound += f", with the KL divergence weighted by {model['beta']:g}"
+        if samples > 1:
+            bound += f", estimated with {samples} samples per item"
+    text = (f"The model is a variational autoencoder with {layers} and {latent} latent "
+            f"{_plural('variable', latent)} with the prior N(0, I). The decoder outputs {decoder}. "
+            f"Training maximises {bound}.")
+    if model.get("warmup"):
+        text += (" The weight of the KL divergence increases from 0 during the first "
+                 f"{model['warmup']} epochs.")
+    if model.get("free_bits"):
+        text += (" The KL divergence of each latent variable counts as at least "
+                 f"{model['free_bits']:g} nats.")
+    return text
+
+
+def _adversarial(model, element):
+    noise = f"noise of {model.get('latent')} {_plural('dimension', model.get('latent'))}"
+    if model.get("arch") == "conv":
+        networks = (f"a convolutional generator, which transforms {noise}, and a convolutional "
+                    "discriminator, both with batch normalisation as in DCGAN")
+    else:
+        networks = (f"a generator with {_layers(model.get('generator', []))}, which transforms "
+                    f"{noise}, and a discriminator with {_layers(model.get('discriminator', []))}")
+    text = (f"The model is a generative adversarial network: {networks}. It is trained with "
+            f"{GAN_LOSSES.get(model.get('loss'), model.get('loss'))}; each iteration updates the "
+            f"discriminator {_times(model.get('d_steps', 1))} and the generator "
+            f"{_times(model.get('g_steps', 1))}.")
+    measures = [
+        f"noise with standard deviation {model['noise']:g} on the discriminator's input"
+        if model.get("noise") else None,
+        "dropout on the discriminator's input" if model.get("input_dropout") else None,
+        "one-sided label smoothing" if model.get("smoothing") else None,
+        PENALTIES.get(model.get("penalty")),
+    ]
+    measures = ", ".join(filter(None, measures))
+    return f"{text} The training is stabilised by {measures}." if measures else text
+
+
+def _probe(model, element):
+    source = f" of the run {PurePath(model['features']).name}" if model.get("features") else ""
+    return (f"{_head(model).capitalize()} was trained on the frozen features{source}, to measure "
+            "how well they predict the labels.")
+
+
+def _classifier(model, element):
+    target = ("the rotation of each image by a multiple of 90°, a label that is derived from the "
+              "data" if model.get("labels") == "rotation" else "the given class labels")
+    layers = _convolutions(2) if model.get("arch") == "conv" else _layers(model.get("layers", []))
+    return (f"The model is a feature extractor with {layers} and {model.get('code')} features, "
+            f"followed by {_head(model)}. Both were trained together, end to end, to predict "
+            f"{target}.")
+
+
+def _head(model):
+    """The classifier on top of the features."""
+    hidden = model.get("hidden", 0)
+    return f"a classifier with {_layers([hidden])}" if hidden else "a logistic classifier"
+
+
+def _other(kind, model):
+    values = ", ".join(f"{name} {json.dumps(value, ensure_ascii=False)}"
+                       for name, value in model.items())
+    return f"The model is a {kind} ({values})."
+
+
+def _training(resolved, summary):
+    train, run, model = resolved["train"], resolved["run"], resolved["model"]
+    epochs = summary.get("epochs", train["epochs"])
+    total = (" in total, including pre-training,"
+             if model.get("pretrain") and model.get("pretrain_epochs") else "")
+    text = (f"The training ran for {epochs} {_plural('epoch', epochs)}{total} with "
+            f"{OPTIMISERS.get(train['optimizer'], train['optimizer'])}, a learning rate of "
+            f"{train['lr']:g} and batches of {train['batch_size']} items")
+    if summary.get("seconds"):
+        text += f", in {_duration(summary['seconds'])}"
+    if summary.get("parameters"):
+        text += f"; the model has {summary['parameters']:,} parameters"
+    how = ("with the formulas derived by hand" if run.get("gradient") == "explicit"
+           else "by automatic differentiation")
+    return (f"{text}. The gradients were computed {how}, in {run.get('dtype')}; the random seed is "
+            f"{run['seed']}.")
+
+
+# -- parts of sentences
 
 
 def _layers(sizes):
@@ -77,162 +208,19 @@ def _layers(sizes):
     return f"hidden layers of {', '.join(f'{n:,}' for n in sizes[:-1])} and {sizes[-1]:,} units"
 
 
-def _corruption(model):
-    level = model.get("level", 0)
-    if not level:
-        return "Its input is not corrupted, so nothing keeps it from copying"
-    template = CORRUPTIONS.get(model.get("corruption"), "the input is corrupted ({0:g})")
-    return f"On the way in {template.format(level)}; the target is the clean item"
+def _convolutions(count):
+    number = {1: "one", 2: "two", 3: "three", 4: "four"}.get(count, str(count))
+    return f"{number} {_plural('convolution', count)} of stride 2"
 
 
-def _distance(model):
-    return {"mse": "squared error"}.get(model.get("loss"), "cross-entropy")
+def _plural(noun, count):
+    return noun if count == 1 else f"{noun}s"
 
 
-def _autoencoder(kind, model):
-    code = f", its code has {model['hidden']:,} units" if model.get("arch") == "conv" else ""
-    tied = ", with the same weights on the way back" if model.get("tied") else ""
-    return (f"The model is a denoising autoencoder with {_form(model)}{code} "
-            f"({model.get('activation')}){tied}. {_corruption(model)}; the distance is "
-            f"{_distance(model)}.")
+def _times(count):
+    return {1: "once", 2: "twice"}.get(count, f"{count} times")
 
 
-def _stack(kind, model):
-    sizes = model.get("layers") or model.get("hidden") or []
-    sizes = sizes if isinstance(sizes, list) else [sizes]
-    before = model.get("pretrain", model.get("pretrain_epochs", True))
-    epochs = model.get("pretrain_epochs", 0)
-    how = (f"Each layer was first trained for {epochs} epoch{'s' * (epochs != 1)} as a denoising "
-           "autoencoder on the clean codes of the one below; then a logistic layer was put on top "
-           "and everything trained on the labels."
-           if before else "For comparison no layer was trained before: everything started from "
-           "random weights and saw the labels at once.")
-    kept = " The weights that did best on items held out were kept." * bool(model.get("validation"))
-    return f"The model is a stacked denoising autoencoder with {_layers(sizes)}. {how}{kept}"
-
-
-def _variational(kind, model):
-    latent, beta = model.get("latent"), model.get("beta", 1.0)
-    makes = {"gaussian": "a Gaussian for each pixel, all of one fixed width",
-             "learned-variance": "a Gaussian for each pixel, all of one learned width"}.get(
-                 model.get("decoder"), "the probability of each pixel")
-    form = {"linear": "no hidden layer", "conv": _convolutions(len(model.get("channels", ())))}.get(
-        model.get("arch"), _form({"hidden": model.get("hidden", [])}))
-    text = (f"The model is a variational autoencoder with {form}, and a code of {latent} "
-            f"latent{'s' * (latent != 1)} with the prior N(0, I); its decoder gives {makes}. ")
-    many = model.get("samples", 1)
-    if model.get("objective") == "iwae":
-        text += f"It descends minus the importance-weighted bound with {many} samples"
-    else:
-        text += "It descends minus the lower bound on ln p(x)"
-        text += f", with the KL weighted {beta:g}" if beta != 1 else ""
-        text += f", estimated with {many} samples" if many > 1 else ""
-    if model.get("warmup"):
-        text += f"; the KL grows to its weight over {model['warmup']} epochs"
-    if model.get("free_bits"):
-        text += f"; {model['free_bits']:g} nats of each latent are free"
-    return text + "."
-
-
-def _adversarial(kind, model):
-    game = {"non-saturating": "the non-saturating form of the original game",
-            "minimax": "the original minimax game", "least-squares": "the least-squares game",
-            "wasserstein": "the Wasserstein game"}.get(model.get("loss"), model.get("loss"))
-    if model.get("arch") == "conv":
-        nets = "a convolutional generator and discriminator after DCGAN, with batch norm"
-    else:
-        nets = (f"a generator with {_layers(model.get('generator', []))} and a discriminator with "
-                f"{_layers(model.get('discriminator', []))}")
-    turns = f"D is updated {model.get('d_steps', 1)}×, G {model.get('g_steps', 1)}× in a turn"
-    cures = [name for name in ((f"noise of {model.get('noise'):g} on what D sees"
-                                if model.get("noise") else ""),
-                               "dropout of what D sees" if model.get("input_dropout") else "",
-                               "one-sided label smoothing" if model.get("smoothing") else "",
-                               {"gradient": "a gradient penalty", "r1": "the R1 penalty"}.get(
-                                   model.get("penalty"), "")) if name]
-    return (f"The model is a generative adversarial network: {nets}, and noise of "
-            f"{model.get('latent')} dimension{'s' * (model.get('latent') != 1)}. They play {game}; "
-            f"{turns}" + (f", with {', '.join(cures)}" if cures else "") + ".")
-
-
-def _probe(kind, model):
-    of = f" of the run {PurePath(model['features']).name}" if model.get("features") else ""
-    return f"{_semantics(model)} was trained on the frozen features{of}, to see what they hold."
-
-
-def _semantics(model):
-    """g_W in words."""
-    hidden = model.get("hidden", 0)
-    return f"A classifier with {_layers([hidden])}" if hidden else "A logistic classifier"
-
-
-def _classifier(kind, model):
-    what = ("by which quarter turn the image was rotated, a label that comes from the data alone"
-            if model.get("labels") == "rotation" else "the given classes")
-    layers = (_convolutions(2) if model.get("arch") == "conv" else _layers(model.get("layers", [])))
-    features = f"{model.get('code')} features behind {layers}"
-    return (f"{_semantics(model)} and its {features} were trained together, end to end, to tell "
-            f"{what}.")
-
-
-def _any(kind, model):
-    values = ", ".join(f"{name} {_value(value)}" for name, value in model.items())
-    return f"The model is a {kind} ({values})."
-
-
-def _training(resolved, summary):
-    train, run = resolved["train"], resolved["run"]
-    epochs = summary.get("epochs", train["epochs"])
-    before = " in all, pre-training included," * bool(
-        resolved["model"].get("pretrain") and resolved["model"].get("pretrain_epochs"))
-    text = (f"It was trained for {epochs} epoch{'s' * (epochs != 1)}{before} with "
-            f"{OPTIMISERS.get(train['optimizer'], train['optimizer'])} at a learning rate of "
-            f"{train['lr']:g}, {train['batch_size']} items at a time")
-    if summary.get("seconds"):
-        text += f", in {_time(summary['seconds'])}"
-    if summary.get("parameters"):
-        text += f"; it has {summary['parameters']:,} parameters"
-    by = "written out by hand" if run.get("gradient") == "explicit" else "computed by the tape"
-    return f"{text}. Its gradients were {by}, in {run.get('dtype')}; the seed is {run['seed']}."
-
-
-def _time(seconds):
+def _duration(seconds):
     minutes, rest = divmod(round(seconds), 60)
     return f"{minutes} min {rest} s" if minutes else f"{seconds:.3g} s"
-
-
-def _value(value):
-    return json.dumps(value, ensure_ascii=False)
-
-
-# --- again ----------------------------------------------------------------------------------------
-
-
-def command(resolved):
-    """The shortest command line that gives this configuration; where data lie is left open."""
-    run, train = resolved["run"], resolved["train"]
-    start = {"run": {"model": run["model"], "preset": run["preset"]}}
-    own = config.resolve(start)["train"]["optimizer"]
-    if train["optimizer"] != own:
-        start["train"] = {"optimizer": train["optimizer"]}
-    usual, words = config.resolve(start), ["scratchgen", "train", run["model"]]
-    if run["preset"] != "default":
-        words += ["--preset", run["preset"]]
-    if "train" in start:
-        words += ["--set", f"train.optimizer={_value(train['optimizer'])}"]
-    for table, values in resolved.items():
-        for name, value in values.items():
-            if value != usual[table].get(name):
-                words += _option(table, name, value)
-    return shlex.join(words)
-
-
-def _option(table, name, value):
-    if (table, name) == ("data", "dir"):
-        return ["--data-dir", "FOLDER"]                # a place on one machine, nobody else's
-    if (table, name) in (("model", "features"), ("data", "name")):
-        path = PurePath(value)
-        return [OPTIONS[table, name], f"FOLDER/{path.name}" if path.is_absolute() else value]
-    if (table, name) in OPTIONS:
-        return [OPTIONS[table, name], value if isinstance(value, str) else _value(value)]
-    return ["--set", f"{table}.{name}={_value(value)}"]
