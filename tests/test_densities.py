@@ -213,7 +213,7 @@ def test_the_least_error_of_a_gaussian_is_wieners(d):
 
 
 def test_more_dimensions_need_a_stream_for_the_least_error():
-    with pytest.raises(UserError, match="give it a stream"):
+    with pytest.raises(UserError, match="pass a stream"):
         THREE.mmse(0.3)
 
 
@@ -413,7 +413,7 @@ BAD = [
     (lambda: LINE.log_density([[1.0, 2.0]]), r"expected \(N, 1\)"),
     (lambda: UNEQUAL.score([1.0, 2.0]), r"expected \(N, 2\)"),
     (lambda: UNEQUAL.score([[1.0, math.inf]]), "infinity"),
-    (lambda: UNEQUAL.cdf([[1.0, 2.0]]), "2 dimensions was asked for: expected 1"),
+    (lambda: UNEQUAL.cdf([[1.0, 2.0]]), "2 dimensions: expected 1"),
     (lambda: LINE.smoothed(-0.1), "std of the noise is -0.1"),
     (lambda: LINE.posterior_mean([0.0], math.nan), "std of the noise is nan"),
     (lambda: LINE.sample(-1, stream()), "number of points is -1"),
@@ -495,7 +495,7 @@ def test_a_loader_refuses_to_binarise_points_and_bad_points():
         data.Loader(broken, points.train_labels, 5, 1)
     with pytest.raises(UserError, match="one integer label per point"):
         data.Loader(points.train_points, points.train_labels[:9], 5, 1)
-    with pytest.raises(UserError, match=r"expected \(N, 1\), as the density"):
+    with pytest.raises(UserError, match=r"expected \(N, 1\), the dimensions"):
         data.Points("own", LINE, *points.train, *points.test)
     with pytest.raises(UserError, match="expected float32"):
         data.Points("own", UNEQUAL, *points.train, points.test_points.astype(float),

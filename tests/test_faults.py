@@ -199,7 +199,7 @@ IDX = {
     "empty file": ({"train-images-idx3-ubyte": b""}, "is empty: expected an IDX file"),
     "damaged gzip": ({"train-images-idx3-ubyte": b"\x1f\x8b\x08" + bytes(7) + b"a"}, "damag|ends"),
     "swapped": ({"train-images-idx3-ubyte": idx.encode(np.arange(9, dtype=np.uint8))}, "swapped"),
-    "goes on": ({"train-images-idx3-ubyte": idx.encode(GREY) + b"x"}, "goes on after"),
+    "goes on": ({"train-images-idx3-ubyte": idx.encode(GREY) + b"x"}, "has bytes after"),
 }
 
 
@@ -219,21 +219,21 @@ def floats(value):
 
 
 ARRAYS = {
-    "objects": (np.array([{"a": 1}, [2]], object), "holds Python objects.*make it one array"),
+    "objects": (np.array([{"a": 1}, [2]], object), "Python objects.*convert it to one array"),
     "empty": (np.zeros((0, 8, 8), np.uint8), r"shape \(0, 8, 8\): expected"),
     "no dimensions": (np.uint8(3), r"shape \(\)"),
     "rows": (GREY.reshape(12, 64), r"shape \(12, 64\): expected images, \(N, H, W\)"),
     "five dimensions": (GREY[None, ..., None, None][0], r"expected \(N, H, W\) or"),
     "two channels": (np.stack([GREY, GREY], -1), "2 channels: expected 1 or 3"),
-    "channels first": (np.stack([GREY] * 3, 1), "put the channels last"),
+    "channels first": (np.stack([GREY] * 3, 1), "move the channels last"),
     "int64": (GREY.astype(np.int64), r"dtype int64: expected uint8.*astype\(np.uint8\)"),
     "complex": (GREY * 1j, "'<c16'"), "text": (GREY.astype(str), "'<U3'"),
-    "booleans": (GREY > 9, "holds booleans"),
+    "booleans": (GREY > 9, "contains booleans"),
     "float16 beyond": (floats(2).astype("f2"), r"\[0, 1\]"),
     "NaN": (floats(np.nan), "NaN or infinity, first in image 3"),
     "infinity": (floats(-np.inf), "NaN or infinity, first in image 3"),
     "0 to 255 as floats": (GREY * 1.0, r"expected \[0, 1\]; scale"),
-    "one image": (GREY[:1], "holds 1 image: expected at least 2"),
+    "one image": (GREY[:1], "contains 1 image: expected at least 2"),
 }
 
 
@@ -267,7 +267,7 @@ def test_other_own_data(place, capsys):
     (folder / "b.png").rename(folder / "b.jpeg")
     refused(capsys, place, [*train_on, "pictures/"], "b.jpeg cannot be read as a JPEG")
     (folder / "b.jpeg").rename(folder / "b.bmp")
-    refused(capsys, place, [*train_on, "pictures/"], "b.bmp is no PNG or JPEG file")
+    refused(capsys, place, [*train_on, "pictures/"], "b.bmp is not a PNG or JPEG file")
 
 
 # --- checkpoints ---------------------------------------------------------------------------------

@@ -11,16 +11,16 @@ ROLES = ("train-images", "train-labels", "t10k-images", "t10k-labels")
 
 @dataclass(frozen=True)
 class ImageSet:
-    """What is known of a set before any of its files is read."""
+    """The sizes, checksums and addresses of a published set."""
 
     name: str
     train: int  # number of training images
     test: int  # number of test images
     sha256: dict  # role -> checksum of the raw (decompressed) file
     image_shape: tuple = (28, 28)  # as in the files: H, W
-    folders: tuple = ()  # subfolders of a data folder in which it may lie
+    folders: tuple = ()  # names of the subfolders of a data folder that are searched
     mirrors: tuple = ()  # addresses that the file names are appended to
-    embedded: Path | None = None  # the folder, if the package brings the set with it
+    embedded: Path | None = None  # the folder, if the set is a part of the package
 
     def shape(self, role):
         """The shape of the array in the file ``role``."""
@@ -91,12 +91,12 @@ def image_set(name):
 
 
 def published_name(role):
-    """The name under which the mirrors keep the file ``role``: ``train-images-idx3-ubyte.gz``."""
+    """The name of the file ``role`` on the mirrors: ``train-images-idx3-ubyte.gz``."""
     return f"{role}-idx{_ndim(role)}-ubyte.gz"
 
 
 def file_names(role):
-    """All spellings of the name of the file ``role`` that are accepted on disk."""
+    """All names of the file ``role`` that are accepted on disk."""
     stems = (f"{role}-idx{_ndim(role)}-ubyte", f"{role}.idx{_ndim(role)}-ubyte")
     return tuple(stem + suffix for stem in stems for suffix in (".gz", ""))
 

@@ -1,8 +1,8 @@
-"""Corruptions of images for denoising autoencoders, always together with the clean image.
+"""Corruptions of images for denoising autoencoders.
 
-A corruption is called with images and a stream and gives a ``Corrupted`` pair. A loss takes the
-pair, feeds ``noisy`` to the network and compares with ``clean``; to train on a noisy target by
-mistake, one would have to unpack the pair on purpose.
+A corruption is called with images and a stream and returns a ``Corrupted`` pair of clean and noisy
+images. A loss takes the pair, feeds ``noisy`` to the network and compares with ``clean``, which
+prevents training on a noisy target by mistake.
 
 Source: P. Vincent et al., "Stacked denoising autoencoders", JMLR 11 (2010), section 3.3.
 """
@@ -22,12 +22,11 @@ noise_kernels = kernels("noise")
 
 @dataclass(frozen=True, eq=False)
 class Corrupted:
-    """What a denoising autoencoder sees (``noisy``) and what it must say (``clean``).
+    """The input (``noisy``) and the target (``clean``) of a denoising autoencoder.
 
-    Two float arrays of the same shape and dtype, both read-only copies: what happens later to the
-    arrays they came from does not reach the pair. ``fresh`` says that nobody else holds the noisy
-    array, which is then not copied. (On a GPU, where nothing is read-only, they are the arrays
-    themselves.)
+    Two float arrays of the same shape and dtype, both read-only copies, so that later changes of
+    the original arrays do not change the pair. ``fresh``: the noisy array has no other reference
+    and is not copied. (On a GPU, which has no read-only arrays, they are not copied.)
     """
 
     clean: np.ndarray
@@ -49,7 +48,7 @@ class Corrupted:
 
 @dataclass(frozen=True)
 class Masking:
-    """Each component is set to 0, independently, with probability ``fraction`` (0 to 1)."""
+    """Sets each component to 0, independently, with probability ``fraction`` (0 to 1)."""
 
     fraction: float
 
@@ -57,13 +56,13 @@ class Masking:
         _check_fraction(self.fraction)
 
     def __call__(self, x, stream):
-        """The Corrupted pair of x, drawn with the numbers of ``stream``."""
+        """The Corrupted pair of x, drawn with random numbers of ``stream``."""
         return _corrupted(noise_kernels.masking, x, stream.uniform, self.fraction)
 
 
 @dataclass(frozen=True)
 class SaltAndPepper:
-    """Each component, with probability ``fraction`` (0 to 1), becomes 0 or 1 by a fair coin."""
+    """Sets each component, with probability ``fraction`` (0 to 1), to 0 or 1, equally likely."""
 
     fraction: float
 
@@ -71,16 +70,16 @@ class SaltAndPepper:
         _check_fraction(self.fraction)
 
     def __call__(self, x, stream):
-        """The Corrupted pair of x, drawn with the numbers of ``stream``."""
+        """The Corrupted pair of x, drawn with random numbers of ``stream``."""
         return _corrupted(noise_kernels.salt_and_pepper, x, stream.uniform, self.fraction)
 
 
 @dataclass(frozen=True)
 class Gaussian:
-    """Adds ``std`` times a standard normal number to each component.
+    """Adds normal noise of mean 0 and standard deviation ``std`` to each component.
 
-    Nothing is clipped, so values leave [0, 1]: clipping would pile up probability at 0 and 1, and
-    the optimal denoiser would no longer give the score of the smoothed density (Vincent 2011).
+    Values are not clipped to [0, 1]: clipping would concentrate probability at 0 and 1, and the
+    optimal denoiser would no longer give the score of the smoothed density (Vincent 2011).
     """
 
     std: float
@@ -89,11 +88,11 @@ class Gaussian:
         if not _is_finite_number(self.std) or self.std < 0:
             raise UserError(
                 f"the std of the Gaussian corruption is {self.std!r}: expected a finite number, "
-                "0 or more (images lie in [0, 1], so 0.1 to 0.5 is usual)"
+                "0 or more (0.1 to 0.5 is usual for images in [0, 1])"
             )
 
     def __call__(self, x, stream):
-        """The Corrupted pair of x, drawn with the numbers of ``stream``."""
+        """The Corrupted pair of x, drawn with random numbers of ``stream``."""
         return _corrupted(noise_kernels.gaussian, x, stream.normal, self.std)
 
 
@@ -101,10 +100,12 @@ CORRUPTIONS = {"masking": Masking, "salt-and-pepper": SaltAndPepper, "gaussian":
 
 
 def _corrupted(kernel, x, draw, level):
-    """The Corrupted pair of x; the noise is always drawn in float32, so that a float64 check sees
-    the same noise as a float32 run."""
+    """The Corrupted pair of x.
+
+    The noise is always drawn in float32, so that it is the same in float32 and float64.
+    """
     x = contiguous(_float_array(x, "x"))
-    noisy = np.empty_like(x)                           # its own memory: it will be frozen
+    noisy = np.empty_like(x)                           # not a pooled buffer: it becomes read-only
     kernel(x.reshape(-1), draw(x.shape).reshape(-1), level, noisy.reshape(-1))
     return Corrupted(clean=x, noisy=noisy, fresh=True)
 
@@ -132,12 +133,12 @@ def _float_array(x, name):
     if x.dtype not in (np.float32, np.float64):
         raise UserError(
             f"{name} is an array of dtype {x.dtype}: expected float32 or float64 images in "
-            "[0, 1]; a Loader gives them, or divide uint8 images by 255"
+            "[0, 1]; use the batches of a Loader, or divide uint8 images by 255"
         )
     return to_device(x)
 
 
 def _read_only(array):
-    """A view of the array, frozen: unlike an array that owns its data, it cannot be unfrozen."""
+    """A read-only view of the array: its ``writeable`` flag cannot be set again."""
     array.flags.writeable = False
     return array.view()

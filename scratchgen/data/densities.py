@@ -1,6 +1,6 @@
-"""The densities by name: ring, grid, moons and a mixture on the line.
+"""The densities by name: ring, grid, moons and a mixture in one dimension.
 
-Rings and grids are sized as in Z. Lin et al., "PacGAN" (2018), section 4.1.
+The sizes of ring and grid are those in Z. Lin et al., "PacGAN" (2018), section 4.1.
 """
 
 import inspect
@@ -14,20 +14,20 @@ from .mixture import LARGEST, Mixture, is_real
 
 
 def gaussian(mean=0.0, std=1.0):
-    """N(mean, std² I) as a mixture of one; ``mean`` is a number or (D,)."""
+    """N(mean, std² I) as a Mixture of one component; ``mean`` is a number or (D,)."""
     return Mixture(None, np.reshape(mean, (1, -1)), std)
 
 
 def mixture1d(means=(-1.5, 1.5), std=0.5, weights=None):
-    """A mixture on the line; ``std`` is one number or one for each of the means."""
+    """A mixture in one dimension; ``std`` is one number or one for each of the means."""
     return Mixture(weights, np.reshape(means, (-1, 1)), std)
 
 
 def ring(modes=8, radius=1.0, std=0.01):
-    """Equal Gaussians, evenly on a circle.
+    """Gaussians of equal weight at equal distances on a circle.
 
-    The angles are 2πk/modes with k < modes: a range that includes 2π puts two of them at the same
-    place, as a well-known demonstration of GANs does, and leaves one mode fewer.
+    The angles are 2πk/modes with k < modes. (A range that includes 2π, as in a well-known
+    demonstration of GANs, has two modes at the same position, so one mode fewer.)
     """
     angle = 2 * math.pi * np.arange(_count("modes", modes)) / modes
     circle = np.stack([np.cos(angle), np.sin(angle)], axis=1)
@@ -35,16 +35,16 @@ def ring(modes=8, radius=1.0, std=0.01):
 
 
 def grid(side=5, spacing=2.0, std=0.05):
-    """side × side equal Gaussians on a square lattice around 0."""
-    places = _positive("spacing", spacing) * (np.arange(_count("side", side)) - (side - 1) / 2)
-    return Mixture(None, np.stack(np.meshgrid(places, places), axis=-1).reshape(-1, 2), std)
+    """side × side Gaussians of equal weight on a square grid around 0."""
+    steps = _positive("spacing", spacing) * (np.arange(_count("side", side)) - (side - 1) / 2)
+    return Mixture(None, np.stack(np.meshgrid(steps, steps), axis=-1).reshape(-1, 2), std)
 
 
 def moons(std=0.1, components=64):
     """Two interleaved half circles of radius 1, each of ``components`` Gaussians along the arc.
 
-    Closer together than their std, the Gaussians form one smooth band, and the density stays
-    exact. The class of a point is its moon, 0 or 1.
+    The distance between the Gaussians is less than their std, so they form one smooth band, whose
+    density is still known exactly. The class of a point is its moon, 0 or 1.
     """
     angle = math.pi * (np.arange(_count("components", components)) + 0.5) / components
     upper = np.stack([np.cos(angle), np.sin(angle)], axis=1)
@@ -56,7 +56,7 @@ DENSITIES = {"ring": ring, "grid": grid, "moons": moons, "mixture1d": mixture1d}
 
 
 def density_named(name, **options):
-    """The Mixture ``name``; ``options`` as in the function of that name.
+    """The Mixture ``name``; ``options`` are those of the function of that name.
 
     Raises UserError for an unknown name or option, with the nearest match.
     """

@@ -1,4 +1,4 @@
-"""What a GAN on a known density can be held to: D*, the value of the game, divergences, modes.
+"""Exact quantities to compare a GAN with: D*, the value of the game, divergences, mode coverage.
 
 Sources: I. Goodfellow et al., "Generative adversarial nets" (2014), section 4; A. Srivastava et
 al., "VEEGAN" (2017) and Z. Lin et al., "PacGAN" (2018), section 4.1, for the mode counts.
@@ -26,7 +26,7 @@ def optimal_discriminator(p, q):
 def jensen_shannon(p, q):
     """JSD(p, q) = ½ KL(p ‖ m) + ½ KL(q ‖ m) with m = (p + q)/2, in nats: 0 to ln 2.
 
-    By quadrature in 1 or 2 dimensions; UserError if the grid does not hold the whole mass.
+    By quadrature in 1 or 2 dimensions; UserError if the grid does not contain the whole mass.
     """
     def integrand(x, log_p, log_q):
         logit = log_p - log_q
@@ -46,9 +46,9 @@ def value_of_game(p, q):
 
 
 def bayes_accuracy(p, q):
-    """The largest share of points that any classifier assigns rightly to p or q: ½ ∫ max(p, q).
+    """The accuracy of the Bayes classifier between p and q: ½ ∫ max(p, q).
 
-    The integrand has kinks where p = q, so its error is below 10⁻⁵ in 1-D and 3·10⁻³ in 2-D.
+    The integrand has kinks where p = q; the error is below 10⁻⁵ in 1-D and 3·10⁻³ in 2-D.
     """
     accuracy = integrate([p, q], lambda x, *logs: 0.5 * np.exp(np.maximum(*logs)))[0]
     return min(max(float(accuracy), 0.5), 1.0)
@@ -56,26 +56,26 @@ def bayes_accuracy(p, q):
 
 @dataclass(frozen=True)
 class ModeReport:
-    """How well samples cover the modes of a mixture."""
+    """Coverage of the modes of a mixture by samples."""
 
     modes: int  # of the mixture
-    captured: int  # modes that are the nearest one of at least one high-quality sample
+    captured: int  # modes that are the nearest mode of at least one high-quality sample
     high_quality: float  # share of samples within 3 std of the nearest centre
-    reverse_kl: float  # nats, of the high-quality samples' histogram from the mixture's weights
+    reverse_kl: float  # nats: KL(histogram of high-quality samples over modes ‖ weights)
     counts: tuple  # high-quality samples of each mode
 
 
 def mode_report(samples, mixture):
     """The ModeReport of samples (N, D).
 
-    Even perfect samples have some outside: in 2-D the share of high quality is 1 − e^(−9/2) =
-    98.89 % where modes lie far apart. Ring and grid have equal weights, so their histogram is held
-    against the uniform one, as published; over n high-quality samples a perfect generator's
-    reverse KL is (K − 1)/(2n) on average. It is NaN if no sample is of high quality.
+    Samples of the exact density do not have a high-quality share of 1: in 2-D it is 1 − e^(−9/2) =
+    98.89 % for well separated modes. Ring and grid have equal weights, so the histogram is compared
+    with the uniform one, as published; for n high-quality samples of the exact density the reverse
+    KL is (K − 1)/(2n) on average. It is NaN if no sample is of high quality.
     """
     x = mixture.as_points(samples)
     if len(x) == 0:
-        raise UserError("there are no samples to look for modes in: expected at least one")
+        raise UserError("mode_report got no samples: expected at least one")
     k = len(mixture.weights)
     nearest, distance = _nearest(x, mixture.modes)
     good = distance < HIGH_QUALITY * mixture.std[nearest]
@@ -89,7 +89,7 @@ def mode_report(samples, mixture):
 def _nearest(x, centres):
     """``(index, distance)`` of the centre nearest to each point, (N,)."""
     index, least = np.zeros(len(x), np.int64), np.full(len(x), np.inf)
-    for k, centre in enumerate(centres):  # one centre at a time: memory of N, not of N·K
+    for k, centre in enumerate(centres):  # one centre at a time needs memory for N, not N·K
         distance = np.sqrt(np.sum((x - centre) ** 2, axis=1))
         index[distance < least] = k
         least = np.minimum(least, distance)

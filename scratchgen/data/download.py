@@ -1,8 +1,12 @@
-"""Fetching a published image set into the user's cache folder, from several mirrors in turn.
+"""Download of a published image set into the user's cache folder, with several mirrors.
 
-What a mirror says is not believed: only the checksum of the raw content decides. So an interrupted
-download can go on where it stopped, on whatever mirror: if the whole does not fit together, it is
-thrown away and fetched anew.
+A mirror is not trusted: the checksum of the raw (decompressed) content decides. An interrupted
+download can therefore be resumed from any mirror; if the two parts do not belong to the same file,
+the checksum differs, and the file is downloaded again from its start.
+
+The library pooch was considered. It has one address per file, deletes what an interrupted download
+has received, and has no lock, no lower limit on speed and no upper limit on size; its checksum is
+that of the compressed file, which may differ between mirrors.
 """
 
 import contextlib
@@ -21,31 +25,30 @@ from .catalogue import ROLES, image_set, published_name
 from .folders import cache_folder
 
 TIMEOUT = 30  # seconds without a byte
-SLOWEST = 1000  # bytes a second, over TIMEOUT seconds: a server that trickles is no better
+MIN_RATE = 1000  # bytes a second, as the mean over TIMEOUT seconds; slower counts as a failure
 CHUNK = 1 << 16
-# A compressed file is never larger than its raw content by more than a few bytes in a thousand.
-SLACK = 1 << 20
+# A compressed file is larger than its raw content by a few bytes in a thousand at most.
+MAX_OVERHEAD = 1 << 20
 
 
 class _MirrorFailed(Exception):
-    """One mirror did not give the file; the message is the reason."""
+    """The download from one mirror failed; the message is the reason."""
 
 
 class _WrongContent(_MirrorFailed):
-    """What has been received is not the file, nor its beginning."""
+    """The bytes received are not the file, nor its beginning."""
 
 
 def get(name, data_dir=None, report=None, mirrors=None):
     """Download the set ``name``; returns the folder (Path) with its four files.
 
-    They go to the subfolder ``name`` of ``data_dir``, by default of the user's cache folder, where
-    ``load`` finds them. Files already there with the right content are kept. The content of each
-    download is checked before the file gets its name, so a broken one never has it. What an
-    interrupted download has received stays beside it, as ``.<file>.part``, and the next one goes on
-    from there.
+    The files are written to the subfolder ``name`` of ``data_dir``, by default of the user's cache
+    folder, where ``load`` finds them. Existing files with the right content are kept. A download is
+    written to ``.<file>.part`` and renamed after its content was checked; after an interruption the
+    next call resumes it.
     ``report(file, done, total)``: called as bytes arrive; ``total`` is None if unknown.
-    ``mirrors``: addresses to use in place of the known ones.
-    Raises UserError if no mirror gives a file, naming the folder to put the files in by hand.
+    ``mirrors``: addresses to use instead of the known ones.
+    Raises UserError if no mirror delivers a file; it names the folder that the files belong in.
     """
     spec = image_set(name)
     if spec.embedded:
@@ -57,25 +60,27 @@ def get(name, data_dir=None, report=None, mirrors=None):
         for role in ROLES:
             path = folder / published_name(role)
             if not _has_content(path, spec.sha256[role]):
-                _from_some_mirror(spec, role, path, mirrors or spec.mirrors, report)
+                _download(spec, role, path, mirrors or spec.mirrors, report)
     except OSError as error:
         raise UserError(
             f"cannot write to the folder {folder} ({error.strerror or error}): "
-            "free or unlock it, or name another one with --data-dir"
+            "free space or change its permissions, or choose another one with --data-dir"
         ) from None
     return folder
 
 
 def _has_content(path, sha256):
+    """Whether ``path`` is a file whose raw content has this checksum."""
     try:
         return os.path.isfile(path) and idx.raw_sha256(path) == sha256
     except UserError:
         return False  # damaged: download it again
 
 
-def _from_some_mirror(spec, role, path, mirrors, report):
+def _download(spec, role, path, mirrors, report):
+    """Download the file ``role`` from the first mirror that delivers it."""
     failures = []
-    with _part_of(path) as part:
+    with _partial_file(path) as part:
         for mirror in mirrors:
             url = mirror + published_name(role)
             try:
@@ -84,21 +89,21 @@ def _from_some_mirror(spec, role, path, mirrors, report):
                 failures.append(f"{url}: {failure}")
     raise UserError(
         f"cannot download {path.name} of {spec.name} ({'; '.join(failures)}): check the network "
-        f"and try again, or put the files {', '.join(map(published_name, ROLES))} "
-        f"into {path.parent} by hand"
+        f"and try again, or copy the files {', '.join(map(published_name, ROLES))} "
+        f"into {path.parent}"
     )
 
 
 @contextlib.contextmanager
-def _part_of(path):
-    """The file, open and locked, in which the parts of a download come together.
+def _partial_file(path):
+    """The partial file ``.<file>.part`` of a download, open and locked.
 
-    A part without bytes is removed at the end, and so is one that the disk had no room for. While
-    another process is downloading the same file, a part of this process' own takes its place.
+    It is removed at the end if it is empty, or if the disk was full. While another process
+    downloads the same file, a partial file with the process number in its name is used instead.
     """
     name = path.with_name(f".{path.name}.part")
     part = open(name, "a+b")
-    shared = _lock(part) and _is_at(part, name)
+    shared = _lock(part) and _is_named(part, name)
     if not shared:
         part.close()
         name = path.with_name(f".{path.name}.{os.getpid()}.part")
@@ -117,8 +122,8 @@ def _part_of(path):
                 os.unlink(name)
 
 
-def _is_at(file, name):
-    """Whether ``name`` still means the open file: until it was locked, another could rename it."""
+def _is_named(file, name):
+    """Whether the open file still has this name: before the lock another process may rename it."""
     try:
         return os.path.samestat(os.fstat(file.fileno()), os.stat(name))
     except OSError:
@@ -126,7 +131,7 @@ def _is_at(file, name):
 
 
 def _lock(file):
-    """Whether no other process holds the file; where there are no locks, True."""
+    """Lock the file; False if another process has locked it. True where there are no locks."""
     try:
         import fcntl
     except ImportError:  # Windows
@@ -141,33 +146,35 @@ def _lock(file):
 
 
 def _fetch(url, part, path, spec, role, report):
-    """Download ``url`` into ``part``, which then becomes ``path``, whole and checked.
+    """Download ``url`` into ``part``, check its content and rename it to ``path``.
 
-    If what comes after an earlier part does not make the file, everything is fetched once more.
+    If a resumed download has the wrong content, the file is downloaded again from its start.
     """
     size = part.seek(0, os.SEEK_END)
     for start in (size, 0) if size else (0,):
         try:
-            _receive(url, part, start, math.prod(spec.shape(role)) + SLACK, path.name, report)
+            limit = math.prod(spec.shape(role)) + MAX_OVERHEAD
+            _receive(url, part, start, limit, path.name, report)
             part.flush()
-            os.fsync(part.fileno())  # or a power cut could leave the name without the content
+            os.fsync(part.fileno())  # or a power failure could leave a renamed file without content
             _check_content(part.name, spec.sha256[role])
         except _WrongContent:
             part.truncate(0)
             if start == 0:
                 raise
         else:
-            if os.name == "nt":  # what is open cannot be renamed there
+            if os.name == "nt":  # Windows cannot rename an open file
                 part.close()
             os.replace(part.name, path)
             return
 
 
 def _receive(url, part, start, limit, name, report):
-    """Append to ``part``, from its byte ``start`` on, what ``url`` has; at most ``limit`` bytes."""
+    """Append the bytes of ``url`` from byte ``start`` on to ``part``; ``limit``: the largest size.
+    """
     with contextlib.closing(_chunks(url, start, limit)) as chunks:
         for chunk, done, total in chunks:
-            if done - len(chunk) != part.tell():  # the first chunk, of a server without ranges
+            if done - len(chunk) != part.tell():  # a server without ranges starts from byte 0
                 part.truncate(done - len(chunk))
                 part.seek(0, os.SEEK_END)
             part.write(chunk)
@@ -176,7 +183,10 @@ def _receive(url, part, start, limit, name, report):
 
 
 def _chunks(url, start, limit):
-    """``(chunk, bytes of the file so far, its size or None)`` from ``start``, or 0, to its end."""
+    """Yield ``(chunk, bytes of the file so far, size of the file or None)`` to the end of ``url``.
+
+    From byte ``start`` on, or from 0 if the server does not support ranges.
+    """
     total = done = None
     try:
         with _open(url, start) as response:
@@ -191,17 +201,17 @@ def _chunks(url, start, limit):
                 yield chunk, done, total
                 now = time.monotonic()
                 if now - since > TIMEOUT:
-                    if done - before < SLOWEST * TIMEOUT:
-                        raise _MirrorFailed(f"sends fewer than {SLOWEST} bytes a second")
+                    if done - before < MIN_RATE * TIMEOUT:
+                        raise _MirrorFailed(f"sends fewer than {MIN_RATE} bytes a second")
                     since, before = now, done
     except urllib.error.HTTPError as error:
-        if error.code == 416 and start:  # nothing after the part: it may be whole already
+        if error.code == 416 and start:  # no bytes after ``start``: the file may be complete
             return
         raise _MirrorFailed(f"answers {error.code} {' '.join(str(error.reason).split())}") from None
     except (OSError, ValueError) as error:
         reason = getattr(error, "reason", error)
         raise _MirrorFailed(" ".join(str(reason).split()) or type(reason).__name__) from None
-    except http.client.HTTPException as error:  # its text may be any bytes that were sent
+    except http.client.HTTPException as error:  # its text may contain any bytes
         raise _MirrorFailed(f"does not speak HTTP ({type(error).__name__})") from None
     if total is not None and done < total:
         raise _MirrorFailed(f"ends after {done} of {total} bytes")
@@ -210,7 +220,8 @@ def _chunks(url, start, limit):
 def _open(url, start):
     """The response to a request for ``url`` from byte ``start`` on.
 
-    By HTTP and HTTPS alone, after redirections too: these are no way to a file of this machine.
+    Only HTTP and HTTPS are supported, also after redirections, so that no address and no mirror can
+    make the program read a local file.
     """
     opener = urllib.request.OpenerDirector()
     for handler in (urllib.request.ProxyHandler, urllib.request.HTTPHandler,
@@ -225,19 +236,20 @@ def _open(url, start):
 
 
 def _extent(response, start):
-    """(where the answer begins, size of the whole file or None)."""
+    """``(first byte of the response, size of the whole file or None)``."""
     length = response.headers.get("Content-Length", "")
     length = int(length) if length.isdecimal() and len(length) < 19 else None
     if response.status != 206:
-        return 0, length  # the whole file: the server knows no ranges, or none was asked for
+        return 0, length  # the whole file: no range was requested, or the server has no ranges
     span = re.fullmatch(r"bytes (\d{1,18})-\d{1,18}/(\d{1,18}|\*)",
                         response.headers.get("Content-Range", ""))
     if not span or int(span[1]) != start:
-        raise _WrongContent(f"sends another part of the file than that from byte {start} on")
+        raise _WrongContent(f"sends another range of the file than from byte {start} on")
     return start, None if span[2] == "*" else int(span[2])
 
 
 def _check_content(path, sha256):
+    """Raises _WrongContent unless the raw content of the file has this checksum."""
     try:
         found = idx.raw_sha256(path)
     except UserError:

@@ -1,4 +1,4 @@
-"""Where the files of an image set are looked for, and which folder is believed to hold them."""
+"""Search for the files of an image set in the data folders."""
 
 import os
 from pathlib import Path
@@ -25,11 +25,12 @@ def cache_folder():
 def roots(name, data_dir=None):
     """The folders in which the set ``name`` is looked for, in order.
 
-    Raises UserError if there is no folder ``data_dir``; the others need not be there.
+    Raises UserError if there is no folder ``data_dir``; the others may be missing.
     """
     found = [Path(data_dir).expanduser()] if data_dir is not None else []
     if found and not os.path.isdir(found[0]):
-        raise UserError(f"there is no data folder {data_dir}: name one that holds data sets")
+        raise UserError(f"there is no data folder {data_dir}: expected a folder with data sets; "
+                        "check the name")
     if os.environ.get(ENVIRONMENT):
         found.append(Path(os.environ[ENVIRONMENT]).expanduser())
     found.append(cache_folder())
@@ -41,11 +42,11 @@ def roots(name, data_dir=None):
 def locate(name, data_dir=None):
     """The files of the set ``name`` as ``{role: Path}``, from the first folder that has them.
 
-    A folder has the set if all four files are there and its test labels are those of the set:
-    MNIST and Fashion-MNIST use the same file names, so only the content tells them apart. The
-    labels are small; the other files are checked when they are read. If no folder has the set, one
-    with four files of unknown content is taken for it, so that the check of the content can say
-    what is wrong with them; a ``data_dir`` that was named comes before all other folders in this.
+    A folder has the set if it has all four files and its test labels are those of the set: MNIST
+    and Fashion-MNIST use the same file names, so only the content distinguishes them. The test
+    labels are a small file; the other files are checked when they are read. If no folder has the
+    set, the first one with four files of unknown content is returned, so that reading them reports
+    what is wrong; such files in ``data_dir`` take precedence over the set in other folders.
     Raises UserError if nothing is found.
     """
     spec = image_set(name)
@@ -58,10 +59,10 @@ def locate(name, data_dir=None):
             if len(files) < len(ROLES):
                 notes += [f"{folder} lacks {_missing(files)}"] if files else []
                 continue
-            owner = owner_of(files["t10k-labels"])
-            if owner == name:
+            found = identify(files["t10k-labels"])
+            if found == name:
                 return files
-            if owner is None:
+            if found is None:
                 unknown = unknown or files
         if unknown and data_dir is not None and number == 0:
             return unknown
@@ -83,12 +84,12 @@ def _files_in(folder):
     return files
 
 
-def owner_of(test_labels):
-    """The name of the set whose test labels these are; None if unknown or unreadable."""
+def identify(test_labels):
+    """The name of the set whose test labels are in this file; None if unknown or unreadable."""
     try:
         checksum = idx.raw_sha256(test_labels)
     except UserError:
-        return None  # whoever reads the file will say what is wrong with it
+        return None  # the function that reads the file reports the error
     return next((s.name for s in SETS.values() if s.sha256["t10k-labels"] == checksum), None)
 
 
@@ -102,7 +103,7 @@ def _not_found(name, data_dir, notes):
     remarks = f" ({'; '.join(notes)})" if notes else ""
     return UserError(
         f"the data set {name} was not found: looked in {looked} and in subfolders {subfolders} "
-        f"of each{remarks}; put the files {', '.join(published_name(role) for role in ROLES)} "
+        f"of each{remarks}; copy the files {', '.join(published_name(role) for role in ROLES)} "
         f"into one of these folders, run 'scratchgen data get {name}', "
         "or use mnist-mini, which needs no files"
     )

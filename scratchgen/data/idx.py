@@ -1,8 +1,8 @@
 """Reader and writer of IDX, the file format in which MNIST and Fashion-MNIST are published.
 
 An IDX file is four bytes 0, 0, type, ndim; then ``ndim`` big-endian uint32 sizes; then the values
-in C order. Here the type is always 0x08 (uint8). A file may be gzip-compressed: its first two bytes
-say so, not its name.
+in C order. Here the type is always 0x08 (uint8). Whether a file is gzip-compressed is determined
+from its first two bytes, not from its name.
 
 Source: Y. LeCun, C. Cortes, "The MNIST database of handwritten digits", section on file formats.
 """
@@ -21,9 +21,9 @@ from ..errors import UserError
 
 UINT8 = 0x08
 MAX_NDIM = 4
-# The largest set in this format that we know of (EMNIST) takes 0.55 GB.
+# The largest published set in this format, EMNIST, has 0.55 GB.
 MAX_BYTES = 1 << 30
-# Deflate cannot shrink data by more than this, so a smaller gzip file cannot hold what it declares.
+# The largest compression ratio of deflate: a smaller gzip file cannot contain what it declares.
 DEFLATE_MAX_RATIO = 1032
 CHUNK = 1 << 20
 
@@ -31,7 +31,7 @@ CHUNK = 1 << 20
 def read(path, ndim=None):
     """The array in the IDX file ``path``: uint8, ``ndim`` dimensions if that is given.
 
-    Raises UserError on every fault of the file; see ``read_with_sha256``.
+    Raises UserError for every defect of the file; see ``read_with_sha256``.
     """
     return read_with_sha256(path, ndim)[0]
 
@@ -39,9 +39,9 @@ def read(path, ndim=None):
 def read_with_sha256(path, ndim=None):
     """``(array, sha256)``: the uint8 array, and the hex checksum of the raw (decompressed) bytes.
 
-    The checksum is that of the content, so it is the same for every compression of it. Memory is
-    allocated only after the declared size was held against the size of the file. Raises UserError,
-    one sentence that names the file, if it is missing, no regular file, truncated, damaged, not
+    The checksum is that of the content, so it does not depend on the compression. Memory is
+    allocated only after the declared size was compared with the size of the file. Raises UserError,
+    one sentence that names the file, if it is missing, not a regular file, truncated, damaged, not
     IDX, of another type or number of dimensions, too large, empty, or has bytes after its end.
     """
     path = Path(path)
@@ -52,8 +52,8 @@ def read_with_sha256(path, ndim=None):
         _fill(stream, array, path, shape)
         if stream.read(1):
             raise UserError(
-                f"{path} goes on after the {_sizes(shape)} values its header declares: expected "
-                "the end of the file there; get the original file again"
+                f"{path} has bytes after the {_sizes(shape)} values that its header declares: "
+                "expected the end of the file there; get the original file again"
             )
     checksum = hashlib.sha256(header)
     checksum.update(array)
@@ -68,13 +68,14 @@ def raw_sha256(path):
         while chunk := stream.read(CHUNK):
             left -= len(chunk)
             if left < 0:
-                raise UserError(f"{path} holds more than {MAX_BYTES} bytes: not one of our files")
+                raise UserError(f"{path} contains more than {MAX_BYTES} bytes: expected a file of "
+                                "an image set; check that this is the right file")
             checksum.update(chunk)
     return checksum.hexdigest()
 
 
 def encode(array):
-    """The raw bytes of an IDX file that holds ``array`` (uint8)."""
+    """The raw bytes of an IDX file with ``array`` (uint8)."""
     array = np.asarray(array)
     if array.dtype != np.uint8 or not 1 <= array.ndim <= MAX_NDIM:
         raise UserError(
@@ -99,13 +100,13 @@ def write(path, array):
 
 @contextmanager
 def _raw_bytes(path):
-    """A binary stream of the decompressed content; every way of failing becomes a UserError."""
-    if os.path.isdir(path):  # os.path's questions never raise, whatever the path
+    """Open a binary stream of the decompressed content; turns every failure into a UserError."""
+    if os.path.isdir(path):  # the functions of os.path never raise, whatever the path
         raise UserError(f"{path} is a folder: expected an IDX file; name the file inside it")
     if not os.path.exists(path):
         raise UserError(f"there is no readable file {path}: expected an IDX file; check the name")
     if not os.path.isfile(path):  # a pipe or a device could block or never end
-        raise UserError(f"{path} is no regular file: expected an IDX file; check the name")
+        raise UserError(f"{path} is not a regular file: expected an IDX file; check the name")
     try:
         with open(path, "rb") as file:
             compressed = file.read(2) == b"\x1f\x8b"
@@ -142,7 +143,7 @@ def _read_header(stream, path, ndim):
         )
     if magic[2] != UINT8:
         raise UserError(
-            f"{path} holds IDX values of type 0x{magic[2]:02x}: expected 0x08 (unsigned bytes); "
+            f"{path} has IDX values of type 0x{magic[2]:02x}: expected 0x08 (unsigned bytes); "
             "convert it or check that this is the right file"
         )
     if not 1 <= magic[3] <= MAX_NDIM or (ndim is not None and magic[3] != ndim):
@@ -160,17 +161,17 @@ def _read_header(stream, path, ndim):
 
 
 def _checked_count(path, shape):
-    """How many values ``shape`` declares, once it is known that the file can hold them."""
+    """The number of values in ``shape``; UserError if the file cannot contain so many."""
     count = math.prod(shape)  # Python integers: four sizes of 2³²-1 do not overflow
     if count == 0:
         raise UserError(
-            f"{path} holds no values (its header declares {_sizes(shape)}): expected at least "
+            f"{path} has no values (its header declares {_sizes(shape)}): expected at least "
             "one; check that this is the right file"
         )
     if count > MAX_BYTES:
         raise UserError(
             f"{path} declares {_sizes(shape)} values: expected at most {MAX_BYTES} bytes; "
-            "the file is damaged, or its set must be cut into smaller files"
+            "the file is damaged, or its set must be divided into smaller files"
         )
     if count > os.path.getsize(path) * DEFLATE_MAX_RATIO:
         raise _truncated(path, shape, "far fewer")

@@ -10,7 +10,7 @@ from ..errors import UserError, unknown
 from . import idx, own_images
 from .catalogue import ROLES, SETS, image_set, names
 from .densities import DENSITIES
-from .folders import locate, owner_of, roots
+from .folders import identify, locate, roots
 from .points import Part, points_named
 
 
@@ -18,8 +18,8 @@ from .points import Part, points_named
 class Dataset:
     """Images (N, H, W, C) and labels (N,), for training and for testing; all read-only.
 
-    Images are uint8, or float32 in [0, 1] if the user's own file holds floats. Raises UserError if
-    dtypes, shapes or numbers of images and labels do not fit together.
+    Images are uint8, or float32 in [0, 1] if the user's own file contains floats. Raises UserError
+    if dtypes, shapes or numbers of images and labels do not match.
     """
 
     name: str
@@ -37,7 +37,7 @@ class Dataset:
                 f"{self.test_images.shape[1:]} for testing: expected the same (H, W, C)"
             )
         for field in ("train_images", "train_labels", "test_images", "test_labels"):
-            view = getattr(self, field).view()  # freeze our view, not the array of the caller
+            view = getattr(self, field).view()  # the array of the caller remains writable
             view.flags.writeable = False
             object.__setattr__(self, field, view)
 
@@ -46,16 +46,16 @@ class Dataset:
         """(H, W, C) of one image."""
         return self.train_images.shape[1:]
 
-    item_shape = image_shape  # Points have this one too
+    item_shape = image_shape  # the name that Points and Dataset have in common
 
     @property
     def train(self):
-        """(items, labels) to train on, as a Loader takes them."""
+        """(items, labels) for training, the first arguments of a Loader."""
         return Part(self.train_images, self.train_labels)
 
     @property
     def test(self):
-        """(items, labels) to test on."""
+        """(items, labels) for testing."""
         return Part(self.test_images, self.test_labels)
 
     def __repr__(self):
@@ -65,9 +65,9 @@ class Dataset:
 
 
 def check_pair(images, labels, what):
-    """UserError unless ``images`` are (N, H, W, C), N ≥ 1, with integer labels (N,).
+    """Raises UserError unless ``images`` are (N, H, W, C), N ≥ 1, with integer labels (N,).
 
-    They must be uint8, or float32 in [0, 1].
+    Images must be uint8, or float32 in [0, 1].
     """
     images, labels = np.asanyarray(images), np.asanyarray(labels)
     if images.dtype not in (np.uint8, np.float32) or images.ndim != 4 or images.size == 0:
@@ -75,7 +75,7 @@ def check_pair(images, labels, what):
             f"the {what} has images of dtype {images.dtype} and shape {images.shape}: "
             "expected uint8 and (N, H, W, C) with at least one image, or float32 in [0, 1]"
         )
-    # A NaN makes both ends of the range NaN, and the comparison false.
+    # With a NaN, minimum and maximum are NaN, and the comparison is false.
     if images.dtype == np.float32 and not (images.min() >= 0 and images.max() <= 1):
         raise UserError(
             f"the {what} has float images with values from {images.min()} to {images.max()}: "
@@ -91,12 +91,12 @@ def check_pair(images, labels, what):
 def load(name, data_dir=None, limit=None):
     """The Dataset or Points called ``name``: an image set, a density, or a path to own images.
 
-    Image sets: see ``names()``; the content of every file is checked, so what is returned is the
+    Image sets: see ``names()``; the content of every file is checked, so the result is the
     published set, bit for bit. Densities ("ring", …): Points, see ``points_named``. Own images: the
-    path of a .npy or .npz file or of a folder, see ``own_images.read``; a set's name comes first,
-    so a folder called mnist is named by ./mnist.
-    ``limit``: at most this many items, the first ones, in the training and in the test set.
-    ``data_dir``: the folder to look for an image set in first; ``mnist-mini`` is embedded.
+    path of a .npy or .npz file or of a folder, see ``own_images.read``; the name of a set takes
+    precedence, so write ./mnist for a folder called mnist.
+    ``limit``: use only the first ``limit`` items of the training set and of the test set.
+    ``data_dir``: the folder that is searched for an image set first; ``mnist-mini`` is embedded.
     Raises UserError for an unknown name, a bad limit, and files that are missing or wrong.
     """
     if limit is not None and (not isinstance(limit, Integral) or isinstance(limit, bool)):
@@ -119,19 +119,19 @@ def load(name, data_dir=None, limit=None):
 
 
 def _published(name, data_dir):
-    """Images and labels of the set ``name``, to train and to test."""
+    """[training images, labels, test images, labels] of the set ``name``."""
     spec, files = image_set(name), locate(name, data_dir)
     arrays = [_read_checked(files[role], role, spec) for role in ROLES]
     return [array[..., None] if array.ndim == 3 else array for array in arrays]
 
 
 def _read_checked(path, role, spec):
-    """The array in ``path``, which must be exactly the file ``role`` of the set ``spec``."""
+    """The array in ``path``; UserError unless it is the file ``role`` of the set ``spec``."""
     expected = spec.shape(role)
     array, checksum = idx.read_with_sha256(path, ndim=len(expected))
     if array.shape != expected:
         raise UserError(
-            f"{path} holds an array of shape {array.shape}: expected {expected}, the {role} of "
+            f"{path} contains an array of shape {array.shape}: expected {expected}, the {role} of "
             f"{spec.name}; images and labels must be the published files; {_remedy(spec)}"
         )
     if checksum != spec.sha256[role]:
@@ -152,7 +152,7 @@ class SetRow(NamedTuple):
     """One line of the list of sets."""
 
     name: str
-    where: str  # the folder, "embedded", "not found", or a folder and what is wrong there
+    where: str  # the folder (with a remark if its content is unknown), "embedded", or "not found"
     train: int  # number of training images
     test: int  # number of test images
 
@@ -160,20 +160,20 @@ class SetRow(NamedTuple):
 def describe(data_dir=None):
     """A SetRow for every set: where it was found, and its sizes.
 
-    Quick: only the test labels are opened; ``verify`` looks at everything. Raises UserError if
-    ``data_dir`` is no folder.
+    Only the test labels are opened; ``verify`` reads all files. Raises UserError if ``data_dir`` is
+    not a folder.
     """
     return [_describe(image_set(name), data_dir) for name in names()]
 
 
 def _describe(spec, data_dir):
-    roots(spec.name, data_dir)  # a data_dir that is no folder is an error, not "not found"
+    roots(spec.name, data_dir)  # a wrong data_dir is an error, not "not found"
     try:
         files = locate(spec.name, data_dir)
     except UserError:
         return SetRow(spec.name, "not found", spec.train, spec.test)
     where = "embedded" if spec.embedded else str(files["t10k-labels"].parent)
-    if owner_of(files["t10k-labels"]) != spec.name:
+    if identify(files["t10k-labels"]) != spec.name:
         where += " (unknown content)"
     return SetRow(spec.name, where, spec.train, spec.test)
 
@@ -189,8 +189,8 @@ class FileRow(NamedTuple):
 def verify(name, data_dir=None):
     """A FileRow for each of the four files of the set ``name``.
 
-    A file that cannot be read becomes a row that is not ok. Raises UserError if the name is unknown
-    or the files are not found.
+    The row of a file that cannot be read is not ok. Raises UserError if the name is unknown or the
+    files are not found.
     """
     spec, rows = image_set(name), []
     for role, path in locate(name, data_dir).items():

@@ -1,8 +1,8 @@
 """Mixtures of Gaussians: points whose density, score and optimal denoiser are known exactly.
 
-A generative model that is trained on them can be held to mathematics instead of being looked at.
-All arithmetic is float64; logarithms of sums keep their largest term out of the exponential, so
-nothing under- or overflows far away from all modes.
+A generative model that is trained on them can be compared with exact values. All arithmetic is
+float64; sums of exponentials are computed as log-sum-exp, so nothing under- or overflows far away
+from all modes.
 
 Source: the posterior mean is Miyasawa's (1961) and Tweedie's formula.
 """
@@ -16,16 +16,16 @@ import numpy as np
 from ..errors import UserError
 from .quadrature import integrate
 
-# Squares of coordinates, divided by squares of the smallest std, must stay finite in float64.
+# (LARGEST / SMALLEST_STD)² is finite in float64.
 LARGEST, SMALLEST_STD = 1e100, 1e-50
-CHUNK = 1 << 20  # point-component pairs at a time; bounds the memory of every method
-MMSE_DRAWS = 200_000  # where there are too many dimensions for quadrature
+CHUNK = 1 << 20  # point-component pairs at a time; limits the memory of every method
+MMSE_DRAWS = 200_000  # in more than two dimensions, where quadrature is not possible
 _erfc = np.frompyfunc(math.erfc, 1, 1)
 
 
 @dataclass(frozen=True)
 class Estimate:
-    """A number and how far off it may be: see the function that returns it."""
+    """A number and its error; the function that returns it says what the error is."""
 
     value: float
     error: float
@@ -38,7 +38,7 @@ class Mixture:
     weights π (K,), which sum to 1, or None for equal ones; means m (K, D); ``std`` τ, one number
     or (K,); ``classes`` (K,) integers, the label of a point drawn from each component, by default
     0 … K−1. All are stored as read-only arrays. Points x are (N, D), or (N,) if D is 1.
-    Raises UserError for arrays that do not fit and for values that are not finite.
+    Raises UserError for arrays whose shapes do not match and for values that are not finite.
     """
 
     weights: np.ndarray
@@ -84,14 +84,14 @@ class Mixture:
     # -- points
 
     def sample(self, n, stream):
-        """n points, float64 (n, D), drawn with the numbers of ``stream``."""
+        """n points, float64 (n, D), drawn with random numbers of ``stream``."""
         return self.draw(n, stream)[0]
 
     def draw(self, n, stream):
-        """``(points, components)``: n points and from which component each came, int64 (n,)."""
+        """``(points, components)``: n points (n, D), and the component of each, int64 (n,)."""
         if not isinstance(n, Integral) or isinstance(n, bool) or n < 0:
             raise UserError(f"the number of points is {n!r}: expected a whole number, 0 or more")
-        upper = np.cumsum(self.weights)[:-1]  # without the last: rounding cannot shut out a draw
+        upper = np.cumsum(self.weights)[:-1]  # not the last: rounded, it may be less than a draw
         component = np.searchsorted(upper, stream.uniform(n, np.float64), side="right")
         noise = stream.normal((n, self.dimensions), np.float64)
         return self.means[component] + self.std[component, None] * noise, component
@@ -117,7 +117,7 @@ class Mixture:
         return pull @ self.means - pull.sum(axis=1, keepdims=True) * x
 
     def responsibilities(self, x):
-        """γ (N, K): the probability that x came from each component."""
+        """γ (N, K): the probability that x was drawn from each component."""
         return self._by_chunks(self._responsibilities, x)
 
     def _responsibilities(self, x):
@@ -127,7 +127,7 @@ class Mixture:
 
     def _log_joint(self, x):
         """ln πₖ N(x; mₖ, τₖ² I), (N, K)."""
-        # Differences before squares: |x|² − 2xm + |m|² would cancel far from the origin.
+        # Differences before squares: |x|² − 2xm + |m|² loses digits far from the origin.
         squares = sum((x[:, d, None] / self.std - self.means[:, d] / self.std) ** 2
                       for d in range(self.dimensions))
         log_norm = self.dimensions * (np.log(self.std) + 0.5 * math.log(2 * math.pi))
@@ -136,25 +136,25 @@ class Mixture:
     def cdf(self, x):
         """P(X ≤ x), float64 (N,); for one dimension only."""
         if self.dimensions != 1:
-            raise UserError(f"a cdf of {self.dimensions} dimensions was asked for: expected 1")
+            raise UserError(f"the cdf of a mixture in {self.dimensions} dimensions: expected 1")
         z = (self.as_points(x) - self.means[:, 0]) / self.std
         return (0.5 * _erfc(-z / math.sqrt(2)).astype(np.float64)) @ self.weights
 
     # -- noise
 
     def smoothed(self, std):
-        """The density of x + std·ε with ε ~ N(0, I): again a mixture, with variance τ² + std²."""
+        """The density of x + std·ε with ε ~ N(0, I): the mixture with variances τ² + std²."""
         std = _noise(std)
         return Mixture(self.weights, self.means, np.hypot(self.std, std), self.classes)
 
     def posterior_mean(self, noisy, std):
-        """E[x | x + std·ε = noisy], of the shape of ``noisy``: the denoiser of least square error.
+        """E[x | x + std·ε = noisy], of the shape of ``noisy``: the denoiser of least squared error.
 
         Σₖ γₖ (std² mₖ + τₖ² noisy) / (std² + τₖ²), γ the responsibilities of the smoothed mixture;
         equal to noisy + std² ∇ ln p_std(noisy).
         """
         smoothed = self.smoothed(std)
-        share = (_noise(std) / smoothed.std) ** 2  # of the mean, against the noisy point
+        share = (_noise(std) / smoothed.std) ** 2  # the weight of the mean; 1 − share: of the point
 
         def mean(x):
             gamma = smoothed._responsibilities(x)
@@ -163,11 +163,11 @@ class Mixture:
         return self._by_chunks(mean, noisy).reshape(np.shape(noisy))
 
     def mmse(self, std, stream=None):
-        """The least E‖r(x + std·ε) − x‖² of any denoiser r: D std² − std⁴ E‖∇ ln p_std‖².
+        """The minimal E‖r(x + std·ε) − x‖² of any denoiser r: D std² − std⁴ E‖∇ ln p_std‖².
 
-        An Estimate. In one and two dimensions by quadrature; its error is the change on a grid of
-        twice the step, which bounds it generously. In more, the mean over 200,000 draws of
-        ``stream`` and its standard error.
+        An Estimate. In one and two dimensions by quadrature; the error is the difference from a
+        grid with twice the step, an upper bound. In more dimensions it is the mean over 200,000
+        draws of ``stream``, and the error is the standard error.
         """
         std, smoothed = _noise(std), self.smoothed(std)
 
@@ -181,14 +181,14 @@ class Mixture:
             return Estimate(fine, abs(fine - coarse))
         if stream is None:
             raise UserError(f"the MMSE in {self.dimensions} dimensions is estimated from draws: "
-                            "give it a stream")
+                            "pass a stream")
         values = self._by_chunks(posterior_variance, smoothed.sample(MMSE_DRAWS, stream))
         return Estimate(float(values.mean()), float(values.std() / math.sqrt(MMSE_DRAWS)))
 
-    # -- the way in
+    # -- checks of points
 
     def _by_chunks(self, f, x):
-        """f (of at most CHUNK point-component pairs at a time) over the points x."""
+        """f(x), computed for at most CHUNK point-component pairs at a time."""
         x = self.as_points(x)
         rows = max(1, CHUNK // len(self.weights))
         parts = [f(x[first : first + rows]) for first in range(0, max(len(x), 1), rows)]
@@ -208,10 +208,10 @@ class Mixture:
 
 
 def _numbers(what, values):
-    """A float64 copy; UserError unless it holds finite real numbers of bearable size."""
+    """A float64 copy; UserError unless all values are finite real numbers up to LARGEST."""
     if isinstance(values, np.ma.MaskedArray):
         raise UserError(f"the {what} are a masked array: expected an array without a mask, which "
-                        "would be dropped; fill it, or select with .compressed()")
+                        "would be ignored; fill it, or select with .compressed()")
     try:
         array = np.asarray(values)
     except ValueError:  # rows of unequal length
@@ -220,7 +220,7 @@ def _numbers(what, values):
         raise UserError(f"the {what} are of dtype {array.dtype}: expected an array of real numbers")
     array = array.astype(np.float64)
     if not (np.abs(array) <= LARGEST).all():
-        raise UserError(f"the {what} hold NaN, infinity or numbers beyond {LARGEST:g}: "
+        raise UserError(f"the {what} contain NaN, infinity or numbers beyond {LARGEST:g}: "
                         "expected finite numbers")
     return array
 

@@ -71,7 +71,7 @@ def _open(path, kind):
     if not os.path.exists(path):
         raise UserError(f"there is no readable file {path}: expected a {kind} file; check the name")
     if not os.path.isfile(path):  # a pipe or a device could block or never end
-        raise UserError(f"{path} is no regular file: expected a {kind} file; check the name")
+        raise UserError(f"{path} is not a regular file: expected a {kind} file; check the name")
     try:
         with open(path, "rb") as file:
             yield file
@@ -91,14 +91,15 @@ def _check_members(members, path):
     for member in members:
         name = member.filename
         if not name.endswith(".npy") or names.count(name) > 1:
-            fault = "twice" if name.endswith(".npy") else "which is no array"
-            raise UserError(f"{path} holds {name!r}, {fault}: expected what np.savez writes; "
-                            "save it again")
+            fault = "twice" if name.endswith(".npy") else "which is not an array"
+            raise UserError(f"{path} contains {name!r}, {fault}: expected an archive written by "
+                            "np.savez; save it again")
         if member.flag_bits & 1:
-            raise UserError(f"{path} is encrypted: expected what np.savez writes; save it again")
+            raise UserError(f"{path} is encrypted: expected an archive written by np.savez; save "
+                            "it again")
         if member.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
-            raise UserError(f"{path} is compressed in another way than np.savez and "
-                            "np.savez_compressed do: save it again with one of them")
+            raise UserError(f"{path} uses another compression than np.savez and "
+                            "np.savez_compressed: save it again with one of them")
         if member.file_size > os.path.getsize(path) * DEFLATE_MAX_RATIO:
             raise _damaged(path, f"{name} declares {member.file_size} bytes")
     if sum(member.file_size for member in members) > MAX_BYTES:
@@ -123,15 +124,15 @@ def _one_line(reason):
 
 
 def _read_array(stream, size, where):
-    """The array in a stream of ``size`` bytes; ``where``: what to call it in an error."""
+    """The array in a stream of ``size`` bytes; ``where``: its name in error messages."""
     shape, dtype, header_bytes = _read_header(stream, where)
     expected, found = dtype.itemsize * math.prod(shape), size - header_bytes
     if expected > MAX_BYTES:
         raise _too_large(where)
     if expected != found:
-        fault = "is truncated" if found < expected else "goes on after its end"
+        fault = "is truncated" if found < expected else "has bytes after its end"
         raise UserError(f"{where} {fault}: its header declares {shape} numbers, {expected} bytes, "
-                        f"and {found} are there; save the array again")
+                        f"and the file has {found}; save the array again")
     stream.seek(0)
     try:
         with warnings.catch_warnings():
@@ -141,7 +142,7 @@ def _read_array(stream, size, where):
         raise UserError(f"{where} is truncated: it ends before its {expected} bytes; save the "
                         "array again") from None
     if stream.read(1):  # also makes the zip reader compare its checksum
-        raise UserError(f"{where} goes on after its end: save the array again")
+        raise UserError(f"{where} has bytes after its end: save the array again")
     return array
 
 
@@ -174,12 +175,12 @@ def _read_header(stream, where):
 
 def _check_dtype(dtype, where):
     if dtype.hasobject:
-        raise UserError(f"{where} holds Python objects, which could run code when loaded: expected "
-                        "numbers; make it one array of uint8 and save that")
+        raise UserError(f"{where} contains Python objects, which could run code when loaded: "
+                        "expected numbers; convert it to one array of uint8 and save that")
     if dtype.names or dtype.subdtype:
         raise _bad_header(where)
     if dtype.kind == "b":
-        raise UserError(f"{where} holds booleans: expected integers or floating-point numbers; "
+        raise UserError(f"{where} contains booleans: expected integers or floating-point numbers; "
                         "save them as black and white with 255 * x.astype(np.uint8)")
     if dtype.kind not in "iuf" or dtype.itemsize > 8:
         raise UserError(f"{where} has values of type {dtype.str!r}: expected integers or "
@@ -195,10 +196,10 @@ def _check_shape(shape, where):
 
 
 def _bad_header(where):
-    return UserError(f"{where} has no header of an array of numbers: it is damaged or holds "
+    return UserError(f"{where} has no header of an array of numbers: it is damaged or contains "
                      "records; save a plain array with np.save")
 
 
 def _too_large(where):
     return UserError(f"{where} declares more than {MAX_BYTES} bytes: expected less; the file is "
-                     "damaged, or must be cut into smaller ones")
+                     "damaged, or must be divided into smaller ones")

@@ -9,12 +9,12 @@ from ..errors import UserError, unknown
 from . import image_files, npy
 
 # The names of the arrays in an .npz file: training images and labels, test images and labels.
-SPELLINGS = (("images", "labels", "test_images", "test_labels"),
+ARRAY_NAMES = (("images", "labels", "test_images", "test_labels"),
              ("x_train", "y_train", "x_test", "y_test"))
 
 
 def is_path(name):
-    """Whether ``name`` means a file or folder, rather than being a misspelt name of a set."""
+    """Whether ``name`` is the path of a file or folder, rather than a misspelt name of a set."""
     if isinstance(name, os.PathLike):
         return True
     return isinstance(name, str) and (
@@ -28,17 +28,17 @@ def read(path, limit=None):
     Images are (N, H, W, C) with C 1 or 3: uint8, or float32 in [0, 1] if the file holds floats.
 
     - .npy: (N, H, W) or (N, H, W, C).
-    - .npz: arrays ``images`` and, if there are, ``labels``, ``test_images``, ``test_labels``; or
+    - .npz: arrays ``images`` and optionally ``labels``, ``test_images``, ``test_labels``; or
       ``x_train``, ``y_train``, ``x_test``, ``y_test``.
     - a folder: PNG or JPEG files of one size, or one sub-folder of them for each class, whose
       labels are 0, 1, … in the order of their names; or sub-folders ``train`` and ``test`` of
-      either kind. Samples have at most 8 bits; EXIF's orientation is followed.
+      either kind. Channels have at most 8 bits; EXIF's orientation is applied.
 
-    Without a test part, the last tenth, at least one image, is the test set; of a folder with
-    classes, the last tenth of each class, and its images come in turn, one of each class, so that
-    the first ``limit`` are of all. (Shuffle an array that is sorted by class before saving it.)
-    Without labels, all are 0. ``limit``: of a folder, read no more than this many for each part.
-    Raises UserError, one sentence that names the file, for everything that is not as described.
+    Without a test part, the last tenth, at least one image, is the test set. In a folder with
+    classes it is the last tenth of each class, and the images of the classes alternate, so that
+    the first ``limit`` contain all classes. (Shuffle an array that is sorted by class before saving
+    it.) Missing labels are 0. ``limit``: the largest number of files read from a folder for each
+    part. Raises UserError, one sentence that names the file, for any other content.
     """
     path = Path(path).expanduser()
     suffix = path.suffix.lower()
@@ -52,39 +52,40 @@ def read(path, limit=None):
         raise UserError(f"there is no file or folder {path}: expected a .npy or .npz file or a "
                         "folder of PNG or JPEG files; check the name")
     raise UserError(f"{path} is neither a .npy nor a .npz file nor a folder of PNG or JPEG files: "
-                    "expected one of these; convert it, or put images into a folder")
+                    "expected one of these; convert it, or copy the images into a folder")
 
 
 def _from_archive(path):
     arrays = npy.read_archive(path)
-    spelling = SPELLINGS["x_train" in arrays]
+    names = ARRAY_NAMES["x_train" in arrays]
     for name in arrays:
-        if name not in spelling:
-            raise UserError(f"{path}: {unknown('array', name, spelling)}")
-    images, labels, test_images, test_labels = (arrays.get(name) for name in spelling)
+        if name not in names:
+            raise UserError(f"{path}: {unknown('array', name, names)}")
+    images, labels, test_images, test_labels = (arrays.get(name) for name in names)
     if images is None:
-        raise UserError(f"{path} holds {', '.join(arrays)}: expected an array {SPELLINGS[0][0]!r} "
-                        f"or {SPELLINGS[1][0]!r}; save it with np.savez(path, images=…)")
+        raise UserError(f"{path} contains {', '.join(arrays)}: expected an array "
+                        f"{ARRAY_NAMES[0][0]!r} or {ARRAY_NAMES[1][0]!r}; save it with "
+                        "np.savez(path, images=…)")
     if test_images is None and test_labels is not None:
-        raise UserError(f"{path} holds {spelling[3]} without {spelling[2]}: expected both")
+        raise UserError(f"{path} contains {names[3]} without {names[2]}: expected both")
     if test_images is not None and (labels is None) != (test_labels is None):
-        raise UserError(f"{path} has labels for one part only: expected {spelling[1]} and "
-                        f"{spelling[3]}, or neither")
-    images = _images(images, f"{path}, array {spelling[0]!r},")
-    labels = _labels(labels, images, f"{path}, array {spelling[1]!r},")
+        raise UserError(f"{path} has labels for one part only: expected {names[1]} and "
+                        f"{names[3]}, or neither")
+    images = _images(images, f"{path}, array {names[0]!r},")
+    labels = _labels(labels, images, f"{path}, array {names[1]!r},")
     if test_images is None:
         return _split(images, labels, path)
-    test_images = _images(test_images, f"{path}, array {spelling[2]!r},")
+    test_images = _images(test_images, f"{path}, array {names[2]!r},")
     return [images, labels, test_images,
-            _labels(test_labels, test_images, f"{path}, array {spelling[3]!r},")]
+            _labels(test_labels, test_images, f"{path}, array {names[3]!r},")]
 
 
 def _split(images, labels, path):
-    """The last tenth, at least one image, becomes the test set."""
+    """Split off the last tenth, at least one image, as the test set."""
     labels = _labels(labels, images, path)
     if len(images) < 2:
-        raise UserError(f"{path} holds 1 image: expected at least 2, one to train on and one to "
-                        "test on")
+        raise UserError(f"{path} contains 1 image: expected at least 2, one for training and one "
+                        "for testing")
     first = len(images) - max(1, len(images) // 10)
     return [images[:first], labels[:first], images[first:], labels[first:]]
 
@@ -93,36 +94,36 @@ def _images(array, where):
     """The array as uint8 or float32 (N, H, W, C)."""
     if array.ndim == 2:
         raise UserError(f"{where} has shape {array.shape}: expected images, (N, H, W) or "
-                        "(N, H, W, C); give rows of pixels their height and width back, for "
-                        "example x.reshape(-1, 28, 28)")
+                        "(N, H, W, C); reshape rows of pixels to height and width, for example "
+                        "x.reshape(-1, 28, 28)")
     if array.ndim == 3:
         array = array[..., None]
     if array.ndim != 4:
         raise UserError(f"{where} has shape {array.shape}: expected (N, H, W) or (N, H, W, C), "
                         "many images in one array")
     if array.shape[3] not in (1, 3):
-        remedy = ("put the channels last with x.transpose(0, 2, 3, 1)" if array.shape[1] in (1, 3)
-                  else "keep the colours alone, x[..., :3]" if array.shape[3] in (2, 4)
-                  else "cut or convert it")
+        remedy = ("move the channels last with x.transpose(0, 2, 3, 1)" if array.shape[1] in (1, 3)
+                  else "keep only the colours, x[..., :3]" if array.shape[3] in (2, 4)
+                  else "select channels or convert it")
         raise UserError(f"{where} has shape {array.shape}, {array.shape[3]} channels: expected "
                         f"1 or 3; {remedy}")
     if array.dtype == np.uint8:
         if array.max() == 1:
-            raise UserError(f"{where} holds no values but 0 and 1, of 255, which is black: "
-                            "expected uint8 from 0 to 255; make a mask black and white by 255 * x")
+            raise UserError(f"{where} contains only the values 0 and 1, of 255, which are black: "
+                            "expected uint8 from 0 to 255; multiply a mask by 255")
         return np.ascontiguousarray(array)
     if array.dtype.kind != "f":
-        raise UserError(f"{where} holds images of dtype {array.dtype}: expected uint8, or floats "
+        raise UserError(f"{where} has images of dtype {array.dtype}: expected uint8, or floats "
                         "in [0, 1]; convert values from 0 to 255 with .astype(np.uint8)")
     low, high = array.min(), array.max()
     if not np.isfinite([low, high]).all():
-        broken = int(np.argmin(np.isfinite(array).all(axis=(1, 2, 3))))
-        raise UserError(f"{where} holds NaN or infinity, first in image {broken}: expected floats "
-                        "in [0, 1]; remove or mend such images")
+        first = int(np.argmin(np.isfinite(array).all(axis=(1, 2, 3))))
+        raise UserError(f"{where} contains NaN or infinity, first in image {first}: expected "
+                        "floats in [0, 1]; remove or repair such images")
     if low < 0 or high > 1:
-        raise UserError(f"{where} holds floats from {low!s} to {high!s}: expected [0, 1]; scale "
-                        "them, save values from 0 to 255 as uint8, or cut off what rounding left "
-                        "with x.clip(0, 1)")
+        raise UserError(f"{where} contains floats from {low!s} to {high!s}: expected [0, 1]; scale "
+                        "them, save values from 0 to 255 as uint8, or remove rounding errors with "
+                        "x.clip(0, 1)")
     return np.ascontiguousarray(array, np.float32)
 
 
@@ -130,7 +131,7 @@ def _labels(labels, images, where):
     """int64 (N,); zeros if there are none."""
     if labels is None:
         return np.zeros(len(images), np.int64)
-    if labels.ndim == 2 and labels.shape[1] == 1:  # as some published sets have them
+    if labels.ndim == 2 and labels.shape[1] == 1:  # the shape in some published sets
         labels = labels[:, 0]
     if labels.dtype.kind not in "iu" or labels.shape != (len(images),):
         raise UserError(f"{where} has labels of dtype {labels.dtype} and shape {labels.shape}: "

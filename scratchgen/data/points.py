@@ -1,4 +1,4 @@
-"""Points drawn from a density that is known exactly, as data to train on."""
+"""Points drawn from a density that is known exactly, as training data."""
 
 from dataclasses import dataclass
 from typing import NamedTuple
@@ -14,7 +14,7 @@ TRAIN, TEST = 10_000, 2_000
 
 
 class Part(NamedTuple):
-    """What a Loader takes first: images or points, and a label for each."""
+    """A training or test set, the first arguments of a Loader: images or points, and labels."""
 
     items: np.ndarray
     labels: np.ndarray
@@ -24,8 +24,8 @@ class Part(NamedTuple):
 class Points:
     """Points float32 (N, D) and labels (N,), for training and for testing; all read-only.
 
-    ``density`` is the Mixture they come from; the labels are its ``classes``: the number of the
-    mode, or the moon. Raises UserError if the arrays do not fit together.
+    ``density`` is the Mixture they were drawn from; the labels are its ``classes``: the number of
+    the mode, or of the moon. Raises UserError if the shapes or dtypes of the arrays do not match.
     """
 
     name: str
@@ -41,9 +41,10 @@ class Points:
             check_points(points, labels, f"{part}ing set of {self.name}")
             if points.shape[1:] != self.item_shape:
                 raise UserError(f"the {part}ing points of {self.name} have shape {points.shape}: "
-                                f"expected (N, {self.density.dimensions}), as the density")
+                                f"expected (N, {self.density.dimensions}), the dimensions of the "
+                                "density")
             for field, array in ((f"{part}_points", points), (f"{part}_labels", labels)):
-                view = array.view()  # freeze our view, not the array of the caller
+                view = array.view()  # the array of the caller remains writable
                 view.flags.writeable = False
                 object.__setattr__(self, field, view)
 
@@ -54,12 +55,12 @@ class Points:
 
     @property
     def train(self):
-        """(items, labels) to train on, as a Loader takes them."""
+        """(items, labels) for training, the first arguments of a Loader."""
         return Part(self.train_points, self.train_labels)
 
     @property
     def test(self):
-        """(items, labels) to test on."""
+        """(items, labels) for testing."""
         return Part(self.test_points, self.test_labels)
 
     def __repr__(self):
@@ -70,9 +71,9 @@ class Points:
 def points_named(name, limit=None):
     """The Points drawn from the density ``name`` with its default options.
 
-    10,000 to train and 2,000 to test, or the first ``limit`` of each. The name alone determines
-    them, not the seed of a run: like the images of a set, they are the same for everybody. For
-    others, call ``density_named(name, …).draw(n, stream)``. Raises UserError for unknown names.
+    10,000 for training and 2,000 for testing, or the first ``limit`` of each. They depend only on
+    the name, not on the seed of a run, so that all runs use the same data. For other points call
+    ``density_named(name, …).draw(n, stream)``. Raises UserError for unknown names.
     """
     density = density_named(name)
     arrays = []
@@ -83,13 +84,13 @@ def points_named(name, limit=None):
 
 
 def are_points(items):
-    """Whether an array is meant as points: float32 with two dimensions."""
+    """Whether an array is a set of points: float32 with two dimensions."""
     items = np.asanyarray(items)
     return items.ndim == 2 and items.dtype == np.float32
 
 
 def check_points(points, labels, what):
-    """UserError unless ``points`` are finite float32 (N, D), N ≥ 1, with integer labels (N,)."""
+    """Raises UserError unless points are finite float32 (N, D), N ≥ 1, with integer labels (N,)."""
     points, labels = np.asanyarray(points), np.asanyarray(labels)
     if not are_points(points) or points.size == 0:
         raise UserError(f"the {what} has points of dtype {points.dtype} and shape {points.shape}: "

@@ -1,9 +1,9 @@
-"""Integrals over one or two dimensions on a grid that proves it is fine and wide enough.
+"""Integrals over one or two dimensions on a grid, with a check that it is fine and wide enough.
 
-On equal steps the trapezoidal rule is exact for a Gaussian to 2 exp(−2π² (std/step)²) of its value:
-5·10⁻⁹ for a step of one std, less than rounding for half of one. What fails in practice is
-a grid that is cut off or too coarse, and then a divergence comes out wrong without a sign. So every
-integral also sums the densities themselves, and a mass other than 1 is an error.
+On equal steps the trapezoidal rule has a relative error of 2 exp(−2π² (std/step)²) for a Gaussian:
+5·10⁻⁹ for a step of one std, less than rounding for half of one. A grid that is too small or too
+coarse would give wrong divergences without a sign. So every integral also integrates the
+densities, and a mass other than 1 is an error.
 """
 
 import math
@@ -12,7 +12,7 @@ import numpy as np
 
 from ..errors import UserError
 
-# Beyond 8 std lies 1.2e-15 of a Gaussian.
+# A Gaussian has 1.2e-15 of its mass beyond 8 std.
 REACH = 8
 STEPS_A_STD = {1: 100, 2: 4}  # in 1-D points are cheap, and kinks (a maximum) cost step² there
 MOST_POINTS = 1 << 22
@@ -23,9 +23,9 @@ CHUNK = 1 << 16
 def integrate(densities, integrand, coarser=1):
     """``(∫ integrand, masses)``, float64 and (number of densities,).
 
-    ``densities``: Mixtures of 1 or 2 dimensions, which set the extent and the step of the grid.
-    ``integrand(x, *log_densities)`` gives (M,) values at the points x (M, D). ``coarser``: a factor
-    on the step. Raises UserError unless each density has mass 1 within 10⁻⁶ on the grid.
+    ``densities``: Mixtures of 1 or 2 dimensions, which determine the extent and step of the grid.
+    ``integrand(x, *log_densities)`` returns (M,) values at the points x (M, D). ``coarser``: a
+    factor of the step. Raises UserError unless each density has mass 1 within 10⁻⁶ on the grid.
     """
     axes = _axes(densities, coarser)
     cell = math.prod(axis[1] - axis[0] for axis in axes)
@@ -39,7 +39,7 @@ def integrate(densities, integrand, coarser=1):
         raise UserError(
             f"on a grid of {sizes} points the densities have mass "
             f"{', '.join(f'{mass:.6f}' for mass in masses)}: expected 1; their std is too small "
-            "for how far apart they lie; use wider or closer modes"
+            "for the distance between their modes; use wider or closer modes"
         )
     return total, masses
 
@@ -56,7 +56,7 @@ def _axes(densities, coarser):
     low = np.min([(m.means - REACH * m.std[:, None]).min(axis=0) for m in densities], axis=0)
     high = np.max([(m.means + REACH * m.std[:, None]).max(axis=0) for m in densities], axis=0)
     step = coarser * min(m.std.min() for m in densities) / STEPS_A_STD[d]
-    # Too many points: a coarser step, and the check of the mass has the last word.
+    # The number of points is limited; if the step becomes too coarse, the check of the mass fails.
     most = int(MOST_POINTS ** (1 / d))
     counts = [1 + min(math.ceil(width / step), most) for width in high - low]
     return [np.linspace(*ends) for ends in zip(low, high, counts, strict=True)]
