@@ -310,8 +310,8 @@ GAME = {"loss": 1.066, "d_real": 0.7802, "d_fake": 0.0005446, "penalty": 9e22, "
 def test_the_table_of_epochs_is_aligned_and_fits_80_columns(title, terms, test, epochs, seconds):
     for epoch in {1, 2, epochs}:
         progress = Progress(epoch, epochs, 5, 5, terms, test, seconds)
-        heading = display.heading_of(title, progress)
-        lines = display.lines_of(title, progress)
+        heading = display.format_heading(title, progress)
+        lines = display.format_epoch(title, progress)
         assert max(map(len, (heading, *lines))) <= 80
         for name in terms:                                   # the numbers end where the name ends
             end = re.search(rf" {name}(?= )", heading).end()
@@ -325,7 +325,7 @@ def test_the_table_of_epochs_is_aligned_and_fits_80_columns(title, terms, test, 
 
 
 def test_the_heading_of_the_table_comes_once_and_again_with_other_terms(capsys):
-    with display.Training("sdae") as shown:
+    with display.TrainingDisplay("sdae") as shown:
         for epoch, terms in enumerate([{"loss": 1.0}] * 3 + [{"loss": 1.0, "accuracy": 0.5}], 1):
             shown(Progress(epoch, 4, 5, 5, terms, terms, 1.0))
     lines = capsys.readouterr().out.splitlines()

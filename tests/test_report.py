@@ -283,7 +283,8 @@ def test_the_command_gives_the_same_configuration(given, monkeypatch):
     from scratchgen import cli
 
     asked = []
-    monkeypatch.setattr(cli.app, "_train", lambda given, *rest: asked.append(given) or "folder")
+    monkeypatch.setattr(cli.training, "run_training",
+                        lambda given, *rest: asked.append(given) or "folder")
     resolved = config.resolve(given)
     assert cli.run(shlex.split(command_line(resolved))[1:]) == 0
     assert config.resolve(asked[0]) == resolved

@@ -91,7 +91,7 @@ def test_streams_that_are_no_files(monkeypatch, stream):
     if stream is None:
         monkeypatch.setattr(sys, "stdout", None)
         display.table("title", ("a",), [(1,)])
-        with display.Training("vae"):
+        with display.TrainingDisplay("vae"):
             pass
 
 

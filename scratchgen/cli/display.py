@@ -1,22 +1,27 @@
-"""What the commands show: live progress with losses and time left, and tables.
+"""Output of the commands: progress with losses and the remaining time, and tables.
 
-On a terminal a bar moves; elsewhere (a file, a pipe) only the table of the epochs grows. Lines fit
-into 80 columns.
+On a terminal there is a progress bar below the table of epochs; in a file or a pipe there is only
+the table. Lines are at most 80 columns wide.
 """
 
 import io
 import sys
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 from rich.console import Console
 from rich.table import Table
 
 from .terminal import is_terminal
 
+if TYPE_CHECKING:                   # imported here, the training would delay `scratchgen data`
+    from ..train import Progress
+
 
 def console():
-    """Standard output as it is now: tests and pipes may have replaced it.
+    """A console on the current ``sys.stdout``, which tests may have replaced.
 
-    Off a terminal lines are not wrapped, so that they can be searched.
+    Lines are wrapped on a terminal only: in a file a wrapped line could not be searched.
     """
     return _Console(file=sys.stdout or io.StringIO(), highlight=False,
                     soft_wrap=not is_terminal(sys.stdout))
@@ -24,22 +29,21 @@ def console():
 
 class _Console(Console):
     def on_broken_pipe(self):
-        raise                                       # the BrokenPipeError, which the command handles
+        raise                                       # the BrokenPipeError, which ``run`` handles
 
 
-NUMBER = 9          # characters of a number in the table of epochs
+NUMBER_WIDTH = 9    # characters of a number in the table of epochs
 
 
-def heading_of(title, progress):
-    """The heading of the table of epochs: a column for each term that ``progress`` names."""
+def format_heading(title: str, progress: "Progress") -> str:
+    """The heading of the table of epochs, with a column for each term of ``progress``."""
     names = "".join(f" {name:>{_width(name)}}" for name in _names(progress))
-    return f"{title} epoch".ljust(_first(title, progress)) + "       " + names + "  time left"
+    return f"{title} epoch".ljust(_first_width(title, progress)) + "       " + names + "  time left"
 
 
-def lines_of(title, progress):
-    """An epoch's end as two lines below ``heading_of``: means over the training items, and over the
-    test items."""
-    counter = f"{progress.epoch}/{progress.epochs}".rjust(_first(title, progress))
+def format_epoch(title: str, progress: "Progress") -> list[str]:
+    """The two lines of an epoch: means over the training items, means over the test items."""
+    counter = f"{progress.epoch}/{progress.epochs}".rjust(_first_width(title, progress))
     lines = [f"{counter}  train", " " * len(counter) + "  test "]
     for name in _names(progress):
         for number, terms in enumerate((progress.terms, progress.test)):
@@ -51,16 +55,16 @@ def lines_of(title, progress):
 
 
 def _names(progress):
-    """The terms of training and test, each once: some are measured in training only."""
+    """The names of all terms; some are measured in training or in testing only."""
     return dict.fromkeys((*progress.terms, *progress.test))
 
 
-def _first(title, progress):
+def _first_width(title, progress):
     return max(len(f"{title} epoch"), len(f"{progress.epochs}/{progress.epochs}"))
 
 
 def _width(name):
-    return max(len(name), NUMBER)
+    return max(len(name), NUMBER_WIDTH)
 
 
 def _number(value):
@@ -78,10 +82,10 @@ def _duration(seconds):
     return f"{minutes} min {seconds} s" if minutes else f"{seconds} s"
 
 
-class Training:
-    """The ``on_progress`` of a command, as a context manager."""
+class TrainingDisplay:
+    """The ``on_progress`` of a command, used as a context manager."""
 
-    def __init__(self, title):
+    def __init__(self, title: str):
         self.title = title
         self.console = console()
         self.heading = None
@@ -99,11 +103,11 @@ class Training:
 
     def __call__(self, progress):
         if progress.test is not None:
-            heading = heading_of(self.title, progress)
-            if heading != self.heading:        # once, unless other terms come in
+            heading = format_heading(self.title, progress)
+            if heading != self.heading:        # again only when the terms have changed
                 self.console.print(heading, markup=False)
                 self.heading = heading
-            for line in lines_of(self.title, progress):
+            for line in format_epoch(self.title, progress):
                 self.console.print(line, markup=False)
         if self.bar:
             self.bar.update(
@@ -111,29 +115,30 @@ class Training:
                 description=f"{self.title} epoch {progress.epoch}/{progress.epochs}",
                 total=progress.epochs * progress.batches,
                 completed=(progress.epoch - 1) * progress.batches + progress.batch,
-                losses=_left(progress) + _loss(progress.terms),
+                losses=_time_left(progress) + _loss(progress.terms),
             )
 
 
 def _loss(terms):
-    """The first term; there is room for no more beside the bar."""
+    """The first term; beside the bar there is space for one."""
     return "".join(f"{name} {_number(value)}" for name, value in list(terms.items())[:1])
 
 
-def _left(progress):
+def _time_left(progress):
     left = progress.seconds_left
     return "" if left is None else f"{_duration(left)} left   "
 
 
-def _bar(where):
-    from rich.progress import BarColumn, Progress, TextColumn
+def _bar(console):
+    from rich.progress import BarColumn, TextColumn
+    from rich.progress import Progress as ProgressBar
 
     columns = (TextColumn("{task.description}"), BarColumn(24), TextColumn("{task.fields[losses]}"))
-    return Progress(*columns, console=where, transient=True)
+    return ProgressBar(*columns, console=console, transient=True)
 
 
-class Compiling:
-    """The ``on_kernel`` of ``scratchgen warmup``: on a terminal, which kernel is being compiled."""
+class CompilationDisplay:
+    """The ``on_kernel`` of ``scratchgen warmup``: on a terminal shows the current kernel."""
 
     def __init__(self, title):
         self.status = console().status(title)
@@ -151,8 +156,8 @@ class Compiling:
         self.status.update(f"{self.title}: {self.count} compiled, now {kernel}")
 
 
-class Download:
-    """The ``report`` of a download: one line a file, with a count of bytes on a terminal."""
+class DownloadDisplay:
+    """The ``report`` of a download: a line for each file, on a terminal with the size so far."""
 
     def __init__(self):
         self.file = None
@@ -166,8 +171,8 @@ class Download:
             print(f"\r  {done / 1e6:.1f}{of} MB", end="\n" if done == total else "", flush=True)
 
 
-def table(title, headings, rows):
-    """Prints a table; numbers stand to the right."""
+def table(title: str, headings: Sequence[str], rows: Sequence[Sequence]) -> None:
+    """Prints a table; columns of numbers are right-aligned."""
     grid = Table(title=title, title_justify="left")
     for position, heading in enumerate(headings):
         numeric = all(isinstance(row[position], (int, float)) for row in rows)

@@ -1,11 +1,12 @@
-"""Compile ahead of time: one epoch of two steps of a model, so that its kernels are in the cache.
+"""Compiling kernels ahead of time, by training each configuration for two steps.
 
-Kernels are compiled at their first call and kept on disk; who starts a course, or measures, wants
-that done before. What a model needs is found by training it, not by a list that would go stale.
+A kernel is compiled at its first call and then cached on disk. Training finds the kernels that a
+model needs; a list of them would have to be updated with every change of a model.
 """
 
 import tempfile
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,43 +14,42 @@ from ..engine.backend import gpu
 from ..kernels import compiler
 from ..train import config, train
 
-KINDS = ("dae", "sdae", "vae", "gan", "classifier")    # "probe" needs another model's run
+MODELS = ("dae", "sdae", "vae", "gan", "classifier")    # a probe needs the run of another model
 
 
 @dataclass(frozen=True)
-class Warm:
-    """What one form of a model took: kernels compiled now, and the seconds of it all."""
+class Warmup:
+    """The result for one configuration: the kernels that were compiled, and the total seconds."""
 
     kernels: int
     seconds: float
 
 
-def forms(kind, preset=None):
-    """Name → the configurations of a model that use different kernels: its architectures, or
-    ``preset`` alone."""
+def configurations(kind: str, preset: str | None = None) -> dict[str, dict]:
+    """Name → configuration, for all architectures of a model, or for ``preset`` only."""
     if preset is not None:
         return {f"{kind} {preset}": {"run": {"model": kind, "preset": preset}}}
-    choices = config.model_class(kind).Config.__dataclass_fields__
-    archs = choices["arch"].metadata["choices"] if "arch" in choices else (None,)
+    fields = config.model_class(kind).Config.__dataclass_fields__
+    archs = fields["arch"].metadata["choices"] if "arch" in fields else (None,)
     return {kind if arch is None else f"{kind} {arch}":
             {"run": {"model": kind}, **({"model": {"arch": arch}} if arch else {})}
             for arch in archs}
 
 
-def warm_up(given, on_kernel=lambda name: None):
-    """Train the configuration ``given`` for two steps, in a folder that is thrown away.
+def warm_up(given: dict, on_kernel: Callable[[str], None] = lambda name: None) -> Warmup:
+    """Trains the configuration ``given`` for two steps, in a temporary run folder.
 
-    ``on_kernel`` is called with the name of each kernel as its compilation begins.
+    ``on_kernel`` is called with the name of each kernel before it is compiled.
     """
     resolved = config.resolve(given)
-    batch, started, names = resolved["train"]["batch_size"], time.perf_counter(), []
+    batch, start, names = resolved["train"]["batch_size"], time.perf_counter(), []
 
-    def begins(name):
+    def record(name):
         names.append(name)
         on_kernel(name)
 
     two_steps = {"data": {"limit": 2 * batch}, "train": {"epochs": 1}}
     watching = gpu().watching if resolved["run"]["backend"] == "cuda" else compiler.watching
-    with tempfile.TemporaryDirectory() as folder, watching(begins):
+    with tempfile.TemporaryDirectory() as folder, watching(record):
         train(config.merge(given, two_steps), out=Path(folder) / "run")
-    return Warm(len(names), time.perf_counter() - started)
+    return Warmup(len(names), time.perf_counter() - start)
