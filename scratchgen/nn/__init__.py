@@ -1,6 +1,10 @@
 """Layers, initial weights, and the module that holds a network's parameters."""
 
 from ..engine.other_names import NN, missing
+from .conv import Conv2d, ConvTranspose2d
+from .dense import Dense, TiedDense
+from .dropout import Dropout
+from .function import Activation, Function
 from .initialisers import (
     INITIALISERS,
     dcgan,
@@ -11,24 +15,12 @@ from .initialisers import (
     initial_bias,
     pytorch,
 )
-from .layers import (
-    Activation,
-    AvgPool2d,
-    BatchNorm,
-    Conv2d,
-    ConvTranspose2d,
-    Dense,
-    Dropout,
-    Flatten,
-    Function,
-    MaxPool2d,
-    Reshape,
-    Sequential,
-    TiedDense,
-    Upsample,
-)
 from .module import Module
+from .norm import BatchNorm
 from .parameters import Buffer, Parameter
+from .pool import AvgPool2d, MaxPool2d, Upsample
+from .sequential import Sequential
+from .shape import Flatten, Reshape
 
 __all__ = ["INITIALISERS", "Activation", "AvgPool2d", "BatchNorm", "Buffer", "Conv2d",
            "ConvTranspose2d", "Dense", "Dropout", "Flatten", "Function", "MaxPool2d", "Module",
