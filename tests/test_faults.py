@@ -147,7 +147,7 @@ CONFIGURATIONS = {
     "no TOML": (b"[train]\nlr = = 1\n", "bad.toml is not valid TOML: .*line 2"),
     "key twice": (b"[train]\nlr = 1\nlr = 2\n", "line 3"),
     "no text": (b"\xff\xfe\x00", "not a text file: expected TOML in UTF-8"),
-    "outside a table": (b"lr = 1\n", r"lr = 1 stands outside a table: expected .*\[train\]"),
+    "outside a table": (b"lr = 1\n", r"lr = 1 is not in a table: expected .*\[train\]"),
     "unknown key": (b"[train]\nrate = 1\n", "unknown key in .train. 'rate'"),
     "unknown table": (b"[optimizer]\nlr = 1\n", "unknown configuration table 'optimizer'"),
     "wrong type": (b'[train]\nlr = "fast"\n', 'train.lr = "fast": expected a finite number'),

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from scratchgen.errors import UserError
-from scratchgen.train import checkpoint, config, files, runs
+from scratchgen.train import checkpoint, config, files, runs, schema
 
 STATE = {"epoch": 2, "batch": 3, "step": 17, "sums": {"loss": 0.1 + 0.2}}
 
@@ -40,7 +40,7 @@ class Fake:
 
 @pytest.fixture
 def fake(monkeypatch):
-    monkeypatch.setattr(config, "model_class", lambda kind: Fake)
+    monkeypatch.setattr(schema, "model_class", lambda kind: Fake)
 
 
 def resolve(*settings, **run):
@@ -150,7 +150,7 @@ def test_wrong_values_are_named(fake, text, said):
 @pytest.mark.parametrize(
     "content, said",
     [(b"[train]\nlr = 1\nlr = 2\n", "line 3"), (b"[train\n", "line 1"), (b"\xff\xfe", "UTF-8"),
-     (b"lr = 1\n", "outside a table")],
+     (b"lr = 1\n", "is not in a table")],
 )  # fmt: skip
 def test_bad_toml_names_file_and_place(tmp_path, content, said):
     file = tmp_path / "bad.toml"

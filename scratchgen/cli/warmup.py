@@ -12,7 +12,7 @@ from pathlib import Path
 
 from ..engine.backend import gpu
 from ..kernels import compiler
-from ..train import config, train
+from ..train import config, schema, train
 
 MODELS = ("dae", "sdae", "vae", "gan", "classifier")    # a probe needs the run of another model
 
@@ -29,7 +29,7 @@ def configurations(kind: str, preset: str | None = None) -> dict[str, dict]:
     """Name → configuration, for all architectures of a model, or for ``preset`` only."""
     if preset is not None:
         return {f"{kind} {preset}": {"run": {"model": kind, "preset": preset}}}
-    fields = config.model_class(kind).Config.__dataclass_fields__
+    fields = schema.model_class(kind).Config.__dataclass_fields__
     archs = fields["arch"].metadata["choices"] if "arch" in fields else (None,)
     return {kind if arch is None else f"{kind} {arch}":
             {"run": {"model": kind}, **({"model": {"arch": arch}} if arch else {})}

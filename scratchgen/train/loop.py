@@ -22,7 +22,7 @@ from ..engine.random import Streams
 from ..errors import UserError
 from ..models import Model
 from ..nn import Module
-from . import config, evaluation, runs
+from . import config, evaluation, runs, schema
 from .interrupt import Interrupted, stop_requests
 from .non_finite import locate_non_finite
 from .progress import Position, Progress, Summary
@@ -364,5 +364,5 @@ def _prefixed(prefix, terms):
 
 def _optimiser(network, settings, lr):
     """``lr``: a learning rate that the model sets for this network; None: that of [train]."""
-    options = {name: value for name, value in settings.items() if name not in config.TRAIN}
+    options = {name: value for name, value in settings.items() if name not in schema.TRAIN}
     return optim.make(settings["optimizer"], network, lr or settings["lr"], **options)

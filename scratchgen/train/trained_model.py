@@ -7,7 +7,7 @@ import numpy as np
 
 from ..errors import UserError
 from ..models import Model
-from . import config, runs
+from . import config, runs, schema
 
 
 def load(path: str | os.PathLike) -> Model:
@@ -25,7 +25,7 @@ def load(path: str | os.PathLike) -> Model:
 def build(resolved, item_shape):
     """The model of a resolved configuration, with initial weights."""
     settings = resolved["run"]
-    model = config.model_class(settings["model"])
+    model = schema.model_class(settings["model"])
     return model(
         config.model_config(resolved),
         tuple(item_shape),
