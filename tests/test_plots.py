@@ -260,10 +260,10 @@ def test_an_autoencoder_that_may_copy_is_not_said_to_repair():
     texts = [text.get_text() for axes in drawn("triptych", model, held_out(8)).axes
              for text in (*axes.texts, axes.title, axes._left_title)]
     assert "not corrupted" in texts and not any("masking" in text for text in texts)
-    assert "nothing was corrupted" in plots.panels_of(model, history_of("dae"))[0].see
+    assert "nothing is corrupted" in plots.panels_of(model, history_of("dae"))[0].caption
     triptych, = (picture for picture in catalogue.PICTURES if picture.name == "triptych")
-    assert "copy would" in triptych.seen_in("dae", "copy")
-    assert "filled in" in triptych.seen_in("dae", "conv")
+    assert "copying it would" in triptych.caption_for("dae", "copy")
+    assert "fills in" in triptych.caption_for("dae", "conv")
 
 
 def test_filters_have_a_grey_scale_of_their_own():
@@ -361,7 +361,7 @@ def test_no_word_is_cut_off_at_the_edge():
 @pytest.mark.parametrize("loss", ["least-squares", "wasserstein"])
 def test_scores_are_not_called_probabilities(loss):
     axes = curve(made("gan", loss=loss), history_of("gan"), "answers").axes[0]
-    assert axes.get_ylabel() == "mean answer" and not axes.texts
+    assert axes.get_ylabel() == "mean output" and not axes.texts
 
 
 def test_curves_name_what_is_minimised():
@@ -373,33 +373,34 @@ def test_curves_name_what_is_minimised():
 
 
 @pytest.mark.parametrize("config, title, said", [
-    ({}, "VAE: loss = −ELBO", "the next two curves, added"),
-    ({"beta": 4.0}, "VAE: loss = reconstruction + 4 KL", "No bound"),
-    ({"warmup": 7}, "VAE: loss = −ELBO (test)", "grows to 1 over 7 epochs"),
-    ({"free_bits": 0.5}, "VAE: loss = −ELBO (test)", "0.5 nats of each latent are free"),
+    ({}, "VAE: loss = −ELBO", "the sum of the next two curves"),
+    ({"beta": 4.0}, "VAE: loss = reconstruction + 4 KL", "Not a bound"),
+    ({"warmup": 7}, "VAE: loss = −ELBO (test)", "increases to 1 over 7 epochs"),
+    ({"free_bits": 0.5}, "VAE: loss = −ELBO (test)", "counts as at least 0.5 nats"),
     ({"objective": "iwae", "samples": 5}, "VAE: loss = −IWAE bound, K = 5", "tighter"),
-    ({"objective": "iwae", "samples": 5, "beta": 2.0}, "VAE: loss, with 2 KL", "No bound"),
+    ({"objective": "iwae", "samples": 5, "beta": 2.0}, "VAE: loss, with 2 KL", "Not a bound"),
 ])
 def test_only_a_bound_is_called_a_bound(config, title, said):
     panel = plots.panels_of(made("vae", **config), history_of("vae"))[0]
-    assert panel.title == title and said in panel.see
-    assert ("No bound" in panel.see) == ("beta" in config)
+    assert panel.title == title and said in panel.caption
+    assert ("Not a bound" in panel.caption) == ("beta" in config)
 
 
 def test_a_critic_is_not_said_to_answer_one_half():
-    see = {loss: [panel.see for panel in plots.panels_of(made("gan", loss=loss), history_of("gan"))]
+    see = {loss: [panel.caption for panel in
+                  plots.panels_of(made("gan", loss=loss), history_of("gan"))]
            for loss in ("non-saturating", "wasserstein")}
     assert "one half" in see["non-saturating"][1] and "one half" not in see["wasserstein"][1]
     assert "wins" in see["non-saturating"][0] and "wins" not in see["wasserstein"][0]
 
 
-@pytest.mark.parametrize("term, said", [("error", "wrong"), ("accuracy", "right")])
+@pytest.mark.parametrize("term, said", [("error", "incorrectly"), ("accuracy", "correctly")])
 def test_answers_are_called_right_or_wrong(term, said):
     kind = models.MODELS["sdae"]
     model = kind(kind.Config(layers=[4], levels=[0.1]), (5, 7, 3))
     history = [{"epoch": 1, f"train_{term}": 0.1, f"test_{term}": 0.2}]
-    see, = (panel.see for panel in plots.panels_of(model, history))
-    assert f"gets {said}" in see and "did best on the validation items" in see
+    see, = (panel.caption for panel in plots.panels_of(model, history))
+    assert f"classified {said}." in see and "lowest validation error" in see
 
 
 def test_terms_nobody_announced_get_a_curve_too():
@@ -685,10 +686,10 @@ def test_confusion_of_labels_by_rotation_is_of_turned_images():
     assert not np.array_equal(np.concatenate(seen), test.x)
 
 
-def test_filters_of_a_convolution_are_called_windows():
+def test_the_filters_of_a_convolution_have_their_own_caption():
     filters, = (picture for picture in catalogue.PICTURES if picture.name == "filters")
-    assert "window" in filters.seen_in("dae", "conv") and "window" in filters.seen_in("gan", "conv")
-    assert "window" not in filters.seen_in("dae") + filters.seen_in("vae", "mlp")
+    assert all("convolution" in filters.caption_for(kind, "conv") for kind in ("dae", "gan"))
+    assert "convolution" not in filters.caption_for("dae") + filters.caption_for("vae", "mlp")
 
 
 def test_every_picture_says_what_to_see_and_where_in_the_lecture():
@@ -696,6 +697,6 @@ def test_every_picture_says_what_to_see_and_where_in_the_lecture():
 
     for kind in models.MODELS:
         for picture in catalogue.PICTURES:
-            assert len(picture.seen_in(kind)) > 40
+            assert len(picture.caption_for(kind)) > 40
             assert picture.point_for(kind) in POINTS
     assert len({picture.file for picture in catalogue.PICTURES}) == len(catalogue.PICTURES)

@@ -130,7 +130,7 @@ def test_every_picture_is_there_with_what_to_see(trained, pages, kind):
     model = train.load(trained[kind])
     for picture in plots.pictures_of(model, runs.open_run(trained[kind]).metrics()):
         if (trained[kind] / "pictures" / picture.file).exists():
-            assert picture.heading in page.text and picture.seen_in(kind) in page.text
+            assert picture.heading in page.text and picture.caption_for(kind) in page.text
             assert f"#point-{picture.point_for(kind)}" in page.links
 
 
@@ -154,11 +154,11 @@ def test_features_that_were_trained_for_labels_are_told_so():
         run = contents.RunContents("", model, {"run": {"model": kind}}, {}, {}, None, {}, {})
         return run.explanation(next(p for p in plots.PICTURES if p.name == name))
 
-    assert "Nobody asked" in seen("dae", "embedding", hidden=3)
-    assert "left for the classifier on top" in seen("sdae", "embedding", layers=[3], levels=[0.1])
-    assert "left for the classifier on top" in seen("classifier", "embedding", arch="conv")
-    assert "No class was ever told" in seen("classifier", "embedding", labels="rotation")
-    assert "true turns" in seen("classifier", "confusion", labels="rotation")
+    assert "does not constrain" in seen("dae", "embedding", hidden=3)
+    assert "classifier on top" in seen("sdae", "embedding", layers=[3], levels=[0.1])
+    assert "classifier on top" in seen("classifier", "embedding", arch="conv")
+    assert "class labels were not used" in seen("classifier", "embedding", labels="rotation")
+    assert "true rotations" in seen("classifier", "confusion", labels="rotation")
     assert "true classes" in seen("classifier", "confusion")
 
 

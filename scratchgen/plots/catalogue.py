@@ -1,7 +1,7 @@
-"""The pictures of a run: which there are, what each shows, and the lecture's point it belongs to.
+"""The catalogue of pictures: their functions, captions, and the lecture's points they belong to.
 
-A picture's function names what it needs (see ``Subject``) and returns a figure, or None where
-there is nothing to see: no model of this kind, no images, no two-dimensional codes.
+The parameters of a picture's function name what it needs (see ``Subject``). It returns a figure, or
+None if the run has nothing to draw: another kind of model, no images, no two-dimensional codes.
 """
 
 from collections.abc import Callable
@@ -13,28 +13,29 @@ from . import classes, curves, film, images, latent, points
 
 @dataclass(frozen=True)
 class Picture:
-    """``name`` of its file, ``heading`` and ``see`` (what to see, one line) of the report.
+    """A picture: ``name`` of its file, ``heading`` and ``caption`` in the report.
 
-    ``see`` may differ by the model's form or kind: a dict with the key "" for all
-    others. ``point`` is the number of the lecture's point, or a dict of them by kind, or None.
+    ``draw`` is its function. ``caption`` may depend on the kind or the form of the model: then it
+    is a dict, with the key "" for all others. ``point`` is the number of the lecture's point, or a
+    dict of numbers by kind, or None.
     """
 
     name: str
     heading: str
     draw: Callable
-    see: str | dict
+    caption: str | dict
     point: int | dict | None
     suffix: str = ".png"
 
-    def seen_in(self, kind, *forms):
-        """What to see in the picture of a model of this kind and these forms.
+    def caption_for(self, kind, *forms):
+        """The caption for a model of this kind and these forms.
 
         Forms: "mlp", "conv", …; "copy" for an autoencoder whose input is not corrupted, "rotation"
-        for a classifier of turns.
+        for a classifier of rotations.
         """
-        if isinstance(self.see, str):
-            return self.see
-        return next(self.see[key] for key in (*forms, kind, "") if key in self.see)
+        if isinstance(self.caption, str):
+            return self.caption
+        return next(self.caption[key] for key in (*forms, kind, "") if key in self.caption)
 
     def point_for(self, kind):
         """The number of the lecture's point, or None."""
@@ -46,84 +47,90 @@ class Picture:
         return self.name + self.suffix
 
 
-FEATURES = ("Features of test items by class: the better they keep the classes apart, the less is "
-            "left for the classifier on top to do.")
+FEATURES = ("Features of the test items, coloured by class. The better they separate the classes, "
+            "the easier the task of the classifier on top.")
+INTERPOLATION = ("The first and the last image of each row are test images; the others are decoded "
+                 "from codes between theirs{}. The title gives the mean distance to the nearest "
+                 "test image, at the codes and half way between them.")
 
 PICTURES = (
     Picture("triptych", "Clean, corrupted, decoded", images.triptych,
-            {"copy": "Nothing was corrupted: to copy would be a perfect answer, and nothing about "
-                     "images need be known for it.",
-             "": "The target is the clean image, not the corrupted one: what was destroyed is "
-                 "filled in, which copying could not do."}, 2),
+            {"copy": "The input was not corrupted, so copying it would be a perfect solution, "
+                     "without any knowledge of images.",
+             "": "The target is the clean image, not the corrupted one: the model fills in what "
+                 "was destroyed, which is impossible by copying."}, 2),
     Picture("reconstructions", "Reconstructions", images.reconstructions,
-            "What survives the way through the code: position, slant and class, but not every "
-            "detail. The fewer latents, the smoother.", 5),
+            "The code preserves position, slant and class, but not every detail. With fewer latent "
+            "variables the reconstructions are smoother.", 5),
     Picture("game", "The game on a line", points.game,
-            "Dotted black: the data. Green: what the generator makes, its arrows below. Light blue "
-            "dashes: the best possible answer D*, blue: the learned one. If the game ends "
-            "well, green lies on black and both answers at one half.", 8),
+            "Dotted black: the density of the data. Green: the density of the generated points, "
+            "with arrows from z to G(z) below. Light blue dashes: the optimal discriminator D*; "
+            "blue: the trained one. At the equilibrium the green curve equals the black one, and "
+            "both discriminators are one half.", 8),
     Picture("plane", "Samples in the plane", points.plane,
-            {"gan": "Dots are samples, circles or contours the data. A mode without dots has been "
-                    "dropped: mode collapse. Dots between modes are like nothing in the data.",
-             "": "Dots are samples, circles or contours the data: what lies between them was never "
-                 "in the data."}, {"gan": 10, "": 3}),
+            {"gan": "Dots are samples; circles or contours show the data. A mode without dots has "
+                    "been lost (mode collapse). Dots between the modes do not resemble the data.",
+             "": "Dots are samples; circles or contours show the data. Dots between them do not "
+                 "resemble the data."}, {"gan": 10, "": 3}),
     Picture("field", "Where points are moved", points.field,
-            "Arrows from a point to its reconstruction: they climb the density of the data, since "
-            "removing noise means knowing where data are.", 2),
+            "Arrows from points to their reconstructions. They point towards higher density of the "
+            "data, because removing noise requires knowing where the data are.", 2),
     Picture("samples", "Samples", images.samples,
-            {"vae": "New images: codes drawn from the prior, decoded. What makes it possible is "
-                    "the KL: it kept the codes of images where the prior is.",
-             "gan": "New images: noise through the generator. Look for images that repeat (mode "
-                    "collapse) and for shapes that the data do not have.",
-             "": "Random codes, decoded. Meant to look bad: nothing in training said which codes "
-                 "belong to images, so the decoder never saw codes like these."},
+            {"vae": "New images, decoded from codes drawn from the prior. This works because the "
+                    "KL divergence keeps the codes of images close to the prior.",
+             "gan": "New images, generated from noise. Look for repeated images (mode collapse) "
+                    "and for shapes that do not occur in the data.",
+             "": "Images decoded from random codes. They are expected to look bad: the training "
+                 "does not determine which codes belong to images, so the decoder has never seen "
+                 "codes like these."},
             {"vae": 5, "gan": 7, "": 3}),
     Picture("film", "Samples over time", film.film,
-            "The same random numbers after each epoch: what changes is the model.",
+            "Samples from the same random numbers after each epoch; only the model changes.",
             {"vae": 5, "gan": 8, "": 3}, ".gif"),
     Picture("embedding", "The embedding", latent.embedding,
-            {"vae": "Codes of test items by class, circles of the prior: clusters again, but "
-                    "drawn to where the prior is, because the KL asks for it.",
-             "rotation": "Features of upright test items by class. No class was ever told: what "
-                         "there is of them was learned from telling turns.",
+            {"vae": "Codes of the test items, coloured by class, and circles of the prior. There "
+                    "are clusters again, but the KL divergence pulls them towards the prior.",
+             "rotation": "Features of upright test items, coloured by class. The class labels were "
+                         "not used in training: whatever separates the classes was learned by "
+                         "predicting rotations.",
              "probe": FEATURES, "classifier": FEATURES, "sdae": FEATURES,
-             "": "Codes of test items by class: distinct appearance, distinct codes. Nobody asked "
-                 "for the space between the clusters to mean anything."},
+             "": "Codes of the test items, coloured by class. Items that look different have "
+                 "different codes, so there are clusters; the training does not constrain the "
+                 "space between them."},
             {"vae": 5, "probe": 6, "classifier": 6, "sdae": 6, "": 4}),
     Picture("manifold", "The latent plane", latent.manifold,
-            "A decoded image at every place of the latent plane, each as probable as the next: "
-            "neighbours resemble each other, classes pass into one another.", 5),
+            "Images decoded from a grid in the latent plane whose cells all have the same prior "
+            "probability. Neighbours look alike, and the classes change gradually.", 5),
     Picture("holes", "Between two clusters", latent.holes,
-            {"vae": "First and last of a row are test images, the others decode the codes between "
-                    "them. The numbers say how far from any test image these are half way.",
-             "": "First and last of a row are test images, the others decode the codes between "
-                 "them: two images faded into one another rather than an image of its own. The "
-                 "numbers say how far from any test image that is."}, {"vae": 5, "": 4}),
-    Picture("traversals", "One latent at a time", latent.traversals,
-            "Each row changes one latent and nothing else: the first rows change the image, the "
-            "last ones perhaps nothing.", 5),
-    Picture("kl", "KL of each latent", latent.kl_bars,
-            "Blue latents tell images apart. One that does not is switched off (orange): saying "
-            "nothing costs nothing.", 5),
+            {"vae": INTERPOLATION.format(""),
+             "": INTERPOLATION.format(" and look like two overlaid images rather than a new one")},
+            {"vae": 5, "": 4}),
+    Picture("traversals", "One latent variable at a time", latent.traversals,
+            "Each row changes a single latent variable. The first rows change the image, the last "
+            "rows may change nothing.", 5),
+    Picture("kl", "KL divergence of each latent variable", latent.kl_bars,
+            "Blue: latent variables that depend on the item. Orange: inactive ones, which carry no "
+            "information and whose KL divergence is close to zero.", 5),
     Picture("filters", "First-layer filters", images.filters,
-            {"conv": "The small windows that the first convolution lays on every place of an "
-                     "image: edges, spots, stripes.",
-             "gan": "What the discriminator's first units look for in an image.",
-             "dae": "What the first units look for. Without corruption mostly noise and dots, with "
-                    "more of it larger pieces of shapes.",
-             "": "What the first units look for. Noise is what they began with: where it still "
-                 "shows, training changed a unit little."}, {"gan": 9, "dae": 2, "": 6}),
+            {"conv": "The filters of the first convolution, which are applied at every position of "
+                     "an image: edges, spots, stripes.",
+             "gan": "The weights of the discriminator's first units, as images.",
+             "dae": "The weights of the first units, as images. Without corruption they are mostly "
+                    "noise and dots, with more corruption larger pieces of shapes.",
+             "": "The weights of the first units, as images. The initial weights are noise: where "
+                 "noise is still visible, training has changed a unit only slightly."},
+            {"gan": 9, "dae": 2, "": 6}),
     Picture("confusion", "Confusion matrix", classes.confusion,
-            {"rotation": "Rows are true turns, columns the answers: what lies beside the diagonal "
-                         "are images that look upright more than one way.",
-             "": "Rows are true classes, columns the answers: what lies beside the diagonal are "
-                 "the classes whose features are alike."}, 6),
+            {"rotation": "Rows are the true rotations, columns the predicted ones. Images off the "
+                         "diagonal look upright in more than one orientation.",
+             "": "Rows are the true classes, columns the predicted ones. The numbers off the "
+                 "diagonal show which classes have similar features."}, 6),
 )
 
 
 def pictures_of(model, history):
-    """All that may be drawn of a run: curves first, one picture each, then PICTURES."""
-    panels = [Picture(f"curve-{panel.name}", panel.title, partial(_curve, panel), panel.see,
+    """All pictures that a run may have: first one for each panel of curves, then PICTURES."""
+    panels = [Picture(f"curve-{panel.name}", panel.title, partial(_curve, panel), panel.caption,
                       panel.point) for panel in curves.panels_of(model, history)]
     return [*panels, *PICTURES]
 

@@ -18,25 +18,26 @@ PARTS = {"train": "-", "test": "--", "valid": ":"}
 LAYER = "layer_"
 STANDING = ("layer", "best_epoch", "best_valid_error")     # where training is: nothing to see
 NATS, PROBABILITY = "nats per image", "mean probability of “real”"
-ONE_MOMENT = " Training: the mean over an epoch; test: at its end."
-KEPT = " Test: with the weights that did best on the validation items so far, hence the steps."
-# What to see in a GAN's losses and answers: where D gives labels, and where it is a critic.
-GAME = ("Two players, two losses: neither has to fall. A loss of D near zero means that it wins, "
-        "and that G hears little any more.",
-        "On real and on generated items. Both at one half: it cannot tell them apart. Close to 1 "
-        "and 0: it is too strong, and its gradient fades.")
-CRITIC = ("Two players, two losses. D’s, without the penalty, is minus an estimate of how far "
-          "apart data and samples are, up to a factor: it should come closer to zero.",
-          "Mean scores of real and of generated items. Only their difference means anything: the "
-          "distance that the critic sees.")
+AVERAGED = " Train: mean over an epoch; test: at its end."
+BEST_WEIGHTS = (" The test values use the weights with the lowest validation error so far, hence "
+                "the steps.")
+# Captions of a GAN's losses and outputs: for a discriminator of labels, and for a critic.
+GAME = ("The losses of two opponents: neither of them has to decrease. A loss of D near zero means "
+        "that D wins, and that G receives hardly any gradient.",
+        "Outputs of D on data and on samples. Both at one half: D cannot tell them apart. Close to "
+        "1 and 0: D is too strong, and its gradients vanish.")
+CRITIC = ("The losses of two opponents. The loss of D without the penalty is minus an estimate of "
+          "the distance between data and samples, up to a factor: it should approach zero.",
+          "Mean scores of data and of samples. Only their difference is meaningful: it is the "
+          "critic’s estimate of the distance.")
 
 
 @dataclass(frozen=True)
 class Panel:
-    """One pair of axes: ``terms`` of the metrics → names, ``levels`` at equilibrium → names.
+    """One pair of axes: ``terms`` of the metrics → labels, ``levels`` at equilibrium → labels.
 
-    ``name`` is the file's; ``see`` and ``point`` are the report's: what there is to see, and the
-    lecture's point that it belongs to.
+    ``name`` is part of the file's name. ``caption`` and ``point``, the number of a point of the
+    lecture, are for the report.
     """
 
     name: str
@@ -45,12 +46,12 @@ class Panel:
     unit: str = NATS
     levels: dict = field(default_factory=dict)
     limits: tuple = (None, None)
-    see: str = ""
+    caption: str = ""
     point: int | None = None
 
 
 def panels_of(model, history):
-    """What there is to see of a model's metrics: those it is known for, then all others."""
+    """The panels of a model's metrics: first those defined for its kind, then all others."""
     there = terms_of(history)
     known = {"dae": _of_autoencoder, "vae": _of_vae, "gan": _of_gan}.get(model.kind)
     panels = [_of_layers(there), *(known(model) if known else [])]
@@ -69,34 +70,35 @@ def _of_any(model, term):
     if term in STANDING:
         return None
     if term in ("accuracy", "error") or term.endswith(("_accuracy", "_error")):
-        what = "right" if "accuracy" in term else "wrong"
+        what = "correctly" if "accuracy" in term else "incorrectly"
         return Panel(term, f"{title_of(model)}: {name}", {term: ""}, "share of items",
                      limits=(0, 1) if "accuracy" in term else (0, None), point=6,
-                     see=f"The share of test items that the classifier gets {what}, beside that of "
-                         "the training items it has seen: the gap is what it learned by heart."
-                         + KEPT * (model.kind == "sdae"))
+                     caption=f"The share of test items and of training items that are classified "
+                             f"{what}. The gap between the two is overfitting."
+                             + BEST_WEIGHTS * (model.kind == "sdae"))
     if term == "loss":
         classifies = model.kind in ("probe", "classifier", "sdae")
         return Panel("loss", f"{title_of(model)}: loss", {"loss": ""},
                      "nats per item" if classifies else "mean per item",
-                     see="What training descends, on training and on test items: the curves part "
-                         "where it begins to learn items by heart." + KEPT * (model.kind == "sdae"),
+                     caption="The loss on training and on test items. The curves separate when the "
+                             "model begins to overfit." + BEST_WEIGHTS * (model.kind == "sdae"),
                      point=6 if classifies else None)
     if term == "active_units":
         return Panel(term, "VAE: active units", {term: ""}, "latents", point=5,
-                     limits=(0, None), see="How many latents carry anything: the decoder ignores "
-                                           "the others, and their KL goes to zero.")
+                     limits=(0, None),
+                     caption="The number of latent variables that carry information. The decoder "
+                             "ignores the others, and their KL divergence goes to zero.")
     if model.kind == "vae" and term == "std":
         return Panel(term, "VAE: learned std of p(x|z)", {term: ""}, "units of the data", point=5,
-                     limits=(0, None), see="How far a value lies from the decoder’s mean, the same "
-                                           "for all: at its best the root of the mean squared "
-                                           "error.")
+                     limits=(0, None),
+                     caption="The standard deviation of the values around the decoder’s mean, the "
+                             "same for all. Its optimum is the root of the mean squared error.")
     if model.kind == "vae" and term == "kl_weight":
         return Panel(term, "VAE: weight of the KL", {term: ""}, "factor", limits=(0, None), point=5,
-                     see="Small at first, so that the latents find a use before they are charged "
-                         "for it.")
+                     caption="Small at first, so that the model learns to use the latent variables "
+                             "before their KL divergence is fully penalised.")
     return Panel(term, f"{title_of(model)}: {name}", {term: ""}, "mean per item",
-                 see=f"The {name}, epoch by epoch.")
+                 caption=f"The {name} of each epoch.")
 
 
 def _of_layers(there):
@@ -105,75 +107,80 @@ def _of_layers(there):
     return Panel("layers", "Pre-training, layer by layer",
                  {term: term.replace("_", " ") for term in layers},
                  "loss, mean per item", point=2,
-                 see="Each layer is trained alone, as a denoising autoencoder of the clean codes "
-                     "below it: one curve ends where the next one begins.")
+                 caption="Each layer is trained separately, as a denoising autoencoder of the "
+                         "clean codes of the layer below. A curve ends where the next one begins.")
 
 
 def _of_autoencoder(model):
     distance, unit = {"bce": ("cross-entropy", NATS),
                       "mse": ("squared error", "squared error per image")}[model.config.loss]
-    see = ("The distance between the clean input and what is decoded from a corrupted one. The "
-           "floor is not zero: what the noise destroyed can only be guessed.")
+    caption = (f"The {distance} between the clean input and its reconstruction from a corrupted "
+               "input. The minimum is not zero: what the noise has destroyed can only be guessed.")
     if not model.config.level:
-        see = "The distance between the input and what is decoded from it: nothing was corrupted."
+        caption = f"The {distance} between the input and its reconstruction; nothing is corrupted."
     return [Panel("loss", f"DAE: {distance} with the clean input", {"loss": ""}, unit, point=2,
-                  see=see)]
+                  caption=caption)]
 
 
 def _of_vae(model):
-    loss, see = _bound(model.config)
+    loss, caption = _bound(model.config)
     density = ("" if model.config.decoder == "bernoulli" else
-               " A density may exceed one, so this may fall below zero.")
+               " A density may exceed one, so this term may be negative.")
     return [
-        Panel("loss", f"VAE: loss{loss}", {"loss": ""}, point=5, see=see),
+        Panel("loss", f"VAE: loss{loss}", {"loss": ""}, point=5, caption=caption),
         Panel("reconstruction", "VAE: −E[ln p(x|z)]", {"reconstruction": ""}, point=5,
-              see="First term of the ELBO: how badly the decoder explains an item from a code "
-                  f"drawn from q(z|x). Estimated by sampling.{density}"),
+              caption="First term of the ELBO, estimated by sampling: how poorly the decoder "
+                      f"predicts an item from a code drawn from q(z|x).{density}"),
         Panel("kl", "VAE: KL(q(z|x) ‖ p(z))", {"kl": ""}, point=5,
-              see="Second term of the ELBO, in closed form: how many nats the code says about an "
-                  "item. It pays for itself where the first term falls by more."),
+              caption="Second term of the ELBO, in closed form: the information in the code about "
+                      "an item. More of it is worthwhile if the first term decreases by more."),
     ]
 
 
 def _bound(c):
-    """(what the loss is, what to see in it): −ELBO only where nothing is weighted or free."""
+    """(name of the loss, caption); the loss is −ELBO only without weights and free bits."""
     if c.objective == "iwae":
         name = f" = −IWAE bound, K = {c.samples}"
-        see = (f"Minus the importance-weighted lower bound on ln p(x), of {c.samples} codes for "
-               "each item: tighter than the ELBO, whose two terms follow.")
+        caption = ("Minus the importance-weighted lower bound on ln p(x), with "
+                   f"{c.samples} codes for each item. It is tighter than the ELBO, whose two terms "
+                   "follow.")
     else:
-        name, see = " = −ELBO", ("Minus the lower bound on ln p(x): the next two curves, added. "
-                                 "Lower is a better model of the test items.")
+        name, caption = " = −ELBO", ("Minus the lower bound on ln p(x), the sum of the next two "
+                                     "curves. Lower values mean a better model of the test items.")
     if c.beta != 1:
         name = f", with {c.beta:g} KL" if c.objective == "iwae" else (
             f" = reconstruction + {c.beta:g} KL")
-        see = f"No bound on ln p(x), since the KL counts {c.beta:g} times."
-    changed = [f"the weight of the KL grows to {c.beta:g} over {c.warmup} epochs"] * bool(c.warmup)
-    changed += [f"{c.free_bits:g} nats of each latent are free"] * bool(c.free_bits)
-    if changed:
-        return f"{name} (test)", f"{see} In training {' and '.join(changed)}; in test neither."
-    return name, see
+        caption = f"Not a bound on ln p(x), because the KL divergence is weighted by {c.beta:g}."
+    changes = []
+    if c.warmup:
+        changes.append("the weight of the KL divergence increases to "
+                       f"{c.beta:g} over {c.warmup} epochs")
+    if c.free_bits:
+        changes.append("the KL divergence of each latent variable counts as at least "
+                       f"{c.free_bits:g} nats")
+    if changes:
+        return f"{name} (test)", f"{caption} In training only, {' and '.join(changes)}."
+    return name, caption
 
 
 def _of_gan(model):
     loss = getattr(model.config, "loss", "")
-    at_rest = {"minimax": {math.log(4): "ln 4", -math.log(2): "−ln 2"},
-               "non-saturating": {math.log(4): "ln 4", math.log(2): "ln 2"}}.get(loss, {})
+    equilibrium = {"minimax": {math.log(4): "ln 4", -math.log(2): "−ln 2"},
+                   "non-saturating": {math.log(4): "ln 4", math.log(2): "ln 2"}}.get(loss, {})
     probabilities = loss in ("minimax", "non-saturating")
-    dotted = "; dotted: at rest" if at_rest else ""
-    losses, answers = (CRITIC if loss == "wasserstein" else GAME)
-    answers += ONE_MOMENT
+    dotted = "; dotted: at equilibrium" if equilibrium else ""
+    losses, outputs = (CRITIC if loss == "wasserstein" else GAME)
     return [
         Panel("loss", f"GAN: losses{dotted}", {"loss": "D", "g_loss": "G"},
-              NATS if probabilities else "mean per item", at_rest, point=7,
-              see=losses),
-        Panel("answers", "GAN: what D answers", {"d_real": "D(x)", "d_fake": "D(G(z))"},
-              PROBABILITY if probabilities else "mean answer",
+              NATS if probabilities else "mean per item", equilibrium, point=7,
+              caption=losses),
+        Panel("answers", "GAN: outputs of D", {"d_real": "D(x)", "d_fake": "D(G(z))"},
+              PROBABILITY if probabilities else "mean output",
               {0.5: "1/2"} if probabilities else {}, (0, 1) if probabilities else (None, None),
-              point=9, see=answers),
-        Panel("penalty", "GAN: penalty, a part of D’s loss", {"penalty": ""}, "mean per item",
-              point=9, see="What D pays for a slope that is too steep: it keeps D from answering "
-                           "so sharply that G has nothing left to follow."),
+              point=9, caption=outputs + AVERAGED),
+        Panel("penalty", "GAN: penalty, part of the loss of D", {"penalty": ""}, "mean per item",
+              point=9, caption="The penalty on large gradients of D. It prevents D from becoming "
+                               "so steep that G receives no useful gradient."),
     ]
 
 

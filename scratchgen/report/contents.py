@@ -65,7 +65,7 @@ class RunContents:
         model = self.model.features if self.kind == "probe" else self.model
         forms = ["copy"] * (getattr(model.config, "level", None) == 0)
         forms += ["rotation"] * (getattr(self.model.config, "labels", None) == "rotation")
-        return picture.seen_in(self.kind, *forms, getattr(model.config, "arch", "mlp"))
+        return picture.caption_for(self.kind, *forms, getattr(model.config, "arch", "mlp"))
 
 
 @dataclass(frozen=True)

@@ -23,7 +23,7 @@ GAN_LOSSES = {"non-saturating": "the non-saturating GAN loss", "minimax": "the m
 PENALTIES = {"gradient": "a gradient penalty", "r1": "the R1 penalty"}
 TERM_LABELS = {"g_loss": "loss of G", "d_real": "output of D on data, D(x)",
                "d_fake": "output of D on samples, D(G(z))",
-               "penalty": "penalty (included in the loss of D)",
+               "penalty": "penalty, part of the loss of D",
                "reconstruction": "reconstruction, −E[ln p(x|z)]", "kl": "KL(q(z|x) ‖ p(z))",
                "kl_weight": "weight of the KL divergence", "std": "standard deviation of p(x|z)"}
 
