@@ -78,7 +78,8 @@ def run_training(tables, out, resume, pictures, command_to_resume, overwrite=Fal
               f"  {command_to_resume(stop.path)}")
         raise typer.Exit(128 + stop.signal_number) from None
     loss = summary.metrics["test_loss"]
-    print(f"{summary.path}   {summary.epochs} epochs   test loss {loss:.4f}")
+    epochs = f"{summary.epochs} epoch{'s' if summary.epochs != 1 else ''}"
+    print(f"{summary.path}   {epochs}   test loss {loss:.4f}")
     if pictures:
         draw(summary.path)
     return summary.path

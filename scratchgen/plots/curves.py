@@ -133,7 +133,7 @@ def _of_vae(model):
                       f"predicts an item from a code drawn from q(z|x).{density}"),
         Panel("kl", "VAE: KL(q(z|x) ‖ p(z))", {"kl": ""}, point=5,
               caption="Second term of the ELBO, in closed form: the information in the code about "
-                      "an item. More of it is worthwhile if the first term decreases by more."),
+                      "an item, in nats. More is worthwhile if the first term decreases by more."),
     ]
 
 

@@ -100,7 +100,7 @@ def resolve(given: dict) -> dict:
     given = merge(given)
     kind = given.get("run", {}).get("model")
     if kind is None:
-        raise UserError('run.model is missing: say which model to train, for example "vae"')
+        raise UserError('run.model is missing: name the model to train, for example "vae"')
     model = schema.model_class(schema.RUN["model"].check("run.model", kind))
     preset = schema.RUN["preset"].check("run.preset", given["run"].get("preset", "default"))
     if preset not in model.presets:

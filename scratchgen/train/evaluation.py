@@ -6,6 +6,7 @@ from .. import data
 from ..engine.backend import use_backend
 from ..engine.random import Streams
 from ..errors import UserError
+from ..models import Model
 from . import config, runs
 from .progress import Position
 from .run_data import load_data, notice_changed
@@ -39,7 +40,8 @@ def _evaluate_folder(path, resolved, same_data):
     return evaluate(model, dataset, resolved)
 
 
-def evaluate(model, dataset, resolved: dict) -> dict[str, float]:
+def evaluate(model: Model, dataset: data.Dataset | data.Points,
+             resolved: dict) -> dict[str, float]:
     """Means of the loss and its terms over the test items of ``dataset``, per item.
 
     Uses random streams of its own, newly seeded: two evaluations give the same numbers, and the

@@ -37,10 +37,8 @@ def _moved(error, resolved, folder):
                      f"{resolved['run']['model']} --resume --out {folder} --data PATH")
 
 
-def dataset_of(path: str | os.PathLike):
-    """Loads the data set that the run in ``path`` was trained on; a ``Notice`` if it has changed.
-
-    """
+def dataset_of(path: str | os.PathLike) -> data.Dataset | data.Points:
+    """Loads the data set of the run in ``path``; warns with a ``Notice`` if it has changed."""
     run = runs.open_run(path)
     dataset = load_data(run.config(), path)
     notice_changed(dataset, run.checkpoint().state, path)

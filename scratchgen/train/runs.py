@@ -15,6 +15,7 @@ import contextlib
 import json
 import os
 import shutil
+from collections.abc import Iterator
 from pathlib import Path
 
 from ..errors import UserError, shown
@@ -61,7 +62,7 @@ class Run:
                 shutil.rmtree(frames)
 
     @contextlib.contextmanager
-    def locked(self):
+    def locked(self) -> Iterator[None]:
         """Locks the folder against training by a second process.
 
         The operating system releases the lock when the process ends, also when it is killed.
@@ -170,7 +171,8 @@ def _json(value):
     return json.dumps(value, indent=2, sort_keys=True) + "\n"
 
 
-def create(path: str | os.PathLike | None = None, label="run", overwrite=False) -> Run:
+def create(path: str | os.PathLike | None = None, label: str = "run",
+           overwrite: bool = False) -> Run:
     """Creates a run folder; ``path`` None: ``runs/<label>-<n>`` with the first free number.
 
     A folder that is not empty raises ``UserError``, unless ``overwrite``; so does one that cannot

@@ -182,7 +182,7 @@ class ResidentData:
 def resident(loader, dtype):
     """The loader's training set in GPU memory.
 
-    None if it does not fit, or if it is binarised anew for each batch.
+    None if it does not fit, or if it is binarised again for each batch.
     """
     if loader.binarize == "dynamic":
         return None
