@@ -92,8 +92,8 @@ def work(setting, threads, repeats):
 
     step = together if setting == "one" else apart
     step()
-    if setting == "two" and blas.find() and blas.find().set_threads:
-        blas.find().set_threads(threads)
+    if setting == "two":
+        blas.use_threads(threads)
     seconds = []
     for _ in range(10 + repeats):
         start = time.perf_counter()

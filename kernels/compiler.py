@@ -20,12 +20,13 @@ from numpy import ndarray
 
 from ..context import Lock
 from ..errors import Notice
-from . import blas
+from . import blas, machine_code
 
 WORTH_WAKING_THREADS = 16384        # elements of a kernel's largest array
 SPINS = "5000"      # some ten microseconds: a fork and join, not a whole kernel
 making = Lock()     # so that two Python threads do not compile, or register, the same thing at once
 prange = range      # what a kernel's source says; in a compiled kernel it is Numba's parallel range
+
 
 
 class compiled:
@@ -60,7 +61,7 @@ class compiled:
 
     def new_dispatcher(self, parallel):
         numba = load_numba()
-        function = rebind(self.function, compiled_names(self.function))
+        function = rebind(self.function, compiled_names(self.function, parallel))
         function.__qualname__ += "_parallel" if parallel else ""         # the cache's key
         with cache_folder(numba) as kept:
             return numba.njit(cache=kept, parallel=parallel, error_model="numpy",
@@ -85,6 +86,12 @@ class compiled:
                     free.release()
             return self.dispatcher()(*args)
         return launch
+
+
+@compiled
+def thread_count():
+    """Among how many threads a ``prange`` loop is shared; in a parallel kernel, all of Numba's."""
+    return 1
 
 
 class Pool:
@@ -130,6 +137,23 @@ class Overloaded:
                 load_numba().extending.overload(self.function)(self.versions())
                 self.known = True
         return self.function
+
+
+class Linked:
+    """A function of machine code that kernels call by its symbol: all arguments are int64."""
+
+    def __init__(self, symbol, arguments, result="void"):
+        self.symbol, self.arguments, self.result = symbol, arguments, result
+
+    @functools.cached_property
+    def registered(self):
+        """What Numba calls an external function."""
+        types = load_numba().types
+        signature = getattr(types, self.result)(*[types.int64] * self.arguments)
+        return types.ExternalFunction(self.symbol, signature)
+
+
+all_threads = Linked("get_num_threads", 0, "intp")     # of Numba's thread pool
 
 
 def by_precision(fast):
@@ -184,21 +208,24 @@ def rebind(function, names, literals=None):
     return copy
 
 
-def compiled_names(function):
+def compiled_names(function, parallel=False):
     """What the names in ``function`` mean once compiled: dispatchers, and the parallel range."""
-    names = {"prange": load_numba().prange}
+    numba = load_numba()
+    names = {"prange": numba.prange}
     for name in function.__code__.co_names:
         value = function.__globals__.get(name)
         if isinstance(value, compiled):
             names[name] = value.dispatcher()
-        elif isinstance(value, Overloaded):
+        elif isinstance(value, (Overloaded, Linked)):
             names[name] = value.registered
+    if parallel and "thread_count" in names:
+        names["thread_count"] = all_threads.registered
     return names
 
 
 @functools.cache
 def load_numba():
-    """Numba, imported when the first kernel is compiled; it is told where BLAS is."""
+    """Numba, imported when the first kernel is compiled; the tiles of products are linked to it."""
     with making:
         return _load_numba()
 
@@ -209,12 +236,21 @@ def _load_numba():
     import numba
     import numba.core.event
     from llvmlite import binding
-    found = blas.find()
-    if found is not None:
-        binding.add_symbol("scratchgen_sgemm", found.sgemm)
-        binding.add_symbol("scratchgen_dgemm", found.dgemm)
-        blas.use_one_thread()
+    blas.use_threads(1)
+    with cache_folder(numba) as kept:
+        folder = numba.config.CACHE_DIR if kept else None
+    addresses = machine_code.addresses(*processor(numba), folder, source_fingerprint())
+    for name, address in addresses.items():
+        binding.add_symbol(name, address)
     return numba
+
+
+def processor(numba):
+    """(its name, its features) of the processor that Numba compiles for, as LLVM writes them."""
+    from llvmlite import binding
+    config, features = numba.config, numba.core.codegen.get_host_cpu_features()
+    return (config.CPU_NAME or binding.get_host_cpu_name(),
+            features if config.CPU_FEATURES is None else config.CPU_FEATURES)
 
 
 def patient_threads():
@@ -296,6 +332,4 @@ def source_fingerprint():
     digest = hashlib.sha256()
     for path in sorted(pathlib.Path(__file__).parent.glob("*.py")):
         digest.update(path.read_bytes())
-    found = blas.find()              # compiled code calls it, by integers of a certain size
-    digest.update(f"{found and (found.name, found.bits)}".encode())
     return digest.hexdigest()[:12]

@@ -20,7 +20,7 @@ from .compiler import compiled, prange
 from .conv2d_chooser import by_winograd, convolution, gathered, shares_of_w
 from .cuda import blocks_for, empty, launch
 from .dense import activate, bias_activation_numpy, tile
-from .gemm import gemm
+from .gemm_blocks import gemm
 
 COLUMNS = 1 << 18      # numbers: the columns of so many images at a time as fit in 1 MB (float32)
 SHARES = 4             # a gradient of the filters is the sum of so many shares, one after the other

@@ -5,9 +5,10 @@ Every activation here has a derivative that its own output y gives, so x @ w + b
 
 import numpy as np
 
-from .compiler import compiled, prange
+from .compiler import compiled, prange, thread_count
 from .cuda import blocks_for, empty, launch
-from .gemm import block, gemm_part, parts, product
+from .gemm import product
+from .gemm_blocks import gemm_share, share, shares
 from .vector_math import exp, expm1, log1p, tanh
 
 IDENTITY, RELU, LEAKY_RELU, ELU, SIGMOID, TANH, SOFTPLUS = range(7)
@@ -30,10 +31,10 @@ def forward_numpy(x, w, tw, b, activation, y):
 @compiled(parallel=True)
 def forward_numba(x, w, tw, b, activation, y):
     n, o = y.shape
-    count = parts(n * o * x.shape[1])
-    for t in prange(count):                            # each iteration owns a block of y
-        gemm_part(t, count, x, w, y, False, tw, 0)
-        top, bottom, left, right = block(t, count, n, o, False)
+    down, across = shares(n, o, x.shape[1], y.itemsize, thread_count())
+    for t in prange(down * across):                    # each iteration owns a block of y
+        gemm_share(t, down, across, x, w, y, False, tw, False)
+        top, bottom, left, right = share(t, down, across, n, o, y.itemsize)
         for i in range(top, bottom):                   # while they are in this core's cache
             activate(y[i, left:right], b[left:right], activation)
 
@@ -148,19 +149,19 @@ def activation_backward_numba(dy, y, activation, dx, db):
     gradients, outputs = dy.reshape(tall, width), y.reshape(tall, width)
     results = dx.reshape(tall, width)
     partial = np.zeros(((tall + high - 1) // high, width), y.dtype)
-    for share in prange(len(partial)):                 # each iteration owns rows of dx and partial
-        sums = partial[share]
-        for i in range(share * high, min(tall, (share + 1) * high)):
+    for part in prange(len(partial)):                 # each iteration owns rows of dx and partial
+        sums = partial[part]
+        for i in range(part * high, min(tall, (part + 1) * high)):
             if not same:
                 through(gradients[i], outputs[i], activation, results[i])
             row = results[i]
             for j in range(width):
                 sums[j] += row[j]
     total = np.zeros(o, np.float64)
-    for share in range(len(partial)):
+    for part in range(len(partial)):
         for r in range(rows):
             for j in range(o):
-                total[j] += partial[share, r * o + j]
+                total[j] += partial[part, r * o + j]
     for j in range(o):
         db[j] = total[j]
 

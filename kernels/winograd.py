@@ -20,7 +20,7 @@ import numpy as np
 from . import minimal_filter as matrices
 from .compiler import compiled, prange
 from .dense import activate, tile
-from .gemm import gemm
+from .gemm_blocks import gemm
 from .minimal_filter import POINTS, axis
 
 NUMBERS = 1 << 16                # are transformed at a time: so many stay in a core's cache,

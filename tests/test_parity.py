@@ -23,8 +23,8 @@ from scratchgen.engine.backend import BACKENDS, kernels
 from scratchgen.engine.memory import to_host
 
 ROOT = pathlib.Path(__file__).parents[1]
-SERVICES = {"compiler", "vector_math", "blas", "cuda", "gpu", "elementwise", "gemm_chooser",
-            "conv2d_chooser", "winograd", "minimal_filter"}
+SERVICES = {"compiler", "machine_code", "gemm_tile", "gemm_blocks", "vector_math", "blas", "cuda",
+            "gpu", "elementwise", "gemm_chooser", "conv2d_chooser", "winograd", "minimal_filter"}
 FAMILIES = [path.stem for path in sorted((ROOT / "kernels").glob("*.py"))
             if path.stem not in SERVICES]
 

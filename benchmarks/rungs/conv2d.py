@@ -8,7 +8,7 @@ GFLOP/s count the multiply-adds of this sum, also where a rung needs fewer.
 
 import numpy as np
 from scratchgen.kernels.compiler import compiled
-from scratchgen.kernels.gemm import gemm
+from scratchgen.kernels.gemm_blocks import gemm
 from scratchgen.kernels.minimal_filter import minimal_filter
 
 import scratchgen as sg

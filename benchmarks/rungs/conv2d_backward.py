@@ -6,7 +6,7 @@ Shapes and names as in ``conv2d.py``.
 
 import numpy as np
 from scratchgen.kernels.compiler import compiled
-from scratchgen.kernels.gemm import gemm
+from scratchgen.kernels.gemm_blocks import gemm
 
 import scratchgen as sg
 

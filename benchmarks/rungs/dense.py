@@ -9,7 +9,7 @@ import math
 import numpy as np
 from scratchgen.kernels.compiler import compiled
 from scratchgen.kernels.dense import SIGMOID, activate
-from scratchgen.kernels.gemm import gemm
+from scratchgen.kernels.gemm_blocks import gemm
 
 import scratchgen as sg
 

@@ -1,0 +1,169 @@
+"""The matrix product on the CPU around its innermost tile (``gemm_tile.py``): packing and blocks.
+
+C = A B, A (M, K), B (K, N). The columns of B are divided into panels as wide as a tile. Panels are
+packed: copied, so that a tile reads consecutive cache lines. As many panels are packed at once as
+fit into half of a core's second-level cache. Then, for a few rows of A at a time, which stay in the
+first-level cache, the tiles of all these panels are computed:
+
+    for each SUM of the inner index            # the sum of a longer product is taken in parts
+        for each block of panels of B          # packed when its first rows are computed
+            for each ROWS rows of A
+                for each panel of the block
+                    tile: C[rows, panel] = or += A[rows, :] B[:, panel]
+
+Rows are cut into tiles of nearly equal height: 100 rows are four of 13 and four of 12, not seven of
+14 and one of 2. Panels at the right edge are padded with zeros and computed beside C.
+
+Every number of C is a sum over p in one order: chains of fused multiply-adds of SUM numbers, added
+one after the other. It depends neither on the blocks nor on how C is shared among threads, so all
+of those can be chosen for speed, and the bits stay the same.
+"""
+
+import numpy as np
+
+from .compiler import Linked, compiled
+from .gemm_tile import FLOAT32, FLOAT64, NUMBERS, PARAMETERS, SYMBOLS
+
+SUM = 1024                       # the inner index of one chain of multiply-adds; part of the result
+CACHE = 384 << 10                # bytes of packed panels
+WORTH_THREADS = 1 << 19          # multiply-adds from which on a product is shared among threads
+# In multiply-adds of a tile: the cost of packing a number, of a plain and of a transposed matrix;
+# and of writing a number into a row that another core writes to. LEAST: with fewer rows, a tile
+# waits for its own results.
+PACK, TRANSPOSE, SHARED, LEAST = 4, 10, 32, 4
+
+def linked(name, dtype):
+    """A function of ``gemm_tile.py``, for kernels."""
+    parameters = PARAMETERS.get(name, ())
+    return Linked(SYMBOLS[name, dtype], len(parameters), "void" if parameters else "int64")
+
+
+tile32, pack32, copy32 = (linked(name, FLOAT32) for name in PARAMETERS)
+tile64, pack64, copy64 = (linked(name, FLOAT64) for name in PARAMETERS)
+rows32, columns32 = (linked(name, FLOAT32) for name in NUMBERS)
+rows64, columns64 = (linked(name, FLOAT64) for name in NUMBERS)
+
+
+@compiled
+def tile(size, rows, keep, a, a_row, a_step, b, b_step, packed, k, c, c_row, add):
+    if size == 4:
+        tile32(rows, keep, a, a_row, a_step, b, b_step, packed, k, c, c_row, add)
+    else:
+        tile64(rows, keep, a, a_row, a_step, b, b_step, packed, k, c, c_row, add)
+
+
+@compiled
+def multiply(size, a, a_row, a_step, b, b_step, b_column, c, c_row, c_column, m, n, k, add):
+    """C (m, n) = A B, or C += A B with ``add``: addresses, and steps between rows and columns in
+    numbers of ``size`` bytes. One of ``b_step`` and ``b_column`` is 1."""
+    if m == 0 or n == 0:
+        return
+    rows, width = (rows32(), columns32()) if size == 4 else (rows64(), columns64())
+    tiles = (m + rows - 1) // rows
+    long = max(1, min(k, SUM))
+    panels = max(1, min(CACHE // (long * width * size), (n + width - 1) // width))
+    work = np.empty(size * (rows * width + panels * width * long) + 64, np.uint8)
+    edge = (work.ctypes.data + 63) // 64 * 64
+    packed = edge + size * rows * width
+    for p in range(0, max(k, 1), SUM):
+        length, more = min(SUM, k - p), 1 if add or p > 0 else 0
+        for left in range(0, n, panels * width):
+            right, top = min(n, left + panels * width), 0
+            for t in range(tiles):
+                height = (m - top + tiles - t - 1) // (tiles - t)
+                factor = a + size * (top * a_row + p * a_step)
+                for j in range(left, right, width):
+                    columns = min(width, right - j)
+                    whole = columns == width
+                    panel = packed + size * (j - left) * length
+                    source, step, keep = panel, width, 0
+                    if t == 0:
+                        start = b + size * (p * b_step + j * b_column)
+                        if whole and b_column == 1:    # packed by the tile itself, for others
+                            source, step, keep = start, b_step, 1 if tiles > 1 else 0
+                        elif size == 4:
+                            pack32(start, b_step, b_column, panel, length, columns)
+                        else:
+                            pack64(start, b_step, b_column, panel, length, columns)
+                    target = c + size * (top * c_row + j * c_column)
+                    if whole and c_column == 1:
+                        tile(size, height, keep, factor, a_row, a_step, source, step, panel,
+                             length, target, c_row, more)
+                    else:
+                        tile(size, height, keep, factor, a_row, a_step, source, step, panel,
+                             length, edge, width, 0)
+                        if size == 4:
+                            copy32(edge, target, c_row, c_column, height, columns, more)
+                        else:
+                            copy64(edge, target, c_row, c_column, height, columns, more)
+                top += height
+
+
+@compiled
+def gemm(a, b, c, ta, tb, add):
+    """c (M, N) = a b, or c += a b with ``add``, on the calling thread.
+
+    a (M, K), or its transpose with ``ta``; b (K, N), or its transpose with ``tb``. Rows are
+    contiguous; they may lie further apart than they are long.
+    """
+    size, (m, n) = c.itemsize, c.shape
+    k = a.shape[0] if ta else a.shape[1]
+    a_row, b_row, c_row = a.strides[0] // size, b.strides[0] // size, c.strides[0] // size
+    a_row, a_step = (1, a_row) if ta else (a_row, 1)
+    b_step, b_column = (1, b_row) if tb else (b_row, 1)
+    more = 1 if add else 0
+    if n < m and work(n, m, a_row != 1, size) < work(m, n, tb, size):      # Cᵀ = Bᵀ Aᵀ
+        multiply(size, b.ctypes.data, b_column, b_step, a.ctypes.data, a_step, a_row,
+                 c.ctypes.data, 1, c_row, n, m, k, more)
+    else:
+        multiply(size, a.ctypes.data, a_row, a_step, b.ctypes.data, b_step, b_column,
+                 c.ctypes.data, c_row, 1, m, n, k, more)
+
+
+@compiled
+def work(m, n, transposed, size):
+    """The multiply-adds that C (m, n) costs for each p, those beside a narrow C included."""
+    width = columns32() if size == 4 else columns64()
+    return (n + width - 1) // width * width * (max(m, LEAST) + (TRANSPOSE if transposed else PACK))
+
+
+@compiled
+def shares(m, n, k, size, threads):
+    """(parts of the rows, parts of the columns) in which C (m, n) is shared among threads.
+
+    Each thread packs the columns of B that it needs: parts of the rows repeat that, parts of the
+    columns do not. But two cores that write into the same rows of C slow each other down, which a
+    short sum does not hide. Of the two, the cheaper, in multiply-adds for each p.
+    """
+    if m * n * k < WORTH_THREADS:
+        return 1, 1
+    rows, width = (rows32(), columns32()) if size == 4 else (rows64(), columns64())
+    tiles, panels = (m + rows - 1) // rows, (n + width - 1) // width
+    least, found = -1.0, (1, 1)
+    for down in range(1, threads + 1):
+        if threads % down == 0:
+            across = threads // down
+            height = min(m, (tiles + down - 1) // down * rows)
+            wide = (panels + across - 1) // across * width
+            cost = wide * (height + PACK) + (SHARED * height * wide / k if across > 1 else 0.0)
+            if least < 0 or cost < least:
+                least, found = cost, (down, across)
+    return found
+
+
+@compiled
+def share(t, down, across, m, n, size):
+    """Part t of C (m, n): top, bottom, left, right; cut at multiples of a panel's width."""
+    width = columns32() if size == 4 else columns64()
+    panels, i, j = (n + width - 1) // width, t // across, t % across
+    return (m * i // down, m * (i + 1) // down,
+            min(n, panels * j // across * width), min(n, panels * (j + 1) // across * width))
+
+
+@compiled
+def gemm_share(t, down, across, a, b, c, ta, tb, add):
+    """Part t of c = a b or c += a b."""
+    top, bottom, left, right = share(t, down, across, c.shape[0], c.shape[1], c.itemsize)
+    if top < bottom and left < right:
+        gemm(a[:, top:bottom] if ta else a[top:bottom], b[left:right] if tb else b[:, left:right],
+             c[top:bottom, left:right], ta, tb, add)
