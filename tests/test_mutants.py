@@ -25,9 +25,10 @@ from scratchgen.engine import backward as engine
 from scratchgen.engine import copies, in_place
 from scratchgen.engine.backend import Family
 from scratchgen.engine.tensor import Tensor
-from scratchgen.nn import parameters
-from scratchgen.nn.module import Module, Structure
-from scratchgen.nn.parameters import Pack
+from scratchgen.nn import packing
+from scratchgen.nn.module import Module
+from scratchgen.nn.packing import Pack
+from scratchgen.nn.structure import Structure
 from scratchgen.ops import loss, reduce, running, shape, statistics
 from scratchgen.ops.op import OPS, Op, named
 from scratchgen.study import gradient_check
@@ -278,16 +279,17 @@ MUTANTS = [
      test_engine.test_two_leaves_that_get_the_same_gradient_do_not_share_memory),
     ("changes in place overlooked", replaced(engine, "check_unchanged", lambda op, guards: None),
      changed),
-    ("a gradient that is kept, written over", replaced(parameters, "ALONE", 99),
+    ("a gradient that is kept, written over", replaced(packing, "ALONE", 99),
      partial(test_parameters.test_a_gradient_that_is_held_does_not_change, "the tensor",
              "another step", True)),
-    ("a view of a gradient, written over", replaced(Pack, "is_read", lambda self: False),
+    ("a view of a gradient, written over", replaced(
+        Pack, "gradients_are_referenced", lambda self: False),
      partial(test_parameters.test_a_gradient_that_is_held_does_not_change, "numpy()",
              "another step", True)),
     ("frozen parameters moved by momentum", replaced(Pack, "gather", lambda self: None),
      partial(test_parameters.test_frozen_parameters_are_moved_by_nothing, "sgd",
              {"momentum": 0.9}, False, "numpy", None)),
-    ("a replaced layer overlooked", replaced(Structure, "holds", lambda self: True),
+    ("a replaced layer overlooked", replaced(Structure, "unchanged", lambda self: True),
      partial(test_parameters.test_an_optimiser_notices_that_its_network_has_other_parameters,
              test_parameters.replace_layer, lambda n: n)),
     ("a new parameter that does not take the old one's place", replaced(

@@ -250,9 +250,10 @@ def test_the_table_names_every_method_that_returns_values():
         nn.Module: {"forward", "named_parameters", "parameters", "named_buffers", "parts",
                     "modules", "named_modules", "train", "eval", "zero_grad", "frozen",
                     "state_dict", "load_state_dict", "summary", "flops", "describe", "watching",
-                    "pack", "register_buffer", "refuse_undeclared"},
-        optim.Optimiser: {"zero_grad", "step", "gather", "state_dict", "load_state_dict", "rate",
-                          "numbers", "update", "refuse_others", "runs_of"},
+                    "pack", "register_buffer", "check_declared"},
+        optim.Optimiser: {"zero_grad", "step", "gather", "state_dict", "load_state_dict",
+                          "learning_rate", "coefficients", "update", "check_network",
+                          "active_groups"},
         data.Loader: {"batches", "sizes", "order"},
         sg.Stream: {"bits", "uniform", "normal", "permutation"}, sg.Streams: {"state", "restore"}}
     for cls, names in known.items():

@@ -9,7 +9,7 @@ import pytest
 import scratchgen as sg
 from scratchgen import nn, optim
 from scratchgen.engine.memory import to_device, to_host
-from scratchgen.nn.parameters import Pack
+from scratchgen.nn.packing import Pack
 
 X = np.linspace(-1, 1, 12, dtype=np.float32).reshape(4, 3)
 
@@ -395,7 +395,7 @@ def test_training_with_kept_gradients_is_the_same_training():
 def test_gradients_that_nobody_holds_stay_in_one_buffer(monkeypatch):
     network = net()
     optimiser = optim.Adam(network, 0.1)
-    monkeypatch.setattr(Pack, "make_gradients", lambda self: pytest.fail("a second buffer"))
+    monkeypatch.setattr(Pack, "allocate_gradients", lambda self: pytest.fail("a second buffer"))
     for _ in range(4):
         descend(network, optimiser)
         optim.clip_norm(optimiser, 1.0)

@@ -1,51 +1,54 @@
-"""What a network is made of: a tree of modules, whose attributes are parameters, buffers, modules.
+"""The base class of layers and networks: a tree of modules with parameters and buffers.
 
-Modules and parameters are also found in lists, tuples and dicts, nested at will. Names follow the
-attributes: ``encoder.0.w``.
+Modules and parameters are also found in lists, tuples and dicts, at any depth. Their dotted names
+follow the attributes: ``encoder.0.w``.
 """
 
 import contextlib
 import copy
+from collections.abc import Callable, Iterator, Mapping
+from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
+from numpy.typing import ArrayLike, DTypeLike
 
-from ..context import Switch, no_grad
+from ..context import Switch
 from ..engine.copies import carried
 from ..engine.memory import copy_into, to_host
 from ..engine.other_names import MODULE, NO_ZEROS, missing
-from ..engine.tensor import Tensor, constant
+from ..engine.tensor import Tensor
 from ..errors import UserError
-from .parameters import Buffer, Parameter, ParameterList, packed
+from .packing import packed
+from .parameters import Buffer, Parameter, ParameterList
+from .summary import table, tree
 
-FOUND_IN = (list, tuple, dict)          # containers that are looked into
+CONTAINERS = (list, tuple, dict)        # searched for modules and parameters
 
 
 class Module:
-    """Base of layers and networks; ``forward`` says what calling it computes.
+    """Base class of layers and networks. A subclass defines ``forward``.
 
-    A parameter is declared by ``self.w = nn.Parameter(array)``, a buffer (saved, not trained) by
-    ``self.mean = nn.Buffer(array)``. Other tensors and arrays that a module keeps are neither.
+    Assigning ``self.w = nn.Parameter(array)`` declares a parameter, ``self.mean =
+    nn.Buffer(array)`` a buffer (saved, not trained). Other tensors and arrays are neither.
 
-    ``copy.deepcopy``, ``copy.copy`` and ``pickle`` give an independent network of the same values;
-    copied together with its optimiser, (network, optimiser), it can be trained further. A computed
-    tensor that a module keeps becomes a constant there.
+    ``copy.deepcopy``, ``copy.copy`` and ``pickle`` give an independent network with the same
+    values. To continue training the copy, copy the pair (network, optimiser). Attributes that are
+    computed tensors become constants in the copy.
     """
 
-    training = True
+    training: bool = True
     _buffer_names = ()                                   # the declared ones
     _watcher = Switch("watcher", None)                   # see ``watching``
 
-    def forward(self, x):
+    def forward(self, *inputs: Any, **options: Any) -> Any:
         raise NotImplementedError(f"{type(self).__name__} needs a method forward(x)")
 
-    def __call__(self, *inputs, **options):
-        """What ``forward`` computes of these inputs.
+    def __call__(self, *inputs: Any, **options: Any) -> Tensor:
+        """The result of ``forward``.
 
-        Tensors are used as they are. An array of the caller's that the backward pass needs is
-        copied while it is recorded, so that its memory may be filled again before ``backward``.
-        A copy is the price of one pass over the batch; a check of its contents would be one too,
-        and a read-only flag would make the caller's own next write fail. Without recording nothing
-        is copied, and ``sg.Tensor(array)`` hands an array over without a copy.
+        Input arrays that the backward pass needs are copied while the call is recorded, so the
+        caller may reuse their memory before ``backward``. Tensors are not copied:
+        ``sg.Tensor(array)`` passes an array without a copy.
         """
         y = self.forward(*inputs, **options)
         if (watcher := Module._watcher.get()) is not None and not self.parts():
@@ -54,8 +57,8 @@ class Module:
 
     @staticmethod
     @contextlib.contextmanager
-    def watching(watcher):
-        """Inside, ``watcher(layer, x, y)`` is called with what each layer is given and gives."""
+    def watching(watcher: Callable[["Module", Any, Any], object]) -> Iterator[None]:
+        """A context that calls ``watcher(layer, x, y)`` after each layer: its input and output."""
         Module._watcher.enter(watcher, Module._watcher.get())
         Module._watcher.set(watcher)
         try:
@@ -66,9 +69,11 @@ class Module:
     # --- attributes ------------------------------------------------------------------------------
 
     def __setattr__(self, name, value):
-        """A ``Parameter`` that takes the place of one which an optimiser trains takes over its
-        place there, if shape and dtype agree; UserError for anything else but None instead of a
-        parameter."""
+        """Set an attribute.
+
+        A new ``Parameter`` of the same shape and dtype also replaces the old one in its optimiser.
+        UserError if a parameter is replaced by anything but a ``Parameter`` or None.
+        """
         before = vars(self).get(name)
         if type(value) is Buffer:
             if name not in self._buffer_names:
@@ -85,31 +90,32 @@ class Module:
                 before.pack.replace(before, value)
         object.__setattr__(self, name, value)
 
-    def __getattr__(self, name):
-        if name.startswith("_") or hasattr(type(self), name):          # a property's own error
-            return object.__getattribute__(self, name)
-        raise missing(f"a {type(self).__name__}", name, MODULE, dir(self))
+    if not TYPE_CHECKING:                 # else type checkers would accept any attribute
+        def __getattr__(self, name):
+            if name.startswith("_") or hasattr(type(self), name):  # the error inside a property
+                return object.__getattribute__(self, name)
+            raise missing(f"a {type(self).__name__}", name, MODULE, dir(self))
 
-    def register_buffer(self, name, array):
+    def register_buffer(self, name: str, array: ArrayLike) -> None:
         """The same as ``self.name = nn.Buffer(array)``."""
         setattr(self, name, Buffer(array))
 
     def _found(self, kind):
-        """Dotted name → what is of this kind among the attributes and what they contain."""
+        """Dotted name → instance of ``kind``, among the attributes and the containers in them."""
         found = {}
         for name, value in vars(self).items():
             if isinstance(value, kind):
                 found[name] = value
-            elif isinstance(value, FOUND_IN):
-                look_into(value, kind, f"{name}.", found, ())
+            elif isinstance(value, CONTAINERS):
+                collect(value, kind, f"{name}.", found, ())
         return found
 
-    def parts(self):
-        """Name → module, of the direct parts, in order."""
+    def parts(self) -> dict[str, "Module"]:
+        """Name → direct submodule, in order."""
         return self._found(Module)
 
-    def named_modules(self):
-        """Dotted name → module, of this one (named "") and all below it, each once."""
+    def named_modules(self) -> dict[str, "Module"]:
+        """Dotted name → module, for this module (named "") and all submodules, each once."""
         found, seen = {}, set()
 
         def add(name, module):
@@ -122,37 +128,37 @@ class Module:
         add("", self)
         return found
 
-    def modules(self):
-        """This module and all below it, each once."""
+    def modules(self) -> list["Module"]:
+        """This module and all submodules, each once."""
         return list(self.named_modules().values())
 
     def _named(self, found_in):
-        """Dotted name → what ``found_in`` (name → value) gives of each module."""
+        """The results of ``found_in``, a function module → {name: value}, by dotted name."""
         return {f"{prefix}.{name}" if prefix else name: value
                 for prefix, module in self.named_modules().items()
                 for name, value in found_in(module).items()}
 
-    def named_parameters(self):
-        """Dotted name → parameter, frozen ones too; a shared (tied) one by its first name."""
+    def named_parameters(self) -> dict[str, Parameter]:
+        """Dotted name → parameter, frozen ones included; a shared (tied) one by its first name."""
         once = {}
         for name, p in self._named(lambda module: module._found(Parameter)).items():
             once.setdefault(id(p), (name, p))
         return dict(once.values())
 
-    def parameters(self):
-        """The parameters in order; a list that an optimiser takes."""
+    def parameters(self) -> ParameterList:
+        """The list of the parameters, in order, as an optimiser takes it."""
         return ParameterList(self.named_parameters().values(), self)
 
-    def named_buffers(self):
-        """Dotted name → array that is saved but not trained (running statistics)."""
+    def named_buffers(self) -> dict[str, np.ndarray]:
+        """Dotted name → buffer, an array that is saved but not trained (running statistics)."""
         return self._named(lambda module: {
             name: getattr(module, name) for name in module._buffer_names
             if getattr(module, name, None) is not None})
 
-    def refuse_undeclared(self):
-        """UserError if a module keeps a leaf that may be meant as a parameter, and is none."""
-        kept = self._named(lambda module: module._found(Tensor))
-        for name, t in kept.items():
+    def check_declared(self) -> None:
+        """UserError if a leaf tensor that requires a gradient is not declared as a parameter."""
+        tensors = self._named(lambda module: module._found(Tensor))
+        for name, t in tensors.items():
             if not isinstance(t, Parameter) and t.requires_grad and t.is_leaf:
                 raise UserError(f"{name} of this {type(self).__name__} requires a gradient and is "
                                 "no parameter: make it one with nn.Parameter(array), or keep "
@@ -160,25 +166,27 @@ class Module:
 
     # --- modes -----------------------------------------------------------------------------------
 
-    def train(self, mode=True):
-        """Training mode (noise, batch statistics); ``eval()`` for the other."""
+    def train(self, mode: bool = True) -> Self:
+        """Switch to training mode (dropout, batch statistics); returns this module."""
         for module in self.modules():
             module.training = mode
         return self
 
-    def eval(self):
+    def eval(self) -> Self:
+        """Switch to evaluation mode (no dropout, running statistics); returns this module."""
         return self.train(False)
 
-    def zero_grad(self, set_to_none=True):
-        """Forget the accumulated gradients: they are None until the next backward pass."""
+    def zero_grad(self, set_to_none: bool = True) -> None:
+        """Set all gradients to None."""
         if not set_to_none:
             raise UserError(NO_ZEROS)
         for p in self.parameters():
             p.grad = None
 
     @contextlib.contextmanager
-    def frozen(self):
-        """Inside, the parameters are constants: gradients pass through, none are made for them."""
+    def frozen(self) -> Iterator[Self]:
+        """A context in which the parameters are constants: gradients flow through this module to
+        its inputs, but not to its parameters."""
         nodes = [(p, p.node) for p in self.parameters()]
         for p, _ in nodes:
             p.node = None
@@ -190,24 +198,25 @@ class Module:
 
     # --- state -----------------------------------------------------------------------------------
 
-    def state_dict(self):
+    def state_dict(self) -> dict[str, np.ndarray]:
         """Dotted name → NumPy array: copies of all parameters and buffers."""
         arrays = {name: p.data for name, p in self.named_parameters().items()}
         arrays.update(self.named_buffers())
         return {name: np.array(to_host(a)) for name, a in arrays.items()}
 
-    def load_state_dict(self, state):
-        """Put saved arrays back, in place; names, shapes and dtypes must agree."""
-        mine = {**{n: p.data for n, p in self.named_parameters().items()}, **self.named_buffers()}
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Load saved arrays in place. UserError unless names, shapes and dtypes agree."""
+        arrays = {n: p.data for n, p in self.named_parameters().items()}
+        arrays.update(self.named_buffers())
         if not hasattr(state, "keys"):
             raise UserError(f"a saved state is a dict of arrays by name, not a "
                             f"{type(state).__name__}; give what state_dict() returned")
-        if set(mine) != set(state):
+        if set(arrays) != set(state):
             raise UserError(f"the saved state does not fit this network: missing "
-                            f"{sorted(set(mine) - set(state))}, unexpected "
-                            f"{sorted(set(state) - set(mine), key=str)}; load it into the network "
-                            "it is of")
-        for name, array in mine.items():
+                            f"{sorted(set(arrays) - set(state))}, unexpected "
+                            f"{sorted(set(state) - set(arrays), key=str)}; load it into the "
+                            "network that it was saved from")
+        for name, array in arrays.items():
             saved = state[name]
             if not hasattr(saved, "shape") or not hasattr(saved, "dtype"):
                 raise UserError(f"the saved {name} is a {type(saved).__name__}; expected an array "
@@ -215,15 +224,16 @@ class Module:
             if array.shape != saved.shape or array.dtype != saved.dtype:
                 raise UserError(f"the saved {name} is {saved.dtype}{saved.shape}, this "
                                 f"network's is {array.dtype}{array.shape}; load it into the "
-                                "network it is of")
-        for name, array in mine.items():
+                                "network that it was saved from")
+        for name, array in arrays.items():
             saved = state[name]
             copy_into(array, saved.data if isinstance(saved, Tensor) else saved)
         for p in self.parameters():
             p.changes[0] += 1
 
-    def pack(self):
-        """Move all parameters into one contiguous buffer, gradients likewise; returns both (P,)."""
+    def pack(self) -> tuple[np.ndarray, np.ndarray]:
+        """Move all parameters into one contiguous buffer (P,), and their gradients into another;
+        returns both."""
         parameters = self.parameters()
         if not parameters:
             raise UserError(f"{type(self).__name__} has no parameters to optimise")
@@ -236,114 +246,43 @@ class Module:
     def __getstate__(self):
         return {name: without_graph(value) for name, value in vars(self).items()}
 
-    # --- in words --------------------------------------------------------------------------------
+    # --- description -----------------------------------------------------------------------------
 
-    def flops(self, x_shape, y_shape):
-        """Floating-point operations of a forward pass; 0 for what only moves or looks up."""
+    def flops(self, x_shape: tuple[int, ...], y_shape: tuple[int, ...]) -> int:
+        """Floating-point operations of a forward pass; 0 for layers that only move values."""
         return 0
 
-    def describe(self):
-        """What ``print`` says of this module beside its type and parameters."""
+    def describe(self) -> str:
+        """The options that ``print`` shows for this module."""
         return ""
 
-    def __repr__(self):
-        """The layers, a line each: name, type, options, shapes and number of parameters."""
-        total = sum(p.size for p in self.parameters())
-        frozen = sum(p.size for p in self.parameters() if not p.requires_grad)
-        lines = [line.rstrip() for line in self._lines("", "")]
-        if self.parts():
-            lines.append(f"{total:,} parameters" + f" ({frozen:,} frozen)" * bool(frozen))
-        return "\n".join(lines)
+    def __repr__(self) -> str:
+        """One line per layer: name, type, options, shapes and number of parameters."""
+        return tree(self)
 
-    def _lines(self, indent, name):
-        own = self._found(Parameter)
-        shapes = ", ".join(f"{n} {'x'.join(map(str, p.shape)) or '1'}"
-                           + " frozen" * (not p.requires_grad) for n, p in own.items())
-        count = f"{sum(p.size for p in own.values()):,} parameters" if own else ""
-        said = "; ".join(part for part in (self.describe(), shapes, count) if part)
-        title = f"{name}: {type(self).__name__}" if name else type(self).__name__
-        yield indent + title + (f"({said})" if said else "")
-        for part_name, part in self.parts().items():
-            yield from part._lines(indent + "  ", part_name)
-
-    def summary(self, input_shape, dtype=np.float32):
-        """A table of the layers for an input of ``input_shape`` (N, …): shape, parameters, FLOPs;
-        frozen parameters are counted and named."""
-        mode, trace = self.training, []
-        try:
-            with no_grad(), self.watching(lambda m, x, y: trace.append((m, x.shape, y.shape))):
-                self.eval()(constant(np.zeros(input_shape), dtype))
-        finally:
-            self.train(mode)
-        names = {id(m): n for n, m in self.named_modules().items()}
-        rows = [("layer", "output", "parameters", "FLOPs")]
-        rows += [(f"{names.get(id(m), '')} {type(m).__name__}".strip(), str(y),
-                  counted(m.parameters()), f"{m.flops(x, y):,}") for m, x, y in trace]
-        rows.append(("total", "", counted(self.parameters()),
-                     f"{sum(m.flops(x, y) for m, x, y in trace):,}"))
-        widths = [max(len(row[i]) for row in rows) for i in range(4)]
-        return "\n".join("  ".join(cell.ljust(w) if i < 2 else cell.rjust(w)
-                                   for i, (cell, w) in enumerate(zip(row, widths, strict=True)))
-                         for row in rows)
+    def summary(self, input_shape: tuple[int, ...], dtype: DTypeLike = np.float32) -> str:
+        """A table of the layers for an input of ``input_shape`` (N, …): output shape, parameters,
+        FLOPs. It also counts the frozen parameters."""
+        return table(self, input_shape, dtype)
 
 
-def counted(parameters):
-    """How many numbers these are, and how many of them frozen."""
-    frozen = sum(p.size for p in parameters if not p.requires_grad)
-    return f"{sum(p.size for p in parameters):,}" + f" ({frozen:,} frozen)" * bool(frozen)
-
-
-def look_into(container, kind, prefix, found, above):
-    """Add what is of this kind in a list, tuple or dict, and in those within it, to ``found``."""
-    if any(container is one for one in above):         # a list that contains itself
+def collect(container, kind, prefix, found, parents):
+    """Add the instances of ``kind`` in a container, and in those nested in it, to ``found``."""
+    if any(container is parent for parent in parents):     # a list that contains itself
         return
     for name, value in container.items() if isinstance(container, dict) else enumerate(container):
         if isinstance(value, kind):
             found[f"{prefix}{name}"] = value
-        elif isinstance(value, FOUND_IN):
-            look_into(value, kind, f"{prefix}{name}.", found, (*above, container))
+        elif isinstance(value, CONTAINERS):
+            collect(value, kind, f"{prefix}{name}.", found, (*parents, container))
 
 
 def without_graph(value):
-    """An attribute as a copy has it: constants for computed tensors."""
+    """An attribute for a copy of its module: computed tensors are replaced by constants."""
     if isinstance(value, Tensor) and not value.is_leaf:
         return value.detach().copy()
-    if type(value) in FOUND_IN and any(isinstance(v, Tensor) and not v.is_leaf for v in (
+    if type(value) in CONTAINERS and any(isinstance(v, Tensor) and not v.is_leaf for v in (
             value.values() if isinstance(value, dict) else value)):
         return ({name: without_graph(v) for name, v in value.items()} if isinstance(value, dict)
                 else type(value)(map(without_graph, value)))
     return carried(value)
-
-
-class Structure:
-    """Where a network's parameters stand, so that a change can be noticed in every step."""
-
-    def __init__(self, network):
-        self.parameters = network.parameters()
-        places, containers, seen = [], [], set()
-        for module in network.modules():
-            todo = [vars(module)]
-            while todo:
-                container = todo.pop()
-                containers.append((container, len(container)))
-                for key, value in (container.items() if isinstance(container, dict)
-                                   else enumerate(container)):
-                    if isinstance(value, (Module, Parameter)):
-                        places.append((container, key, value))
-                    elif isinstance(value, FOUND_IN) and id(value) not in seen:
-                        seen.add(id(value))
-                        todo.append(value)
-        self.places, self.containers = places, containers
-
-    def holds(self):
-        """Whether everything stands where it did."""
-        try:
-            for container, size in self.containers:
-                if len(container) != size:
-                    return False
-            for container, key, value in self.places:
-                if container[key] is not value:
-                    return False
-        except (KeyError, IndexError):
-            return False
-        return True

@@ -1,19 +1,9 @@
-"""Optimisers, clipping of gradients, schedules of the learning rate."""
+"""Optimisers, gradient clipping, schedules of the learning rate."""
 
 from ..engine.other_names import OPTIM, missing
-from .optimisers import (
-    OPTIMISERS,
-    SGD,
-    Adagrad,
-    Adam,
-    AdamW,
-    Optimiser,
-    RMSprop,
-    clip_norm,
-    clip_value,
-    make,
-    options_of,
-)
+from .base import Optimiser
+from .clipping import clip_norm, clip_value
+from .optimisers import OPTIMISERS, SGD, Adagrad, Adam, AdamW, RMSprop, make, options_of
 from .schedules import cosine, exponential, piecewise, warmup
 
 __all__ = ["OPTIMISERS", "SGD", "Adagrad", "Adam", "AdamW", "Optimiser", "RMSprop", "clip_norm",

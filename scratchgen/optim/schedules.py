@@ -1,17 +1,19 @@
-"""Schedules: functions step → factor on the learning rate, with step = 0, 1, …
+"""Schedules of the learning rate: functions step → factor, with step = 0, 1, …
 
-They can be copied and pickled, as the optimisers that hold them.
+They can be copied and pickled, as the optimisers that use them.
 """
 
 import functools
 import math
+from collections.abc import Sequence
 from numbers import Real
 
 from ..errors import UserError
+from .base import Schedule
 
 
-def exponential(rate):
-    """rateˢᵗᵉᵖ"""
+def exponential(rate: float) -> Schedule:
+    """Exponential decay: the factor is rateˢᵗᵉᵖ."""
     if not isinstance(rate, Real) or not 0 < rate < math.inf:
         raise UserError(f"exponential: the rate is {rate!r}; give a positive number, such as 0.99")
     return functools.partial(_exponential, rate)
@@ -21,8 +23,11 @@ def _exponential(rate, step):
     return rate**step
 
 
-def cosine(steps):
-    """From 1 to 0 along half a cosine over ``steps``, then 0. Loshchilov & Hutter 2017."""
+def cosine(steps: int) -> Schedule:
+    """Cosine annealing: from 1 to 0 over ``steps`` along half a period, then 0.
+
+    ½ (1 + cos(π step/steps)): Loshchilov & Hutter 2017, (5), without restarts.
+    """
     return functools.partial(_cosine, checked_steps("cosine", steps))
 
 
@@ -30,8 +35,8 @@ def _cosine(steps, step):
     return 0.5 * (1 + math.cos(math.pi * min(step, steps) / steps))
 
 
-def warmup(steps, then=None):
-    """From 1/steps up to 1 in equal steps, then another schedule."""
+def warmup(steps: int, then: Schedule | None = None) -> Schedule:
+    """Linear warm-up: from 1/steps to 1 over ``steps``, then the schedule ``then``, or 1."""
     if then is not None and not callable(then):
         raise UserError(f"warmup: what follows is {then!r}; give a schedule, such as cosine(1000)")
     return functools.partial(_warmup, checked_steps("warmup", steps), then)
@@ -41,8 +46,11 @@ def _warmup(steps, then, step):
     return (step + 1) / steps if step < steps else then(step - steps) if then else 1
 
 
-def piecewise(boundaries, factors):
-    """factors[i] from boundaries[i−1] up to boundaries[i] steps; one factor more."""
+def piecewise(boundaries: Sequence[int], factors: Sequence[float]) -> Schedule:
+    """Piecewise constant: factors[i] from step boundaries[i−1] to before step boundaries[i].
+
+    There is one factor more than boundaries.
+    """
     boundaries, factors = list(boundaries), list(factors)
     if len(factors) != len(boundaries) + 1 or boundaries != sorted(boundaries):
         raise UserError(f"piecewise: {len(boundaries)} boundaries {boundaries} and {len(factors)} "
