@@ -1,7 +1,7 @@
 """Exact answers, found by our own training: linear autoencoders and VAEs, the DAE as a score, GANs.
 
-The cases and their tolerances are in ``benchmarks/exact_autoencoders.py`` and ``exact_gans.py``;
-``python -m benchmarks.exact`` trains them longer, on more seeds, and records the errors.
+The cases and their tolerances are in ``tests/proofs/exact_autoencoders.py`` and ``exact_gans.py``;
+``python -m tests.proofs exact`` trains them longer, on more seeds, and records the errors.
 """
 
 import json
@@ -10,7 +10,7 @@ import math
 import numpy as np
 import pytest
 
-from benchmarks import answers, exact, exact_gans
+from tests.proofs import answers, exact, exact_gans
 
 SEEDS = {"linear VAE, fixed variance": [1], "DAE on a ring of Gaussians": [0, 1],
          "logistic D, N(0, 1) and N(m, 1)": [0], "D with 32 units, N(0, s²) and N(0, ½²)": [0],

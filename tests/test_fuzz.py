@@ -1,8 +1,8 @@
-"""Every reader on a thousand damaged files: an answer or one sentence; see benchmarks.fuzzing."""
+"""Every reader on a thousand damaged files: a result or one sentence; see proofs/fuzzing.py."""
 
 import pytest
 
-fuzzing = pytest.importorskip("benchmarks.fuzzing")
+fuzzing = pytest.importorskip("tests.proofs.fuzzing")
 
 
 def assert_no_crash(outcome, count):

@@ -11,11 +11,11 @@ import numpy as np
 import pytest
 
 import scratchgen as sg
-from benchmarks.exact_gans import fitted, on_the_line, quantiles
 from scratchgen import models, nn, optim
 from scratchgen.models.by_hand import sigmoid
 from scratchgen.models.gan.losses import CLEAR, LOSSES, PLAIN, Draws, gradient_penalty, r1_penalty
 from scratchgen.models.gan.networks import untouched
+from tests.proofs.exact_gans import fitted, on_the_line, quantiles
 
 GAN = models.GAN
 IMAGE, POINT = (8, 4, 3), (5,)           # what "conv" takes; every dimension different

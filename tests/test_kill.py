@@ -1,4 +1,4 @@
-"""SIGKILL at random moments of training; the long form is ``python -m benchmarks.faults``."""
+"""SIGKILL at random moments of training; the long form is ``python -m tests.proofs faults``."""
 
 import os
 import sys
@@ -6,7 +6,7 @@ import sys
 import pytest
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="no SIGKILL there")
-kills = pytest.importorskip("benchmarks.kills")
+kills = pytest.importorskip("tests.proofs.kills")
 
 
 def test_killed_runs_hold_whole_checkpoints_and_end_in_the_same_bytes():

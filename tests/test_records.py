@@ -9,7 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks import bad_inputs, faults, readme
+from benchmarks import readme
+from tests.proofs import bad_inputs, faults
 
 ROOT = Path(__file__).parents[1]
 
@@ -19,8 +20,8 @@ ROOT = Path(__file__).parents[1]
 @pytest.fixture
 def no_work(monkeypatch):
     """The parts without what takes long: each says what it was asked for."""
-    monkeypatch.setattr(faults.kills, "kills", lambda count, seed, tell: {"kills": count})
-    monkeypatch.setattr(faults.kills, "full_disk", lambda tell: [{"failed": True}])
+    monkeypatch.setattr(faults.kills, "kills", lambda count, seed, report: {"kills": count})
+    monkeypatch.setattr(faults.kills, "full_disk", lambda report: [{"failed": True}])
     monkeypatch.setattr(faults.bad_inputs, "count", lambda: {"a": {"cases": 3, "refused": 2}})
 
 
@@ -59,7 +60,7 @@ def test_a_failure_is_recorded_and_an_impossible_part_is_not(tmp_path, no_work, 
     out = tmp_path / "faults.json"
     faults.main(["--full-disk", "--out", str(out)])
     before = out.read_bytes()
-    monkeypatch.setattr(faults.kills, "full_disk", lambda tell: None)    # no right to mount
+    monkeypatch.setattr(faults.kills, "full_disk", lambda report: None)    # no right to mount
     assert faults.main(["--full-disk", "--out", str(out)]) == 1 and out.read_bytes() == before
     monkeypatch.setattr(faults.kills, "full_disk", lost)
     monkeypatch.setattr(faults.kills, "kills", lost)
@@ -113,7 +114,7 @@ def test_cases_are_counted_once_and_only_if_they_ran(tmp_path):
     """In a process of its own: pytest does not run inside of pytest."""
     (tmp_path / "test_x.py").write_text(COUNTED)
     (tmp_path / "count.py").write_text(
-        "import json, pathlib\nfrom benchmarks import bad_inputs\n"
+        "import json, pathlib\nfrom tests.proofs import bad_inputs\n"
         "tests = ['eight', 'one', 'skipped']\n"
         "kinds = {'first': [f'test_x.py::test_{name}' for name in tests],\n"
         "         'loops': ['test_x.py::test_wrong_shapes_and_options']}\n"

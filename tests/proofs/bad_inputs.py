@@ -1,14 +1,13 @@
-"""The bad inputs that the tests try, counted by kind from the tests themselves.
+"""Counts the invalid inputs in the tests, by kind.
 
-Runs the tests named here and counts their parametrized cases: the tables in the test files are the
-only lists there are. A case that is tried on several backends, or with arrays and with tensors, is
-one; it counts as refused if it passed everywhere.
+Runs the tests listed in KINDS and counts their parametrized cases. A case that runs on several
+backends, or with arrays and with tensors, counts once; it counts as refused if all its runs passed.
 """
 
 from collections import defaultdict
 from pathlib import Path
 
-TESTS = Path(__file__).parents[1] / "tests"
+TESTS = Path(__file__).parents[1]
 KINDS = {
     "commands, options, settings": [
         "test_faults.py::test_arguments", "test_cli.py::test_wrong_input_is_one_clear_line",
@@ -51,14 +50,14 @@ KINDS = {
         "test_op_errors.py::test_wrong_dtypes", "test_op_errors.py::test_mixed_precision",
         "test_op_errors.py::test_what_is_no_array"],
 }
-# A test that makes several calls in a loop counts as so many cases.
+# Tests that make several calls in a loop: each call counts as a case.
 CALLS = {"test_wrong_shapes_and_options": lambda tests, name: len(tests.SHAPES[name]),
          "test_wrong_dtypes": lambda tests, name: len(tests.DTYPES) + (name in tests.KERNELS)}
-SAME_CASE = {"backend", "as_tensors"}     # parameters that make no other input of one
+SAME_CASE = {"backend", "as_tensors"}     # parameters that do not change the input
 
 
 class Counter:
-    """A plugin of pytest that notes which cases ran, and which of them failed."""
+    """A pytest plugin that records which cases ran and which failed."""
 
     def __init__(self, kinds):
         self.kind = {test: kind for kind, tests in kinds.items() for test in tests}
@@ -68,7 +67,7 @@ class Counter:
         for item in items:
             test = f"{item.path.name}::{item.originalname}"
             given = item.callspec.params if hasattr(item, "callspec") else {}
-            # Not every value has a hash; each is one object, however many tests it is given to.
+            # By id: not every value is hashable, and each is one object in all its tests.
             case = test, *sorted((k, id(v)) for k, v in given.items() if k not in SAME_CASE)
             self.case[item.nodeid] = case
             calls = CALLS.get(item.originalname)
@@ -82,7 +81,7 @@ class Counter:
             self.ran.add(case)
 
     def counts(self):
-        """``{kind: {"cases": …, "refused": …}}`` of what ran; skipped cases are not counted."""
+        """``{kind: {"cases": …, "refused": …}}`` of the cases that ran and were not skipped."""
         found = defaultdict(lambda: {"cases": 0, "refused": 0})
         for case in self.ran:
             kind = found[self.kind[case[0]]]
@@ -92,7 +91,7 @@ class Counter:
 
 
 def count(kinds=KINDS, folder=TESTS):
-    """Runs the tests; the counts of each kind. RuntimeError if pytest could not run them."""
+    """Runs the tests; returns the counts of each kind. RuntimeError if pytest could not run."""
     import pytest
 
     counter = Counter(kinds)

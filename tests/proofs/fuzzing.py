@@ -1,7 +1,7 @@
-"""Damaged input for every reader: files made wrong at random, and what the readers say to them.
+"""Fuzzing of every file reader with randomly damaged files.
 
-A reader may give an answer or raise ``UserError`` with one sentence. Anything else is a crash. The
-damage is a pure function of a seed, so a crash can be had again.
+A reader may return a result or raise ``UserError`` with one sentence; anything else is a crash. The
+damage is a pure function of a seed, so that every crash can be reproduced.
 """
 
 import gzip
@@ -23,7 +23,7 @@ from scratchgen.data import idx
 from scratchgen.errors import UserError
 from scratchgen.train import config, runs
 
-MEMORY = "/dev/shm" if os.path.isdir("/dev/shm") else None  # a disk would be the slowest part
+MEMORY = "/dev/shm" if os.path.isdir("/dev/shm") else None  # faster than a disk
 EDGES = (0, 1, 2, 127, 128, 255, 256, 2**15, 2**16 - 1, 2**31 - 1, 2**31, 2**32 - 1,
          2**63, 2**64 - 1)
 WORDS = (b"nan", b"-inf", b"1e999", b"-1", b"0", b"9" * 30, b"9" * 5000, b"[" * 2000, b"{" * 2000,
@@ -33,7 +33,7 @@ WORDS = (b"nan", b"-inf", b"1e999", b"-1", b"0", b"9" * 30, b"9" * 5000, b"[" * 
 
 @dataclass
 class Outcome:
-    """What became of the inputs of one reader."""
+    """Counts of one reader's inputs, and its crashes."""
 
     inputs: int = 0
     accepted: int = 0
@@ -42,7 +42,7 @@ class Outcome:
 
 
 def damaged(content, others, rng):
-    """The bytes with one to four faults."""
+    """A copy of ``content`` with one to four random faults."""
     content = bytearray(content)
     for _ in range(rng.choice((1, 1, 1, 2, 4))):
         at = rng.randrange(len(content) + 1) if rng.random() < 0.6 else rng.randrange(
@@ -75,7 +75,7 @@ def damaged(content, others, rng):
 # --- the readers: name -> (whole files, read(path of the damaged file)) --------------------------
 
 def saved(save, *args, **options):
-    """What a function writes into a file, as bytes."""
+    """The bytes that ``save`` writes into a file."""
     content = io.BytesIO()
     save(content, *args, **options)
     return content.getvalue()
@@ -92,7 +92,7 @@ def encoded(array, kind, turned=0):
 
 
 def read_image(path):
-    """As one of two images of a folder; the other one is whole."""
+    """Reads the image as one of two in a folder; the other one is valid."""
     return data.load(path.parent)
 
 
@@ -160,7 +160,7 @@ def fuzz(name, count, seed=0):
 
 
 def judge(outcome, read, path, content):
-    """Read once and count what came of it."""
+    """Reads the file once and counts the outcome."""
     outcome.inputs += 1
     try:
         with warnings.catch_warnings():
@@ -171,16 +171,16 @@ def judge(outcome, read, path, content):
         outcome.refused += 1
         if "\n" in str(error) or not 20 <= len(str(error)) <= 20_000:
             outcome.crashes.append((content, f"no sentence: {error}"))
-    except BaseException as error:  # a panic of a compiled reader is no Exception
+    except BaseException as error:  # a panic in a compiled reader is not an Exception
         if isinstance(error, (KeyboardInterrupt, SystemExit)):
             raise
         outcome.crashes.append((content, f"{type(error).__name__}: {error}"))
 
 
-# --- checkpoints: damaged bytes, and wrong content under a right checksum ------------------------
+# --- checkpoints: damaged bytes, and invalid content with a valid checksum -----------------------
 
 def fuzz_checkpoint_bytes(count, seed=0):
-    """Damaged checkpoint.safetensors files, read as a run reads them."""
+    """Damaged checkpoint.safetensors files, read by ``Run.checkpoint``."""
     rng, outcome = random.Random(f"bytes {seed}"), Outcome()
     with tempfile.TemporaryDirectory(dir=MEMORY) as folder:
         run = runs.create(Path(folder) / "run")
@@ -199,7 +199,7 @@ def fuzz_checkpoint_bytes(count, seed=0):
 
 
 def fuzz_checkpoint_content(count, seed=0):
-    """Checkpoints with wrong state or tensors but a right checksum: loaded, and resumed."""
+    """Checkpoints with invalid state or tensors but a valid checksum, loaded and resumed."""
     rng, outcome = random.Random(f"content {seed}"), Outcome()
     with tempfile.TemporaryDirectory(dir=MEMORY) as folder:
         path = Path(folder) / "run"
@@ -216,7 +216,7 @@ def fuzz_checkpoint_content(count, seed=0):
 
 
 def wrong_content(state, tensors, rng):
-    """Change one value of the state, or one tensor, in place; what was done, in words."""
+    """Changes one value of the state or one tensor in place; returns a description."""
     values = (None, -1, 0, 10**30, 0.5, "", "x", [], {}, [1, 2], {"a": 1}, True, float("inf"))
     if rng.random() < 0.5:
         place = state
@@ -240,15 +240,15 @@ def wrong_content(state, tensors, rng):
     return f"tensor {name} {'gone' if changed is None else changed.shape}"
 
 
-# --- all of them ---------------------------------------------------------------------------------
+# --- all readers ---------------------------------------------------------------------------------
 
-# Of every hundred inputs, how many go to which reader: the fast ones get more.
+# Inputs per reader, in percent of all; fast readers get more.
 SHARES = {"IDX": 20, ".npy": 18, ".npz": 8, "PNG": 6, "JPEG": 4, "TOML": 8, "--set": 8,
           "metrics": 7, "checkpoint bytes": 20, "checkpoint content": 1}
 
 
-def fuzz_all(count, seed=0, tell=lambda name, outcome: None):
-    """``{reader: Outcome}`` of ``count`` inputs in all, and the growth of memory in MB."""
+def fuzz_all(count, seed=0, report=lambda name, outcome: None):
+    """``{reader: Outcome}`` for ``count`` inputs in total, and the growth of memory in MB."""
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     outcomes = {}
     for name, share in SHARES.items():
@@ -259,6 +259,6 @@ def fuzz_all(count, seed=0, tell=lambda name, outcome: None):
             outcomes[name] = fuzz_checkpoint_content(inputs, seed)
         else:
             outcomes[name] = fuzz(name, inputs, seed)
-        tell(name, outcomes[name])
+        report(name, outcomes[name])
     after = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return outcomes, (after - before) / 1024

@@ -1,28 +1,28 @@
-"""The long form of the tests of faults: damaged input, kills, a full disk; with counts.
+"""Long runs of the fault tests: damaged input, kills, a full disk; with counts.
 
-    python -m benchmarks.faults --kills 200 --fuzz 100000 [--full-disk] [--bad-inputs] [--seed N]
+    python -m tests.proofs faults --kills 200 --fuzz 100000 [--full-disk] [--bad-inputs] [--seed N]
 
-Prints a table and writes benchmarks/results/faults.json, where what is not run now keeps its last
-result. Ends with status 1 if anything went wrong.
+Prints the counts and writes benchmarks/results/faults.json; the parts that are not run keep their
+last result there. The exit status is 1 if a check failed.
 """
 
 import argparse
 import json
-import sys
 import time
 from pathlib import Path
 
 from . import bad_inputs, fuzzing, kills
 
-RESULTS = Path(__file__).parent / "results" / "faults.json"
-SIZES = {"fuzz": "inputs", "kills": "kills"}     # by which a record is larger than another
+RESULTS = Path(__file__).parents[2] / "benchmarks" / "results" / "faults.json"
+SIZES = {"fuzz": "inputs", "kills": "kills"}     # part -> the key of its number of trials
 
 
 def main(arguments=None):
-    """Runs what is asked for; the exit status."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--kills", type=int, default=0, help="SIGKILLs of a training, in all")
-    parser.add_argument("--fuzz", type=int, default=0, help="damaged files, in all")
+    """Runs the selected parts; returns the exit status."""
+    parser = argparse.ArgumentParser(prog="python -m tests.proofs faults",
+                                     description=__doc__.splitlines()[0])
+    parser.add_argument("--kills", type=int, default=0, help="total number of SIGKILLs")
+    parser.add_argument("--fuzz", type=int, default=0, help="total number of damaged files")
     parser.add_argument("--full-disk", action="store_true", help="on a small tmpfs; needs root")
     parser.add_argument("--bad-inputs", action="store_true", help="those of the tests, by kind")
     parser.add_argument("--seed", type=int, default=0)
@@ -50,12 +50,12 @@ def main(arguments=None):
 
 
 def recorded(path):
-    """What the file holds; nothing if there is none."""
+    """The contents of the file, {} if it does not exist."""
     return json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
 
 
 def record(path, name, result):
-    """Puts one part's result into the file, beside the other parts' last ones."""
+    """Writes one part's result into the file and keeps the other parts' results."""
     path.parent.mkdir(parents=True, exist_ok=True)
     found = {**recorded(path), name: result}
     path.write_text(json.dumps(found, indent=2) + "\n", encoding="utf-8")
@@ -63,14 +63,14 @@ def record(path, name, result):
 
 
 def fuzz(count, seed):
-    """Damaged files for every reader."""
-    def tell(name, outcome):
+    """Damaged files for every reader; (result, whether it failed)."""
+    def report(name, outcome):
         print(f"{name:20} {outcome.inputs:7} inputs  {outcome.accepted:6} read  "
               f"{outcome.refused:7} refused  {len(outcome.crashes):3} crashes", flush=True)
         for content, what in outcome.crashes[:5]:
             print(f"    {what[:200]}   {content[:60]!r}")
 
-    outcomes, megabytes = fuzzing.fuzz_all(count, seed, tell)
+    outcomes, megabytes = fuzzing.fuzz_all(count, seed, report)
     crashes = sum(len(outcome.crashes) for outcome in outcomes.values())
     rows = {name: {"inputs": o.inputs, "read": o.accepted, "refused": o.refused,
                    "crashes": len(o.crashes)} for name, o in outcomes.items()}
@@ -82,13 +82,13 @@ def fuzz(count, seed):
 
 
 def kill(count, seed):
-    """SIGKILL at random moments."""
-    def tell(killed):
+    """SIGKILL at random moments; (result, whether it failed)."""
+    def report(killed):
         if killed % 20 == 0:
             print(f"{killed} kills", flush=True)
 
     try:
-        counts = kills.kills(count, seed, tell=tell)
+        counts = kills.kills(count, seed, report=report)
     except (AssertionError, ValueError, RuntimeError) as error:
         print(f"after a kill: {error}")
         return {"failure": str(error)}, True
@@ -97,28 +97,24 @@ def kill(count, seed):
 
 
 def fill(_, seed):
-    """A disk of memory that is full; no result where this user may not mount one."""
+    """Training on a full tmpfs; no result if this user may not mount one."""
     try:
-        rows = kills.full_disk(tell=lambda row: print(row, flush=True))
+        rows = kills.full_disk(report=lambda row: print(row, flush=True))
     except (AssertionError, ValueError, RuntimeError) as error:
         print(f"on a full disk: {error}")
         return {"failure": str(error)}, True
     if rows is None:
-        print("no full disk tried: mounting one takes rights that this user lacks")
+        print("full disk skipped: this user may not mount a tmpfs")
         return None, True
     failures = sum(row["failed"] for row in rows)
-    print(f"{len(rows)} runs on a disk that was nearly full, {failures} stopped by it, none lost")
+    print(f"{len(rows)} runs on a nearly full disk, {failures} stopped, none lost")
     return {"runs": len(rows), "stopped": failures}, False
 
 
 def refuse(_, seed):
-    """The bad inputs of the tests."""
+    """The invalid inputs of the tests; (result, whether it failed)."""
     kinds = bad_inputs.count()
     cases, refused = (sum(row[key] for row in kinds.values()) for key in ("cases", "refused"))
     for kind, row in kinds.items():
         print(f"{kind:40} {row['cases']:5} cases  {row['refused']:5} refused in one sentence")
     return {"cases": cases, "refused": refused, "kinds": kinds}, refused < cases
-
-
-if __name__ == "__main__":
-    sys.exit(main())

@@ -1,7 +1,7 @@
-"""Training killed at random moments, and disks that are full: what is left must be whole.
+"""Training that is killed at random moments or runs out of disk space.
 
-A run that is killed, resumed, killed again, … must at every moment hold a checkpoint that loads,
-and end in the same bytes as the run that nothing disturbed. The same for a disk without room.
+A run that is killed and resumed repeatedly must always have a valid checkpoint and must end with
+the same bytes as an undisturbed run. The same holds for a full disk.
 """
 
 import contextlib
@@ -19,7 +19,7 @@ from pathlib import Path
 
 from scratchgen.train import runs
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 FILES = ("checkpoint.safetensors", "config.toml", "state.json")
 TABLES = {
     "run": {"model": "vae", "seed": 5},
@@ -27,8 +27,8 @@ TABLES = {
     "train": {"epochs": 5, "batch_size": 20, "checkpoint_every": 2},
     "model": {"hidden": 40, "latent": 5},
 }
-# The trainers, each in a process of its own: forked off one that has imported everything and has
-# not computed anything, at a line that names the folder. Ready when it has said its number.
+# A server process that imports everything once. For each folder name on its standard input it forks
+# a process that trains into that folder, and prints the process id, then the exit status.
 PROGRAM = """
 import json, os, sys
 import numba, safetensors.numpy, tomli_w
@@ -55,7 +55,7 @@ for line in sys.stdin:
 
 
 class Trainers:
-    """Starts trainings with one backend, one after the other."""
+    """Runs trainings with one backend, one at a time, each in a forked process."""
 
     def __init__(self, backend):
         tables = {**TABLES, "run": {**TABLES["run"], "backend": backend}}
@@ -75,9 +75,9 @@ class Trainers:
         self.process.wait(timeout=60)
 
     def train(self, path, kill_after=None):
-        """Trains, or goes on training, into ``path``; (exit status, seconds).
+        """Trains into ``path``, or resumes the run there; (exit status, seconds).
 
-        With ``kill_after``, it is killed so many seconds later, unless it has ended: status -9.
+        ``kill_after``: seconds after which the process is killed (status -9) if still running.
         """
         self.process.stdin.write(f"{path}\n")
         self.process.stdin.flush()
@@ -91,7 +91,7 @@ class Trainers:
         return status, time.monotonic() - begun
 
     def finish(self, path):
-        """Trains to the end; the seconds it took."""
+        """Trains to the end; returns the seconds."""
         status, seconds = self.train(path)
         if status:
             raise RuntimeError(f"a run did not end well: {Path(f'{path}.said').read_text()}")
@@ -99,17 +99,17 @@ class Trainers:
 
 
 def content(path):
-    """The bytes of what a run's result is; times and machine left out."""
+    """The bytes of a run's results, without times and machine."""
     metrics = [{k: v for k, v in line.items() if k != "seconds"}
                for line in runs.Run(path).metrics()]
     return [*((path / name).read_bytes() for name in FILES), metrics]
 
 
-def kills(count, seed=0, backends=("numpy", "numba"), chain=6, tell=lambda killed: None):
-    """Kill ``count`` times, up to ``chain`` times a run; a dict of counts.
+def kills(count, seed=0, backends=("numpy", "numba"), chain=6, report=lambda killed: None):
+    """Kills trainings ``count`` times, each run up to ``chain`` times; returns a dict of counts.
 
-    The moments are random between the beginning of the training and its end. AssertionError or
-    UserError if what is left is not whole.
+    The moments are random between start and end of the training. Raises AssertionError or UserError
+    if the files that remain are not valid.
     """
     rng, counts = random.Random(seed), dict.fromkeys(COUNTS, 0)
     with tempfile.TemporaryDirectory() as folder, contextlib.ExitStack() as stack:
@@ -117,7 +117,7 @@ def kills(count, seed=0, backends=("numpy", "numba"), chain=6, tell=lambda kille
         for backend in backends:
             trainers[backend] = stack.enter_context(Trainers(backend))
             path = Path(folder) / backend
-            trainers[backend].finish(path)  # compiles what is not yet compiled
+            trainers[backend].finish(path)  # fills the cache of compiled kernels
             shutil.rmtree(path)
             seconds[backend] = trainers[backend].finish(path)
             whole[backend] = content(path)
@@ -132,7 +132,7 @@ def kills(count, seed=0, backends=("numpy", "numba"), chain=6, tell=lambda kille
                     break
                 assert status == -signal.SIGKILL, Path(f"{path}.said").read_text()
                 inspect(path, counts)
-                tell(counts["kills"])
+                report(counts["kills"])
             trainers[backend].finish(path)
             assert content(path) == whole[backend], f"{path.name} ended in other bytes"
             assert not list(path.glob(".*.tmp")), "a temporary file was left"
@@ -146,10 +146,10 @@ COUNTS = ("kills", "before the first checkpoint", "while a file was being writte
 
 
 def inspect(path, counts):
-    """Whether a killed run holds a whole checkpoint, or had not come to its first one."""
+    """Checks that a killed run has a valid checkpoint or had not written its first one."""
     run = runs.Run(path)
     if run.checkpoint_path.exists():
-        run.checkpoint()  # whole, or UserError
+        run.checkpoint()  # valid, or UserError
     else:
         assert not run.metrics(), "metrics without a checkpoint"
         counts["before the first checkpoint"] += 1
@@ -157,12 +157,12 @@ def inspect(path, counts):
     counts["while a file was being written"] += any(path.glob(".*.tmp"))
 
 
-def full_disk(attempts=12, tell=lambda row: None):
-    """Train on a disk of memory that fills up, at ``attempts`` different amounts of free space.
+def full_disk(attempts=12, report=lambda row: None):
+    """Trains on a tmpfs that fills up, with ``attempts`` different amounts of free space.
 
-    Each time: exit status 2 and one sentence; the checkpoint that was there, or a later whole one,
-    loads; and with space again the run ends in the bytes of the undisturbed one. Needs the right to
-    mount; returns None where that is lacking.
+    Each time the training must end with one sentence, a valid checkpoint must remain, and with free
+    space again the run must end with the bytes of the undisturbed one. None if this user may not
+    mount a tmpfs.
     """
     size = 4 << 20
     with tempfile.TemporaryDirectory() as folder:
@@ -176,18 +176,18 @@ def full_disk(attempts=12, tell=lambda row: None):
             with Trainers("numpy") as trainers:
                 trainers.finish(Path(folder) / "whole")
                 needed = sum(f.stat().st_size for f in (Path(folder) / "whole").iterdir())
-                return [_fill_and_train(trainers, Path(folder), size - round(
-                    i * 2.2 * needed / attempts), tell) for i in range(attempts)]
+                return [fill_and_train(trainers, Path(folder), size - round(
+                    i * 2.2 * needed / attempts), report) for i in range(attempts)]
         finally:
             subprocess.run(["umount", disk], check=True)
 
 
-def _fill_and_train(trainers, folder, filled, tell):
-    """One attempt with ``filled`` bytes of the disk taken away; a row of the report."""
+def fill_and_train(trainers, folder, filled, report):
+    """One attempt with ``filled`` bytes of the disk occupied; a row of the report."""
     path, filler = folder / "disk" / "run", folder / "disk" / "filler"
     said = Path(f"{path}.said")
     filler.write_bytes(bytes(max(0, filled - 8192)))
-    said.symlink_to(folder / "said")  # the last words need no room on the full disk
+    said.symlink_to(folder / "said")  # the error message needs no space on the full disk
     status, _ = trainers.train(path)
     sentence = said.read_text() if status else "done"
     assert status == 0 or sentence.startswith("UserError: "), sentence
@@ -201,5 +201,5 @@ def _fill_and_train(trainers, folder, filled, tell):
     said.unlink()
     row = {"taken": filled, "failed": status != 0, "checkpoint kept": kept,
            "said": sentence.replace(str(folder), "")}
-    tell(row)
+    report(row)
     return row

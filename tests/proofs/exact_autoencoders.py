@@ -1,9 +1,9 @@
-"""Autoencoders whose best parameters are known: trained, and compared.
+"""Autoencoders with known optimal parameters, trained and compared with them.
 
 Each case is a function ``case(seed, effort, **variant)`` that trains one model and returns its
-answers; its docstring says what is exact, and ``effort`` multiplies the steps. Where training draws
-noise, the learned parameters are averaged over the second half of training (Polyak & Juditsky
-1992), and held to the exact *expected* loss, which is known in closed form.
+answers; its docstring states the exact result, and ``effort`` multiplies the steps. Where training
+draws noise, the parameters are averaged over the second half of training (Polyak & Juditsky 1992)
+and compared by the *expected* loss, which is known in closed form.
 """
 
 import numpy as np

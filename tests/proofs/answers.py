@@ -1,14 +1,14 @@
-"""One number that mathematics knows, beside what training found for it."""
+"""A quantity with a known exact value, and the value that training found."""
 
 import dataclasses
 import math
 
-ROUNDING = 1e-9                           # by which a bound may seem to be passed
+ROUNDING = 1e-9                           # by which rounding may exceed a bound
 
 
 @dataclasses.dataclass(frozen=True)
 class Answer:
-    """The error is found − exact, or that over exact; it must lie between ``low`` and ``high``."""
+    """``error`` is found − exact, divided by |exact| if relative; allowed between low and high."""
 
     what: str
     exact: float
@@ -19,36 +19,36 @@ class Answer:
 
     @property
     def error(self):
-        """Signed: below zero if too little was found."""
+        """Signed error: negative if ``found`` is too small."""
         return (self.found - self.exact) / (abs(self.exact) if self.relative else 1)
 
     @property
     def holds(self):
-        """Whether the error is allowed; one that is no number is not."""
+        """Whether the error is within its bounds; False for NaN."""
         return bool(self.low <= self.error <= self.high)
 
     @property
     def tolerance(self):
-        """The largest error allowed, without its sign."""
+        """The largest absolute error allowed."""
         return max(-self.low, self.high)
 
     @property
     def badness(self):
-        """Greater for a worse answer: those that miss before all that hold."""
+        """A sort key, larger for worse answers: all failures are worse than all passes."""
         size = abs(self.error)
         return not self.holds, math.inf if math.isnan(size) else size
 
 
 def near(what, exact, found, tolerance, relative=False):
-    """An answer that may err to both sides."""
+    """An answer whose error may have either sign."""
     return Answer(what, float(exact), float(found), -tolerance, tolerance, relative)
 
 
 def least(what, exact, found, tolerance, relative=False):
-    """The exact answer is a minimum: training that finds less is as wrong as much more."""
+    """The exact value is a minimum: finding less is an error, finding a little more is not."""
     return Answer(what, float(exact), float(found), -ROUNDING, tolerance, relative)
 
 
 def greatest(what, exact, found, tolerance, relative=False):
-    """The exact answer is a maximum."""
+    """The exact value is a maximum: finding more is an error, finding a little less is not."""
     return Answer(what, float(exact), float(found), -tolerance, ROUNDING, relative)

@@ -1,8 +1,8 @@
-"""GANs whose best discriminator, and whose end, is known: trained, and compared.
+"""GANs with a known optimal discriminator or equilibrium, trained and compared with it.
 
 Each case is a function ``case(seed, effort, **variant)`` that trains one model and returns its
-answers; its docstring says what is exact, and ``effort`` multiplies the steps. All data are
-numbers on the line.
+answers; its docstring states the exact result, and ``effort`` multiplies the steps. All data are
+one-dimensional.
 """
 
 import functools
@@ -22,7 +22,8 @@ GAN = models.GAN
 
 
 def on_the_line(mean=0.0, std=1.0, seed=0, **options):
-    """Data in R, a linear D (or what ``options`` say), and a G that makes N(mean, std²)."""
+    """A GAN on one-dimensional data with a linear D (unless ``options`` say otherwise) and a G
+    that generates N(mean, std²)."""
     config = GAN.Config(**{"latent": 1, "generator": [], "discriminator": [], **options})
     model = GAN(config, (1,), seed, np.float64)
     model.generator[0].w.data[...] = std
@@ -31,13 +32,13 @@ def on_the_line(mean=0.0, std=1.0, seed=0, **options):
 
 
 def quantiles(n=2001, mean=0.0, std=1.0):
-    """n points whose averages are those of N(mean, std²), nearly."""
+    """n quantiles (n, 1) of N(mean, std²); averages over them approximate expectations."""
     normal = NormalDist(mean, std)
     return np.array([[normal.inv_cdf((i + 0.5) / n)] for i in range(n)])
 
 
 def fitted(model, x, z, steps=250, lr=0.1):
-    """D trained on these items until it stays; the last terms."""
+    """Trains D on x and G(z) until it converges; returns the last loss terms."""
     optimiser = optim.make("adam", model.discriminator, lr, schedule=optim.cosine(steps))
     for _ in range(steps):
         optimiser.zero_grad()
