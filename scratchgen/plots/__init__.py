@@ -1,6 +1,6 @@
-"""Pictures of a run: what the loss did, what the model makes of images, what its codes mean.
+"""Pictures of a run: curves of the metrics, samples, reconstructions, embeddings.
 
-``catalogue`` lists them, ``draw_run`` writes those that a run has. matplotlib is imported at the
+``catalogue`` lists them, ``draw_run`` writes those that a run has. matplotlib is imported with the
 first picture, since that takes a second.
 """
 
@@ -9,7 +9,7 @@ import numpy as np
 from ..engine.backend import use_backend
 from ..errors import UserError
 from ..train import runs
-from .abilities import draws_images
+from .capabilities import draws_images
 from .catalogue import PICTURES, Picture, pictures_of
 from .curves import WORDS, curves, panels_of
 from .frames import keep_samples
@@ -24,28 +24,31 @@ __all__ = ["PICTURES", "WORDS", "HeldOut", "Picture", "Subject", "curves", "draw
 
 
 def draw_run(path):
-    """Draws the pictures of the run folder ``path`` into ``pictures/``; returns their paths.
+    """Draw the pictures of the run folder ``path`` into ``pictures/``; returns their paths.
 
-    One that is no longer drawn, because the run has changed, is removed.
+    Files of pictures that no longer apply to the run are removed.
     """
     subject, backend = subject_of(path)
     folder, written = runs.open_run(path).pictures, []
     with use_backend(backend):
         for picture in pictures_of(subject.model, subject.history):
-            drawn, place = subject.draw(picture.draw), folder / picture.file
+            drawn, file = subject.draw(picture.draw), folder / picture.file
             if drawn is None:
-                place.unlink(missing_ok=True)
+                file.unlink(missing_ok=True)
             elif picture.suffix == ".gif":
-                written.append(write_film(drawn, place))
+                written.append(write_film(drawn, file))
             else:
-                written.append(write(drawn, place))
+                written.append(write(drawn, file))
     return written
 
 
 def overview(run_paths, path):
-    """One wide picture, a panel for each run: DAE triptych, VAE manifold, GAN samples."""
+    """Write one wide picture with a panel for each run: DAE triptych, VAE manifold, GAN samples.
+
+    Returns ``path``.
+    """
     if not run_paths:
-        raise UserError("an overview of no runs: give at least one run folder")
+        raise UserError("an overview of no runs: expected at least one run folder")
     panels = []
     for subject, backend in map(subject_of, run_paths):
         with use_backend(backend):
@@ -56,12 +59,12 @@ def overview(run_paths, path):
 def _panel(model, test):
     """(mosaic, title, subtitle) for the overview."""
     if not draws_images(model):
-        raise UserError(f"an overview shows images, and this {model.kind} makes items of shape "
-                        f"{model.image_shape}")
+        raise UserError(f"an overview of a {model.kind} with items of shape {model.image_shape}: "
+                        "expected a model of images")
     if model.kind == "dae":
         triples = np.stack(denoised(model, test.of_each_class(each=2)), axis=1)
         return (mosaic(triples.reshape(-1, *model.image_shape), columns=6),
-                "Denoising autoencoder", "clean · corrupted · decoded")
+                "Denoising autoencoder", "clean · corrupted · reconstructed")
     if model.kind == "vae" and model.config.latent == 2:
         return mosaic(latent_grid(model, 10)[0], columns=10), "VAE", "2-D latent manifold"
     return mosaic(model.sample(100)), model.kind.upper(), "samples"

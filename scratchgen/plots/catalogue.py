@@ -54,7 +54,7 @@ INTERPOLATION = ("The first and the last image of each row are test images; the 
                  "test image, at the codes and half way between them.")
 
 PICTURES = (
-    Picture("triptych", "Clean, corrupted, decoded", images.triptych,
+    Picture("triptych", "Clean, corrupted, reconstructed", images.triptych,
             {"copy": "The input was not corrupted, so copying it would be a perfect solution, "
                      "without any knowledge of images.",
              "": "The target is the clean image, not the corrupted one: the model fills in what "
@@ -67,12 +67,12 @@ PICTURES = (
             "with arrows from z to G(z) below. Light blue dashes: the optimal discriminator D*; "
             "blue: the trained one. At the equilibrium the green curve equals the black one, and "
             "both discriminators are one half.", 8),
-    Picture("plane", "Samples in the plane", points.plane,
+    Picture("plane", "Samples and the density of the data", points.plane,
             {"gan": "Dots are samples; circles or contours show the data. A mode without dots has "
                     "been lost (mode collapse). Dots between the modes do not resemble the data.",
              "": "Dots are samples; circles or contours show the data. Dots between them do not "
                  "resemble the data."}, {"gan": 10, "": 3}),
-    Picture("field", "Where points are moved", points.field,
+    Picture("field", "Reconstructions as a vector field", points.field,
             "Arrows from points to their reconstructions. They point towards higher density of the "
             "data, because removing noise requires knowing where the data are.", 2),
     Picture("samples", "Samples", images.samples,
@@ -84,10 +84,10 @@ PICTURES = (
                  "does not determine which codes belong to images, so the decoder has never seen "
                  "codes like these."},
             {"vae": 5, "gan": 7, "": 3}),
-    Picture("film", "Samples over time", film.film,
+    Picture("film", "Samples after each epoch", film.film,
             "Samples from the same random numbers after each epoch; only the model changes.",
             {"vae": 5, "gan": 8, "": 3}, ".gif"),
-    Picture("embedding", "The embedding", latent.embedding,
+    Picture("embedding", "Embedding", latent.embedding,
             {"vae": "Codes of the test items, coloured by class, and circles of the prior. There "
                     "are clusters again, but the KL divergence pulls them towards the prior.",
              "rotation": "Features of upright test items, coloured by class. The class labels were "
@@ -98,14 +98,14 @@ PICTURES = (
                  "different codes, so there are clusters; the training does not constrain the "
                  "space between them."},
             {"vae": 5, "probe": 6, "classifier": 6, "sdae": 6, "": 4}),
-    Picture("manifold", "The latent plane", latent.manifold,
+    Picture("manifold", "Images over the latent plane", latent.manifold,
             "Images decoded from a grid in the latent plane whose cells all have the same prior "
             "probability. Neighbours look alike, and the classes change gradually.", 5),
-    Picture("holes", "Between two clusters", latent.holes,
+    Picture("interpolation", "Interpolation between two classes", latent.interpolation,
             {"vae": INTERPOLATION.format(""),
              "": INTERPOLATION.format(" and look like two overlaid images rather than a new one")},
             {"vae": 5, "": 4}),
-    Picture("traversals", "One latent variable at a time", latent.traversals,
+    Picture("traversals", "Latent traversals", latent.traversals,
             "Each row changes a single latent variable. The first rows change the image, the last "
             "rows may change nothing.", 5),
     Picture("kl", "KL divergence of each latent variable", latent.kl_bars,

@@ -1,4 +1,4 @@
-"""Curves: the loss, its terms and whatever else training wrote into metrics.jsonl, by epoch."""
+"""Curves: the loss, its terms and all other metrics in metrics.jsonl, by epoch."""
 
 import math
 from dataclasses import dataclass, field, replace
@@ -6,30 +6,32 @@ from numbers import Real
 
 import numpy as np
 
-from .abilities import title_of
+from .capabilities import title_of
 from .mosaic import DPI, LABEL, TITLE
 
-# Okabe and Ito's palette, which the colour-blind tell apart: (train, test) for each term
+# The palette of Okabe and Ito, for readers with colour blindness: (train, test) of each term
 ONE_TERM = (("#0072B2", "#D55E00"),)
 SEVERAL = (("#0072B2", "#56B4E9"), ("#D55E00", "#E69F00"), ("#009E73", "#66C2A5"),
            ("#AA4499", "#CC79A7"))
 WORDS = {"valid": "validation"}
 PARTS = {"train": "-", "test": "--", "valid": ":"}
 LAYER = "layer_"
-STANDING = ("layer", "best_epoch", "best_valid_error")     # where training is: nothing to see
+NOT_DRAWN = ("layer", "best_epoch", "best_valid_error")     # numbers that describe the progress
 NATS, PROBABILITY = "nats per image", "mean probability of “real”"
 AVERAGED = " Train: mean over an epoch; test: at its end."
 BEST_WEIGHTS = (" The test values use the weights with the lowest validation error so far, hence "
                 "the steps.")
 # Captions of a GAN's losses and outputs: for a discriminator of labels, and for a critic.
-GAME = ("The losses of two opponents: neither of them has to decrease. A loss of D near zero means "
-        "that D wins, and that G receives hardly any gradient.",
-        "Outputs of D on data and on samples. Both at one half: D cannot tell them apart. Close to "
-        "1 and 0: D is too strong, and its gradients vanish.")
-CRITIC = ("The losses of two opponents. The loss of D without the penalty is minus an estimate of "
-          "the distance between data and samples, up to a factor: it should approach zero.",
-          "Mean scores of data and of samples. Only their difference is meaningful: it is the "
-          "critic’s estimate of the distance.")
+DISCRIMINATOR = (
+    "D and G have opposing objectives: neither loss has to decrease. A loss of D near zero means "
+    "that D separates data and samples, and that G receives hardly any gradient.",
+    "Outputs of D on data and on samples. Both at one half: D cannot distinguish them. Close to 1 "
+    "and 0: D is too strong, and its gradients vanish.")
+CRITIC = (
+    "D and G have opposing objectives. The loss of D without the penalty is minus an estimate of "
+    "the Wasserstein distance between data and samples, up to a factor: it should approach zero.",
+    "Mean scores of data and of samples. Only their difference is meaningful: it is the critic’s "
+    "estimate of the distance.")
 
 
 @dataclass(frozen=True)
@@ -52,22 +54,23 @@ class Panel:
 
 def panels_of(model, history):
     """The panels of a model's metrics: first those defined for its kind, then all others."""
-    there = terms_of(history)
-    known = {"dae": _of_autoencoder, "vae": _of_vae, "gan": _of_gan}.get(model.kind)
-    panels = [_of_layers(there), *(known(model) if known else [])]
-    panels = [panel for panel in panels if set(panel.terms) & there.keys()]
+    available = terms_of(history)
+    of_kind = {"dae": _autoencoder_panels, "vae": _vae_panels, "gan": _gan_panels}.get(model.kind)
+    panels = [_layer_panel(available), *(of_kind(model) if of_kind else [])]
+    panels = [panel for panel in panels if set(panel.terms) & available.keys()]
     drawn = {term for panel in panels for term in panel.terms}
-    for term in there:
+    for term in available:
         if term not in drawn:
-            panels.append(_of_any(model, term))
+            panels.append(_panel_of(model, term))
     points = len(model.image_shape) == 1
     return [replace(panel, unit=panel.unit.replace("image", "point")) if points else panel
             for panel in panels if panel]
 
 
-def _of_any(model, term):
+def _panel_of(model, term):
+    """The panel of one term; None for terms that are not drawn."""
     name = term.replace("_", " ")
-    if term in STANDING:
+    if term in NOT_DRAWN:
         return None
     if term in ("accuracy", "error") or term.endswith(("_accuracy", "_error")):
         what = "correctly" if "accuracy" in term else "incorrectly"
@@ -101,17 +104,17 @@ def _of_any(model, term):
                  caption=f"The {name} of each epoch.")
 
 
-def _of_layers(there):
-    """Greedy pre-training: the loss of each layer's autoencoder, one after the other."""
-    layers = sorted(term for term in there if term.startswith(LAYER))
-    return Panel("layers", "Pre-training, layer by layer",
+def _layer_panel(available):
+    """Greedy pre-training: the losses of the autoencoders of all layers, one after the other."""
+    layers = sorted(term for term in available if term.startswith(LAYER))
+    return Panel("layers", "Layer-wise pre-training",
                  {term: term.replace("_", " ") for term in layers},
                  "loss, mean per item", point=2,
                  caption="Each layer is trained separately, as a denoising autoencoder of the "
                          "clean codes of the layer below. A curve ends where the next one begins.")
 
 
-def _of_autoencoder(model):
+def _autoencoder_panels(model):
     distance, unit = {"bce": ("cross-entropy", NATS),
                       "mse": ("squared error", "squared error per image")}[model.config.loss]
     caption = (f"The {distance} between the clean input and its reconstruction from a corrupted "
@@ -122,7 +125,7 @@ def _of_autoencoder(model):
                   caption=caption)]
 
 
-def _of_vae(model):
+def _vae_panels(model):
     loss, caption = _bound(model.config)
     density = ("" if model.config.decoder == "bernoulli" else
                " A density may exceed one, so this term may be negative.")
@@ -163,22 +166,22 @@ def _bound(c):
     return name, caption
 
 
-def _of_gan(model):
+def _gan_panels(model):
     loss = getattr(model.config, "loss", "")
     equilibrium = {"minimax": {math.log(4): "ln 4", -math.log(2): "−ln 2"},
                    "non-saturating": {math.log(4): "ln 4", math.log(2): "ln 2"}}.get(loss, {})
     probabilities = loss in ("minimax", "non-saturating")
     dotted = "; dotted: at equilibrium" if equilibrium else ""
-    losses, outputs = (CRITIC if loss == "wasserstein" else GAME)
+    losses, outputs = (CRITIC if loss == "wasserstein" else DISCRIMINATOR)
     return [
         Panel("loss", f"GAN: losses{dotted}", {"loss": "D", "g_loss": "G"},
               NATS if probabilities else "mean per item", equilibrium, point=7,
               caption=losses),
-        Panel("answers", "GAN: outputs of D", {"d_real": "D(x)", "d_fake": "D(G(z))"},
+        Panel("answers", "GAN: mean outputs of D", {"d_real": "D(x)", "d_fake": "D(G(z))"},
               PROBABILITY if probabilities else "mean output",
               {0.5: "1/2"} if probabilities else {}, (0, 1) if probabilities else (None, None),
               point=9, caption=outputs + AVERAGED),
-        Panel("penalty", "GAN: penalty, part of the loss of D", {"penalty": ""}, "mean per item",
+        Panel("penalty", "GAN: gradient penalty in the loss of D", {"penalty": ""}, "mean per item",
               point=9, caption="The penalty on large gradients of D. It prevents D from becoming "
                                "so steep that G receives no useful gradient."),
     ]
@@ -188,10 +191,10 @@ def _of_gan(model):
 
 
 def terms_of(history):
-    """Term → {part: values by epoch, NaN where a line has none}, parts as train, test, …
+    """Term → {part: values by epoch, NaN where a line has none}; parts: train, test, valid.
 
-    Numbers under "extra" count as terms with the one part "". While a stack is trained layer by
-    layer, the losses are those of different networks: terms layer_1, layer_2, …
+    Numbers under "extra" are terms with the single part "". In layer-wise pre-training the losses
+    belong to different networks: terms layer_1, layer_2, …
     """
     found = {}
     for i, line in enumerate(history):
@@ -203,13 +206,13 @@ def terms_of(history):
             if (part in PARTS or (part == "" and key[1:] in extra)) and term and _is_number(value):
                 values = found.setdefault(term, {}).setdefault(part, [math.nan] * len(history))
                 values[i] = float(value)
-    return {term: parts for term, parts in found.items() if _worth_a_curve(parts)}
+    return {term: parts for term, parts in found.items() if _has_curve(parts)}
 
 
-def _worth_a_curve(parts):
-    """Whether there is a value to draw; of what is no loss, one that changes."""
-    seen = [v for values in parts.values() for v in values if math.isfinite(v)]
-    return bool(seen) and ("" not in parts or len(set(seen)) > 1)
+def _has_curve(parts):
+    """Whether there is a finite value; for numbers under "extra", whether they change."""
+    finite = [v for values in parts.values() for v in values if math.isfinite(v)]
+    return bool(finite) and ("" not in parts or len(set(finite)) > 1)
 
 
 def _is_number(value):
@@ -222,22 +225,22 @@ def curves(panel, history):
 
     figure = Figure((5.6, 4.2), dpi=DPI, facecolor="white", layout="constrained")
     draw_panel(figure.subplots(), panel, history)
-    figure.draw_without_rendering()      # a layout may change the ticks: the next one has room
+    figure.draw_without_rendering()      # a first layout may change the ticks and their size
     return figure
 
 
 def draw_panel(axes, panel, history):
-    """Train solid, test dashed, the last value in the legend, equilibria named at the right."""
+    """Draw the terms: train solid, test dashed, last values in the legend, levels dotted."""
     from matplotlib.ticker import MaxNLocator
 
-    epochs, there = [line["epoch"] for line in history], terms_of(history)
-    shown = [term for term in panel.terms if term in there]
+    epochs, available = [line["epoch"] for line in history], terms_of(history)
+    shown = [term for term in panel.terms if term in available]
     palette = ONE_TERM if len(shown) == 1 else SEVERAL
     for i, term in enumerate(shown):
         colours = (*palette[i % len(palette)], "0.4")
-        for part, values in there[term].items():
+        for part, values in available[term].items():
             if part == "valid" and len(shown) > 1:
-                continue                              # too many lines to tell apart
+                continue                              # too many lines to distinguish
             style, colour = PARTS.get(part, "-"), colours[list(PARTS).index(part) if part else 0]
             last = next(v for v in values[::-1] if np.isfinite(v) or v == values[0])
             name = " ".join(filter(None, (panel.terms[term], WORDS.get(part, part))))

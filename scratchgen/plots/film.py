@@ -1,38 +1,38 @@
-"""The film of a run: samples over time, one page for each epoch that was kept (``frames.py``)."""
+"""The film of a run: an animation of the samples after each stored epoch (``frames.py``)."""
 
 import numpy as np
 
 from . import points
-from .abilities import draws_images
+from .capabilities import draws_images
 from .mosaic import DPI, LABEL, enlarged, mosaic
 
-SIDE = 420                         # pixels, of a film's page
+SIDE = 420                         # pixels: the size of a frame
 
 
 def film(model, density, frames):
-    """Pages of pixels (H, W, 3), one for each epoch; None if there are fewer than two."""
+    """Frames of pixels (H, W, 3), one for each epoch; None if there are fewer than two."""
     if len(frames) < 2:
         return None
     if draws_images(model):
-        bodies = [enlarged(mosaic(f.samples / np.float32(255)), SIDE) for f in frames]
-        return [_captioned(body, f.epoch) for body, f in zip(bodies, frames, strict=True)]
+        pictures = [enlarged(mosaic(f.samples / np.float32(255)), SIDE) for f in frames]
+        return [_with_epoch(pixels, f.epoch) for pixels, f in zip(pictures, frames, strict=True)]
     if frames[0].samples.shape[1] > 2:
         return None
-    return [_page_of_points(frame, frames[-1], density) for frame in frames]
+    return [_plot_of_points(frame, frames[-1], density) for frame in frames]
 
 
-def _captioned(body, epoch):
-    """The pixels under a line that names the epoch."""
+def _with_epoch(pixels, epoch):
+    """The pixels below a line of text with the epoch."""
     from PIL import Image, ImageDraw, ImageFont
 
-    page = Image.new("RGB", (body.shape[1], body.shape[0] + 30), "white")
-    page.paste(Image.fromarray(body), (0, 30))
+    page = Image.new("RGB", (pixels.shape[1], pixels.shape[0] + 30), "white")
+    page.paste(Image.fromarray(pixels), (0, 30))
     ImageDraw.Draw(page).text((2, 4), f"epoch {epoch}", "black", ImageFont.load_default(18))
     return np.asarray(page)
 
 
-def _page_of_points(frame, last, density):
-    """Samples as a histogram on the line, or as dots in the plane, over the data's density."""
+def _plot_of_points(frame, last, density):
+    """A histogram of 1-D samples or a scatter plot of 2-D samples, with the data's density."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 

@@ -1,7 +1,7 @@
-"""Samples kept at the end of epochs, of which the film is made.
+"""Samples stored at the end of epochs, for the film.
 
-The same random numbers at every epoch, so what changes is the model. Sheets lie in
-``pictures/epochs/NNNN.npz``; of a long training fewer and fewer are kept.
+They use the same random numbers in every epoch, so only the model changes. They are stored in
+``pictures/epochs/NNNN.npz``, in a long training not for every epoch.
 """
 
 import io
@@ -11,23 +11,23 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from .abilities import draws_images, samples_of
+from .capabilities import draws_images, samples_of
 from .mosaic import store
 
-IMAGES, POINTS = 36, 1000          # samples of an epoch
+IMAGES, POINTS = 36, 1000          # samples per epoch
 FRAMES = 60                        # of a film, at most
 
 
 @dataclass(frozen=True)
 class Frame:
-    """Samples (N, H, W, C) or (N, D) after so many finished epochs."""
+    """Samples (N, H, W, C) or (N, D) after ``epoch`` epochs."""
 
     epoch: int
     samples: np.ndarray
 
 
-def wanted(epoch):
-    """Whether to keep this epoch: each of the first 30, then about 30 for every doubling."""
+def keeps(epoch):
+    """Whether to store this epoch: each of the first 30, then about 30 in each doubling."""
     step = 1
     while epoch > 60 * step:
         step *= 2
@@ -35,8 +35,8 @@ def wanted(epoch):
 
 
 def keep_samples(run, model, epoch):
-    """The ``on_epoch`` of a training: writes this epoch's sheet of samples."""
-    if not wanted(epoch):
+    """Store samples of the model after ``epoch``; an ``on_epoch`` function of the training."""
+    if not keeps(epoch):
         return
     samples = samples_of(model, IMAGES if draws_images(model) else POINTS)
     if samples is None or not np.isfinite(samples).all():
@@ -49,16 +49,16 @@ def keep_samples(run, model, epoch):
 
 
 def frames_of(run):
-    """The kept sheets of a run as a list of Frames, oldest first, at most FRAMES of them.
+    """The stored samples of a run as a list of at most FRAMES Frames, oldest first.
 
-    Sheets of epochs that a resumed run has not reached again are left out, damaged ones too.
+    Damaged files are omitted, and epochs that a resumed run has not yet reached again.
     """
     last = max((line["epoch"] for line in run.metrics()), default=0)
     found = []
     for path in sorted((run.pictures / "epochs").glob("*.npz")):
         if path.stem.isdigit() and 0 < int(path.stem) <= last:
             found.append((int(path.stem), path))
-    if len(found) > FRAMES:                     # the last one always, the others evenly
+    if len(found) > FRAMES:                     # at equal distances, including the last one
         kept = np.unique(np.linspace(0, len(found) - 1, FRAMES).round().astype(int))
         found = [found[i] for i in kept]
     frames = [Frame(epoch, _read(path)) for epoch, path in found]
@@ -70,5 +70,4 @@ def _read(path):
         with np.load(path, allow_pickle=False) as file:
             return file["samples"]
     except (OSError, EOFError, KeyError, ValueError, zipfile.BadZipFile, zlib.error):
-        # a torn or foreign file: a film without that page
-        return None
+        return None                             # a damaged file is omitted from the film

@@ -1,28 +1,28 @@
-"""Pictures of codes: where test images lie, and what decodes there and in between."""
+"""Pictures of the latent space: embeddings, decoded grids, interpolation, traversals, KL."""
 
 from statistics import NormalDist
 
 import numpy as np
 
 from ..engine.random import Stream, Streams
-from .abilities import codes_of, draws_images, has, title_of
+from .capabilities import codes_of, draws_images, has, title_of
 from .mosaic import DPI, LABEL, TITLE, mosaic, rows_sheet, sheet
 
 ACTIVE = 0.01        # variance of a posterior mean over images: Burda et al. 2016, section 5.2
-PAIRS = 100          # of test images, for the numbers of ``holes``
+PAIRS = 100          # of test images, for the distances of ``interpolation``
 
 
-# --- the plane ------------------------------------------------------------------------------------
+# --- in two dimensions ----------------------------------------------------------------------------
 
 
 def embedding(model, test):
-    """Codes of the test images in the plane, coloured by class; VAE: with the prior's contours."""
+    """A scatter plot of the codes of test items, by class; for a VAE with contours of the prior."""
     from matplotlib.figure import Figure
 
     if not has(model, "encode"):
         return None
     codes = codes_of(model, test.x)
-    points, names = in_the_plane(codes, test.labels)
+    points, names = project_to_2d(codes, test.labels)
     figure = Figure((5.9, 5.4), dpi=DPI, facecolor="white", layout="constrained")
     axes = figure.subplots()
     _scatter(axes, points, test.labels)
@@ -40,9 +40,9 @@ def embedding(model, test):
 
 
 def _scatter(axes, points, labels):
-    """A dot for each point in its class's colour, and the class's name at its median.
+    """A dot for each point in the colour of its class, and the name of each class at its median.
 
-    Or above it, where the name would cover the whole class.
+    The name is above the median if it would cover the whole class.
     """
     from matplotlib import colormaps
 
@@ -52,19 +52,20 @@ def _scatter(axes, points, labels):
     small = 0.02 * np.ptp(points, axis=0).max()
     for i, label in enumerate(classes[:20]):         # more names would hide the points
         axes.scatter([], [], s=30, color=palette(i), label=str(label))
-        own = points[which == i]
-        above = 1.3 * LABEL if own.std(axis=0).max() < small else 0
-        axes.annotate(str(label), np.median(own, axis=0), xytext=(0, above),
+        members = points[which == i]
+        above = 1.3 * LABEL if members.std(axis=0).max() < small else 0
+        axes.annotate(str(label), np.median(members, axis=0), xytext=(0, above),
                       textcoords="offset points", fontsize=LABEL, va="center", weight="bold",
                       ha="center", bbox={"boxstyle": "circle,pad=0.1", "fc": "white",
                                          "ec": palette(i)})
 
 
-def in_the_plane(codes, labels):
+def project_to_2d(codes, labels):
     """Points (N, 2) and the axes' names: the codes, or their first two principal components.
 
-    Not centred: N(0, I) projected on orthogonal directions is N(0, I), so the contours of a prior
-    stay where they belong. One-dimensional codes are spread out by class.
+    The mean is not subtracted: N(0, I) projected on orthogonal directions is N(0, I), so that the
+    contours of the prior are circles around 0. The class is the second axis of one-dimensional
+    codes.
     """
     if codes.shape[1] == 1:
         return np.column_stack([codes, labels]), ("$z_1$", "class")
@@ -73,7 +74,7 @@ def in_the_plane(codes, labels):
     codes = codes.astype(np.float64)
     variances, directions = np.linalg.eigh(np.cov(codes.T, bias=True))       # smallest first
     directions, total = directions[:, :-3:-1], max(variances.sum(), np.finfo(float).tiny)
-    # An eigenvector's sign is arbitrary: the largest component shall be positive.
+    # The sign of an eigenvector is arbitrary; make its largest component positive.
     directions = directions * np.sign(directions[np.abs(directions).argmax(axis=0), [0, 1]])
     return codes @ directions, tuple(f"principal component {i}: {max(0, v) / total:.0%} of variance"
                                      for i, v in enumerate(variances[:-3:-1], start=1))
@@ -90,12 +91,12 @@ def _prior_contours(axes):
 
 
 def manifold(model, side=15):
-    """What a 2-D latent space decodes to, at equal steps of the prior's probability."""
+    """Images decoded on a grid over a 2-D latent space, at quantiles of the prior."""
     if not (model.kind == "vae" and draws_images(model) and model.config.latent == 2):
         return None
     images, z = latent_grid(model, side)
-    figure = sheet(mosaic(images, columns=side, gap=0), "VAE: the latent plane, decoded at\n"
-                   "equal steps of the prior’s probability", left=110, bottom=80)
+    figure = sheet(mosaic(images, columns=side, gap=0), "VAE: images decoded on a grid\nof "
+                   "quantiles of the prior", left=110, bottom=80)
     shown = np.linspace(0, side - 1, 6).round().astype(int)
     centres, names = (shown + 0.5) / side, [f"{value:.1f}".replace("-", "−") for value in z[shown]]
     axes = figure.axes[0]
@@ -107,7 +108,7 @@ def manifold(model, side=15):
 
 
 def latent_grid(model, side):
-    """side² decoded images, z₁ growing rightwards and z₂ upwards; the ``side`` values of z."""
+    """``(images, z)``: side² decoded images, z₁ to the right and z₂ upwards; the values of z."""
     z = np.array([NormalDist().inv_cdf((i + 0.5) / side) for i in range(side)])
     first, second = np.meshgrid(z, z[::-1])
     return model.decode(np.stack([first.ravel(), second.ravel()], axis=1)), z
@@ -122,20 +123,21 @@ def linear(a, b, t):
 
 
 def spherical(a, b, t):
-    """Along the great circle from a to b, at constant angular speed. Shoemake 1985; White 2016.
+    """Spherical linear interpolation from a to b. Shoemake 1985; White 2016.
 
-    Between codes of equal length all are of that length, which for a Gaussian in many dimensions
-    is where its mass lies.
+    Between codes of equal norm all points have that norm. A Gaussian in many dimensions has its
+    mass close to one norm, which linear interpolation leaves.
     """
     cosine = np.sum(a * b) / max(np.linalg.norm(a) * np.linalg.norm(b), np.finfo(float).tiny)
     angle = np.arccos(np.clip(cosine, -1, 1))
-    if min(angle, np.pi - angle) < 1e-4:            # no arc, or no single one
+    if min(angle, np.pi - angle) < 1e-4:            # no arc, or not a unique one
         return linear(a, b, t)
     return (np.sin((1 - t) * angle) * a + np.sin(t * angle) * b) / np.sin(angle)
 
 
-def holes(model, test, steps=8, pairs=3):
-    """From a test image to one of another class: what decodes on the way, linear and spherical."""
+def interpolation(model, test, steps=8, pairs=3):
+    """Images decoded between the codes of two test images, by linear and spherical interpolation.
+    """
     if not (draws_images(model) and has(model, "encode", "decode")):
         return None
     ends = test.of_each_class()
@@ -149,16 +151,17 @@ def holes(model, test, steps=8, pairs=3):
             name = f"{way.__name__}, pair {i + 1}"
             rows[name] = np.concatenate([ends[a:a + 1], model.decode(path), ends[b:b + 1]])
     at_ends, half_way = distances_to_data(model, test)
-    return rows_sheet(rows, f"{title_of(model)}: between codes of two test images\n"
-                      f"distance to the nearest test image:\nat the codes {at_ends:.2f}, half way "
-                      f"{half_way:.2f}")
+    return rows_sheet(rows, f"{title_of(model)}: interpolation between test images\n"
+                      f"mean distance to the nearest test image:\n{at_ends:.2f} at the codes, "
+                      f"{half_way:.2f} half way")
 
 
 def distances_to_data(model, test):
-    """Mean Euclidean distance from decoded images to the nearest test image (over pixels).
+    """Mean Euclidean distance of decoded images to the nearest test image.
 
-    (at the codes of test images, half way between codes of two different classes), 100 random
-    pairs of them. Those images themselves count too: at the codes it is at most their own error.
+    ``(at the codes of test images, half way between codes of different classes)``, for 100 random
+    pairs. The nearest test image may be the encoded one, so the first value is at most the
+    reconstruction error.
     """
     chosen = Stream(0, "holes").permutation(len(test.x))[:2 * PAIRS]
     a, b = chosen[:len(chosen) // 2], chosen[len(chosen) // 2:][:len(chosen) // 2]
@@ -170,12 +173,12 @@ def distances_to_data(model, test):
 
 
 def codes_of_images(model, x):
-    """Codes in the shape that ``decode`` takes."""
+    """Codes in the shape that ``decode`` expects."""
     return np.asarray(model.encode(x), np.float64)
 
 
 def nearest(images, x):
-    """Mean over images of the Euclidean distance to the nearest of x."""
+    """Mean over ``images`` of the Euclidean distance to the nearest image in x."""
     flat, others = images.reshape(len(images), -1), x.reshape(len(x), -1)
     squares = ((flat**2).sum(axis=1)[:, None] - 2 * flat @ others.T + (others**2).sum(axis=1))
     return float(np.sqrt(np.maximum(squares.min(axis=1), 0)).mean())
@@ -185,8 +188,7 @@ def nearest(images, x):
 
 
 def traversals(model, test, most=10, steps=9):
-    """One latent from −3 to 3, the others 0: a row for each of the most active, most active first.
-    """
+    """Images decoded with one latent from −3 to 3 and the others 0: a row for each latent."""
     if not (model.kind == "vae" and draws_images(model) and model.config.latent > 2):
         return None
     activity = codes_of(model, test.x).var(axis=0)
@@ -203,7 +205,7 @@ def traversals(model, test, most=10, steps=9):
 
 
 def kl_bars(model, test, history):
-    """KL(q(z|x) ‖ p(z)) of each latent, largest first; active ones in blue."""
+    """A bar chart of KL(q(z|x) ‖ p(z)) for each latent, largest first; active ones in blue."""
     from matplotlib.figure import Figure
     from matplotlib.ticker import MaxNLocator
 
@@ -222,7 +224,7 @@ def kl_bars(model, test, history):
     axes.set_xlabel("latent, largest KL first", fontsize=LABEL)
     item = "image" if len(model.image_shape) > 1 else "point"
     axes.set_ylabel(f"nats per {item}", fontsize=LABEL)
-    axes.set_title(f"VAE: KL of each latent, {kl.sum():.1f} nats in all", fontsize=TITLE,
+    axes.set_title(f"VAE: KL of each latent, {kl.sum():.1f} nats in total", fontsize=TITLE,
                    loc="left")
     axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
     axes.tick_params(labelsize=LABEL)
@@ -232,7 +234,8 @@ def kl_bars(model, test, history):
 
 
 def kl_per_dimension(model, test, history):
-    """(Z,) nats: from the last line of the metrics, or measured now; None if there is none."""
+    """KL of each latent in nats, (Z,): from the last metrics, or computed; None if there is none.
+    """
     extra = history[-1].get("extra", {}) if history else {}
     if "kl_per_dimension" not in extra and model.kind == "vae" and has(model, "extra_metrics"):
         extra = model.extra_metrics(test.x[:500], Streams(model.seed))

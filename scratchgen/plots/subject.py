@@ -1,4 +1,4 @@
-"""What a picture is drawn from: a trained model, the test set it is shown, what training wrote."""
+"""The inputs of a picture: a trained model, the test set, and the files of the run."""
 
 import importlib.util
 import inspect
@@ -14,15 +14,15 @@ from .frames import frames_of
 
 @dataclass(frozen=True)
 class HeldOut:
-    """The test items, binarised as those for training: x (N, H, W, C) or (N, D), labels (N,)."""
+    """The test items, binarised as in training: x (N, H, W, C) or (N, D), labels (N,)."""
 
     x: np.ndarray
     labels: np.ndarray
 
     def of_each_class(self, each=1, classes=10):
-        """The first ``each`` images of each of the first ``classes`` classes, by class.
+        """The first ``each`` images of each of the first ``classes`` classes, sorted by class.
 
-        As many of the one class of a set without labels.
+        For a set without labels, the first ``each · classes`` images.
         """
         if len(np.unique(self.labels)) == 1:
             return self.x[:each * classes]
@@ -32,22 +32,22 @@ class HeldOut:
 
 @dataclass(frozen=True)
 class Subject:
-    """Everything a picture may ask for, by the names of its parameters."""
+    """The arguments of the functions that draw pictures, by the names of their parameters."""
 
     model: object
     test: HeldOut = None
     history: list = field(default_factory=list)     # lines of metrics.jsonl
     density: object = None                          # the Mixture that points were drawn from
-    frames: list = field(default_factory=list)      # of the film: see ``film``
+    frames: list = field(default_factory=list)      # of the film, see ``frames.frames_of``
 
     def draw(self, picture):
-        """What the function ``picture`` makes of those of these that it names."""
-        wanted = inspect.signature(picture).parameters
-        return picture(**{name: getattr(self, name) for name in vars(self) if name in wanted})
+        """Call the function ``picture`` with the fields that are among its parameters."""
+        names = inspect.signature(picture).parameters
+        return picture(**{name: getattr(self, name) for name in vars(self) if name in names})
 
 
 def subject_of(path):
-    """(Subject, its backend) of a run folder."""
+    """``(Subject, backend to draw with)`` of a run folder."""
     run = runs.open_run(path)
     resolved = run.config()
     backend = drawing_backend(resolved["run"]["backend"])
@@ -62,7 +62,7 @@ def subject_of(path):
 
 
 def drawing_backend(backend):
-    """Pictures are drawn on the CPU, so that a run of a GPU can be looked at anywhere."""
+    """The backend to draw with: a CPU backend, so that pictures of GPU runs need no GPU."""
     if backend != "cuda":
         return backend
     return "numba" if importlib.util.find_spec("numba") else "numpy"
