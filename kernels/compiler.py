@@ -24,6 +24,10 @@ from . import blas, machine_code
 
 WORTH_WAKING_THREADS = 16384        # elements of a kernel's largest array
 SPINS = "5000"      # some ten microseconds: a fork and join, not a whole kernel
+# Only ``prange`` loops become parallel; by default Numba looks for others in each array expression,
+# which costs time in every compilation.
+ONLY_PRANGE = {"prange": True, "comprehension": False, "fusion": False, "inplace_binop": False,
+               "numpy": False, "reduction": False, "setitem": False, "stencil": False}
 making = Lock()     # so that two Python threads do not compile, or register, the same thing at once
 prange = range      # what a kernel's source says; in a compiled kernel it is Numba's parallel range
 
@@ -64,8 +68,8 @@ class compiled:
         function = rebind(self.function, compiled_names(self.function, parallel))
         function.__qualname__ += "_parallel" if parallel else ""         # the cache's key
         with cache_folder(numba) as kept:
-            return numba.njit(cache=kept, parallel=parallel, error_model="numpy",
-                              nogil=True)(function)
+            return numba.njit(cache=kept, parallel=ONLY_PRANGE if parallel else False,
+                              error_model="numpy", nogil=True)(function)
 
     def launcher(self):
         """What to call from Python: the dispatcher, or for a parallel kernel the fitting one."""

@@ -33,8 +33,8 @@ def forward_numba(x, w, tw, b, activation, y):
     n, o = y.shape
     down, across = shares(n, o, x.shape[1], y.itemsize, thread_count())
     for t in prange(down * across):                    # each iteration owns a block of y
-        gemm_share(t, down, across, x, w, y, False, tw, False)
-        top, bottom, left, right = share(t, down, across, n, o, y.itemsize)
+        gemm_share(np.int64(t), down, across, x, w, y, np.int64(0), np.int64(tw), np.int64(0))
+        top, bottom, left, right = share(np.int64(t), down, across, n, o, y.itemsize)
         for i in range(top, bottom):                   # while they are in this core's cache
             activate(y[i, left:right], b[left:right], activation)
 

@@ -34,7 +34,7 @@ def matmul_numba(a, b, c, ta, tb):
     m, n = c.shape
     down, across = shares(m, n, a.shape[0] if ta else a.shape[1], c.itemsize, thread_count())
     for t in prange(down * across):                    # each iteration owns a block of c
-        gemm_share(t, down, across, a, b, c, ta, tb, False)
+        gemm_share(np.int64(t), down, across, a, b, c, np.int64(ta), np.int64(tb), np.int64(0))
 
 
 def matmul_cuda(a, b, c, ta, tb):
@@ -46,7 +46,7 @@ def matmul_add_numba(a, b, c, ta, tb):
     m, n = c.shape
     down, across = shares(m, n, a.shape[0] if ta else a.shape[1], c.itemsize, thread_count())
     for t in prange(down * across):                    # each iteration owns a block of c
-        gemm_share(t, down, across, a, b, c, ta, tb, True)
+        gemm_share(np.int64(t), down, across, a, b, c, np.int64(ta), np.int64(tb), np.int64(1))
 
 
 def matmul_add_cuda(a, b, c, ta, tb):

@@ -112,12 +112,12 @@ def gemm(a, b, c, ta, tb, add):
     a_row, a_step = (1, a_row) if ta else (a_row, 1)
     b_step, b_column = (1, b_row) if tb else (b_row, 1)
     more = 1 if add else 0
+    first, second, c_column = a.ctypes.data, b.ctypes.data, 1
     if n < m and work(n, m, a_row != 1, size) < work(m, n, tb, size):      # Cᵀ = Bᵀ Aᵀ
-        multiply(size, b.ctypes.data, b_column, b_step, a.ctypes.data, a_step, a_row,
-                 c.ctypes.data, 1, c_row, n, m, k, more)
-    else:
-        multiply(size, a.ctypes.data, a_row, a_step, b.ctypes.data, b_step, b_column,
-                 c.ctypes.data, c_row, 1, m, n, k, more)
+        first, second, c_row, c_column, m, n = second, first, c_column, c_row, n, m
+        a_row, a_step, b_step, b_column = b_column, b_step, a_step, a_row
+    multiply(size, first, a_row, a_step, second, b_step, b_column, c.ctypes.data, c_row, c_column,
+             m, n, k, more)
 
 
 @compiled

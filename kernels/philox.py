@@ -67,7 +67,8 @@ def bits_numba(seed, stream, counter, out):
             words[np.uint64(4 * i)], words[np.uint64(4 * i + 1)] = np.uint32(c0), np.uint32(c1)
             words[np.uint64(4 * i + 2)], words[np.uint64(4 * i + 3)] = np.uint32(c2), np.uint32(c3)
         end = min(out.size, 4 * last)
-        out[4 * first:end] = words[:end - 4 * first]
+        for i in range(end - 4 * first):                     # a slice takes long to compile
+            out[4 * first + i] = words[i]
 
 
 def bits_cuda(seed, stream, counter, out):
