@@ -1,5 +1,9 @@
 """Images and points, batches of them, their corruption, and densities known exactly."""
 
+import os
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
 from .catalogue import image_set, names
 from .corruption import CORRUPTIONS, Corrupted, Gaussian, Masking, SaltAndPepper, corruption_named
 from .densities import DENSITIES, density_named, gaussian, grid, mixture1d, moons, ring
@@ -51,8 +55,10 @@ __all__ = [
 ]
 
 
-def get(name, data_dir=None, report=None, mirrors=None):
-    """Download the set ``name``; see ``download.get``, which says what it does and raises."""
+def get(name: str, data_dir: str | os.PathLike[str] | None = None,
+        report: Callable[[str, int, int | None], object] | None = None,
+        mirrors: Sequence[str] | None = None) -> Path:
+    """Download the set ``name`` and return its folder; see ``download.get``."""
     from . import download
 
     return download.get(name, data_dir, report, mirrors)

@@ -16,13 +16,13 @@ class ImageSet:
     name: str
     train: int  # number of training images
     test: int  # number of test images
-    sha256: dict  # role -> checksum of the raw (decompressed) file
-    image_shape: tuple = (28, 28)  # as in the files: H, W
-    folders: tuple = ()  # names of the subfolders of a data folder that are searched
-    mirrors: tuple = ()  # addresses that the file names are appended to
+    sha256: dict[str, str]  # role -> checksum of the raw (decompressed) file
+    image_shape: tuple[int, int] = (28, 28)  # as in the files: H, W
+    folders: tuple[str, ...] = ()  # names of the subfolders of a data folder that are searched
+    mirrors: tuple[str, ...] = ()  # addresses that the file names are appended to
     embedded: Path | None = None  # the folder, if the set is a part of the package
 
-    def shape(self, role):
+    def shape(self, role: str) -> tuple[int, ...]:
         """The shape of the array in the file ``role``."""
         count = self.train if role.startswith("train") else self.test
         return (count, *self.image_shape) if role.endswith("images") else (count,)
@@ -78,12 +78,12 @@ FASHION_MNIST = ImageSet(
 SETS = {each.name: each for each in (MNIST_MINI, MNIST, FASHION_MNIST)}
 
 
-def names():
+def names() -> tuple[str, ...]:
     """The names of the image sets, the default first."""
     return tuple(SETS)
 
 
-def image_set(name):
+def image_set(name: str) -> ImageSet:
     """The ImageSet called ``name``; UserError with the nearest match if there is none."""
     if not isinstance(name, str) or name not in SETS:
         raise unknown("data set", name, SETS)

@@ -8,13 +8,16 @@ Source: P. Vincent et al., "Stacked denoising autoencoders", JMLR 11 (2010), sec
 """
 
 import math
+from collections.abc import Callable
 from dataclasses import InitVar, dataclass
 from numbers import Real
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 from ..engine.backend import kernels
 from ..engine.memory import contiguous, is_host, native, to_device
+from ..engine.random import Stream
 from ..errors import UserError, unknown
 
 noise_kernels = kernels("noise")
@@ -33,7 +36,7 @@ class Corrupted:
     noisy: np.ndarray
     fresh: InitVar[bool] = False
 
-    def __post_init__(self, fresh):
+    def __post_init__(self, fresh: bool):
         clean, noisy = _float_array(self.clean, "clean"), _float_array(self.noisy, "noisy")
         if clean.shape != noisy.shape or clean.dtype != noisy.dtype:
             raise UserError(
@@ -55,7 +58,7 @@ class Masking:
     def __post_init__(self):
         _check_fraction(self.fraction)
 
-    def __call__(self, x, stream):
+    def __call__(self, x: ArrayLike, stream: Stream) -> Corrupted:
         """The Corrupted pair of x, drawn with random numbers of ``stream``."""
         return _corrupted(noise_kernels.masking, x, stream.uniform, self.fraction)
 
@@ -69,7 +72,7 @@ class SaltAndPepper:
     def __post_init__(self):
         _check_fraction(self.fraction)
 
-    def __call__(self, x, stream):
+    def __call__(self, x: ArrayLike, stream: Stream) -> Corrupted:
         """The Corrupted pair of x, drawn with random numbers of ``stream``."""
         return _corrupted(noise_kernels.salt_and_pepper, x, stream.uniform, self.fraction)
 
@@ -91,12 +94,14 @@ class Gaussian:
                 "0 or more (0.1 to 0.5 is usual for images in [0, 1])"
             )
 
-    def __call__(self, x, stream):
+    def __call__(self, x: ArrayLike, stream: Stream) -> Corrupted:
         """The Corrupted pair of x, drawn with random numbers of ``stream``."""
         return _corrupted(noise_kernels.gaussian, x, stream.normal, self.std)
 
 
-CORRUPTIONS = {"masking": Masking, "salt-and-pepper": SaltAndPepper, "gaussian": Gaussian}
+Corruption = Masking | SaltAndPepper | Gaussian
+CORRUPTIONS: dict[str, Callable[[float], Corruption]] = {
+    "masking": Masking, "salt-and-pepper": SaltAndPepper, "gaussian": Gaussian}
 
 
 def _corrupted(kernel, x, draw, level):
@@ -110,7 +115,7 @@ def _corrupted(kernel, x, draw, level):
     return Corrupted(clean=x, noisy=noisy, fresh=True)
 
 
-def corruption_named(name, level):
+def corruption_named(name: str, level: float) -> Corruption:
     """The corruption ``name`` of strength ``level``: its fraction, or for "gaussian" its std."""
     if not isinstance(name, str) or name not in CORRUPTIONS:
         raise unknown("corruption", name, CORRUPTIONS)

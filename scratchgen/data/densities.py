@@ -5,25 +5,29 @@ The sizes of ring and grid are those in Z. Lin et al., "PacGAN" (2018), section 
 
 import inspect
 import math
+from collections.abc import Callable
 from numbers import Integral
+from typing import Any
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 from ..errors import UserError, unknown
 from .mixture import LARGEST, Mixture, is_real
 
 
-def gaussian(mean=0.0, std=1.0):
+def gaussian(mean: ArrayLike = 0.0, std: float = 1.0) -> Mixture:
     """N(mean, std² I) as a Mixture of one component; ``mean`` is a number or (D,)."""
     return Mixture(None, np.reshape(mean, (1, -1)), std)
 
 
-def mixture1d(means=(-1.5, 1.5), std=0.5, weights=None):
+def mixture1d(means: ArrayLike = (-1.5, 1.5), std: ArrayLike = 0.5,
+              weights: ArrayLike | None = None) -> Mixture:
     """A mixture in one dimension; ``std`` is one number or one for each of the means."""
     return Mixture(weights, np.reshape(means, (-1, 1)), std)
 
 
-def ring(modes=8, radius=1.0, std=0.01):
+def ring(modes: int = 8, radius: float = 1.0, std: float = 0.01) -> Mixture:
     """Gaussians of equal weight at equal distances on a circle.
 
     The angles are 2πk/modes with k < modes. (A range that includes 2π, as in a well-known
@@ -34,13 +38,13 @@ def ring(modes=8, radius=1.0, std=0.01):
     return Mixture(None, _positive("radius", radius) * circle, std)
 
 
-def grid(side=5, spacing=2.0, std=0.05):
+def grid(side: int = 5, spacing: float = 2.0, std: float = 0.05) -> Mixture:
     """side × side Gaussians of equal weight on a square grid around 0."""
     steps = _positive("spacing", spacing) * (np.arange(_count("side", side)) - (side - 1) / 2)
     return Mixture(None, np.stack(np.meshgrid(steps, steps), axis=-1).reshape(-1, 2), std)
 
 
-def moons(std=0.1, components=64):
+def moons(std: float = 0.1, components: int = 64) -> Mixture:
     """Two interleaved half circles of radius 1, each of ``components`` Gaussians along the arc.
 
     The distance between the Gaussians is less than their std, so they form one smooth band, whose
@@ -52,10 +56,11 @@ def moons(std=0.1, components=64):
     return Mixture(None, np.concatenate([upper, lower]), std, np.repeat([0, 1], components))
 
 
-DENSITIES = {"ring": ring, "grid": grid, "moons": moons, "mixture1d": mixture1d}
+DENSITIES: dict[str, Callable[..., Mixture]] = {
+    "ring": ring, "grid": grid, "moons": moons, "mixture1d": mixture1d}
 
 
-def density_named(name, **options):
+def density_named(name: str, **options: Any) -> Mixture:
     """The Mixture ``name``; ``options`` are those of the function of that name.
 
     Raises UserError for an unknown name or option, with the nearest match.

@@ -5,17 +5,20 @@ al., "VEEGAN" (2017) and Z. Lin et al., "PacGAN" (2018), section 4.1, for the mo
 """
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 from ..errors import UserError
+from .mixture import Mixture
 from .quadrature import integrate
 
 HIGH_QUALITY = 3  # std from the nearest centre
 
 
-def optimal_discriminator(p, q):
+def optimal_discriminator(p: Mixture, q: Mixture) -> Callable[[ArrayLike], np.ndarray]:
     """The function x ↦ logit D*(x) = ln p(x) − ln q(x), for data p and generator q (Mixtures)."""
     if p.dimensions != q.dimensions:
         raise UserError(f"the densities have {p.dimensions} and {q.dimensions} dimensions: "
@@ -23,7 +26,7 @@ def optimal_discriminator(p, q):
     return lambda x: p.log_density(x) - q.log_density(x)
 
 
-def jensen_shannon(p, q):
+def jensen_shannon(p: Mixture, q: Mixture) -> float:
     """JSD(p, q) = ½ KL(p ‖ m) + ½ KL(q ‖ m) with m = (p + q)/2, in nats: 0 to ln 2.
 
     By quadrature in 1 or 2 dimensions; UserError if the grid does not contain the whole mass.
@@ -37,7 +40,7 @@ def jensen_shannon(p, q):
     return min(max(float(integrate([p, q], integrand)[0]), 0.0), math.log(2))
 
 
-def value_of_game(p, q):
+def value_of_game(p: Mixture, q: Mixture) -> float:
     """V(D*) = E_p ln D* + E_q ln(1 − D*) = −ln 4 + 2 JSD(p, q), in nats.
 
     Its negative is the discriminator's least loss, the sum of both cross-entropies.
@@ -45,7 +48,7 @@ def value_of_game(p, q):
     return -math.log(4) + 2 * jensen_shannon(p, q)
 
 
-def bayes_accuracy(p, q):
+def bayes_accuracy(p: Mixture, q: Mixture) -> float:
     """The accuracy of the Bayes classifier between p and q: ½ ∫ max(p, q).
 
     The integrand has kinks where p = q; the error is below 10⁻⁵ in 1-D and 3·10⁻³ in 2-D.
@@ -62,10 +65,10 @@ class ModeReport:
     captured: int  # modes that are the nearest mode of at least one high-quality sample
     high_quality: float  # share of samples within 3 std of the nearest centre
     reverse_kl: float  # nats: KL(histogram of high-quality samples over modes ‖ weights)
-    counts: tuple  # high-quality samples of each mode
+    counts: tuple[int, ...]  # high-quality samples of each mode
 
 
-def mode_report(samples, mixture):
+def mode_report(samples: ArrayLike, mixture: Mixture) -> ModeReport:
     """The ModeReport of samples (N, D).
 
     Samples of the exact density do not have a high-quality share of 1: in 2-D it is 1 − e^(−9/2) =

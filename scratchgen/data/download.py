@@ -17,6 +17,7 @@ import re
 import time
 import urllib.error
 import urllib.request
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from ..errors import UserError
@@ -24,6 +25,7 @@ from . import idx
 from .catalogue import ROLES, image_set, published_name
 from .folders import cache_folder
 
+Report = Callable[[str, int, int | None], object]  # (file, bytes so far, size if known)
 TIMEOUT = 30  # seconds without a byte
 MIN_RATE = 1000  # bytes a second, as the mean over TIMEOUT seconds; slower counts as a failure
 CHUNK = 1 << 16
@@ -39,7 +41,8 @@ class _WrongContent(_MirrorFailed):
     """The bytes received are not the file, nor its beginning."""
 
 
-def get(name, data_dir=None, report=None, mirrors=None):
+def get(name: str, data_dir: str | os.PathLike[str] | None = None,
+        report: Report | None = None, mirrors: Sequence[str] | None = None) -> Path:
     """Download the set ``name``; returns the folder (Path) with its four files.
 
     The files are written to the subfolder ``name`` of ``data_dir``, by default of the user's cache

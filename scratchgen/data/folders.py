@@ -14,7 +14,7 @@ ENVIRONMENT = "SCRATCHGEN_DATA"
 DEBIAN = {"fashion-mnist": Path("/usr/share/datasets/fashion-mnist")}
 
 
-def cache_folder():
+def cache_folder() -> Path:
     """The user's cache folder for data: ``~/.cache/scratchgen``, or the platform's equivalent."""
     try:
         return platformdirs.user_cache_path("scratchgen", appauthor=False)

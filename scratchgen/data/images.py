@@ -1,5 +1,6 @@
 """Image sets in memory: the Dataset, loading data by name or path, and checking its files."""
 
+import os
 from dataclasses import dataclass
 from numbers import Integral
 from typing import NamedTuple
@@ -11,7 +12,7 @@ from . import idx, own_images
 from .catalogue import ROLES, SETS, image_set, names
 from .densities import DENSITIES
 from .folders import identify, locate, roots
-from .points import Part, points_named
+from .points import Part, Points, points_named
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -42,19 +43,19 @@ class Dataset:
             object.__setattr__(self, field, view)
 
     @property
-    def image_shape(self):
+    def image_shape(self) -> tuple[int, ...]:
         """(H, W, C) of one image."""
         return self.train_images.shape[1:]
 
     item_shape = image_shape  # the name that Points and Dataset have in common
 
     @property
-    def train(self):
+    def train(self) -> Part:
         """(items, labels) for training, the first arguments of a Loader."""
         return Part(self.train_images, self.train_labels)
 
     @property
-    def test(self):
+    def test(self) -> Part:
         """(items, labels) for testing."""
         return Part(self.test_images, self.test_labels)
 
@@ -88,7 +89,8 @@ def check_pair(images, labels, what):
         )
 
 
-def load(name, data_dir=None, limit=None):
+def load(name: str | os.PathLike[str], data_dir: str | os.PathLike[str] | None = None,
+         limit: int | None = None) -> Dataset | Points:
     """The Dataset or Points called ``name``: an image set, a density, or a path to own images.
 
     Image sets: see ``names()``; the content of every file is checked, so the result is the
@@ -157,7 +159,7 @@ class SetRow(NamedTuple):
     test: int  # number of test images
 
 
-def describe(data_dir=None):
+def describe(data_dir: str | os.PathLike[str] | None = None) -> list[SetRow]:
     """A SetRow for every set: where it was found, and its sizes.
 
     Only the test labels are opened; ``verify`` reads all files. Raises UserError if ``data_dir`` is
@@ -186,7 +188,7 @@ class FileRow(NamedTuple):
     ok: bool
 
 
-def verify(name, data_dir=None):
+def verify(name: str, data_dir: str | os.PathLike[str] | None = None) -> list[FileRow]:
     """A FileRow for each of the four files of the set ``name``.
 
     The row of a file that cannot be read is not ok. Raises UserError if the name is unknown or the

@@ -4,7 +4,9 @@ Points (N, D) are only shuffled.
 """
 
 import math
+from collections.abc import Iterator
 from numbers import Integral
+from typing import Literal
 
 import numpy as np
 
@@ -15,7 +17,8 @@ from ..errors import UserError, unknown
 from .images import check_pair
 from .points import are_points, check_points
 
-BINARIZATIONS = ("none", "threshold", "static", "dynamic")
+Binarization = Literal["none", "threshold", "static", "dynamic"]
+BINARIZATIONS: tuple[Binarization, ...] = ("none", "threshold", "static", "dynamic")
 STATIC_CHUNK = 1024  # images per draw of the static binarisation; limits its memory
 
 
@@ -31,7 +34,7 @@ def scale(images):
     return np.divide(images, np.float32(255), dtype=np.float32)
 
 
-def binarize(x, how, stream=None):
+def binarize(x: np.ndarray, how: Binarization, stream: Stream | None = None) -> np.ndarray:
     """Binarised images: zeros and ones, with the shape and dtype of x, floats in [0, 1].
 
     ``how``: "none" returns x; "threshold" returns x > 0.5; "static" and "dynamic" draw each pixel
@@ -82,7 +85,8 @@ class Loader:
     """
 
     def __init__(
-        self, images, labels, batch_size, seed, shuffle=True, drop_last=False, binarize="none"
+        self, images: np.ndarray, labels: np.ndarray, batch_size: int, seed: int,
+        shuffle: bool = True, drop_last: bool = False, binarize: Binarization = "none",
     ):
         points = are_points(images)
         (check_points if points else check_pair)(images, labels, "loader")
@@ -105,17 +109,17 @@ class Loader:
             self.images = _binarize_static(self.images, seed)
 
     @property
-    def batches_per_epoch(self):
+    def batches_per_epoch(self) -> int:
         """The number of batches that ``batches(epoch)`` yields."""
         whole, rest = divmod(len(self.images), self.batch_size)
         return whole if self.drop_last or rest == 0 else whole + 1
 
-    def sizes(self):
+    def sizes(self) -> list[int]:
         """The number of images in each batch of an epoch."""
         n, size = len(self.images), self.batch_size
         return [min(size, n - size * i) for i in range(self.batches_per_epoch)]
 
-    def order(self, epoch):
+    def order(self, epoch: int) -> np.ndarray:
         """The indices of the images in the order of ``epoch``, int64 (N,)."""
         epoch = _whole("epoch", epoch, at_least=0)
         if not self.shuffle:
@@ -123,7 +127,7 @@ class Loader:
         with on_the_cpu():
             return Stream(self.seed, f"shuffle/{epoch}").permutation(len(self.images))
 
-    def batches(self, epoch, start=0):
+    def batches(self, epoch: int, start: int = 0) -> Iterator[tuple[np.ndarray, np.ndarray]]:
         """Yields (x, labels): float32 (B, H, W, C) in [0, 1] and (B,), from batch ``start`` on.
 
         Points are (B, D). The values depend only on the epoch and the batch: a run that was

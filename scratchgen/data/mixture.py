@@ -10,9 +10,12 @@ Source: the posterior mean is Miyasawa's (1961) and Tweedie's formula.
 import math
 from dataclasses import dataclass
 from numbers import Integral, Real
+from typing import TYPE_CHECKING
 
 import numpy as np
+from numpy.typing import ArrayLike
 
+from ..engine.random import Stream
 from ..errors import UserError
 from .quadrature import integrate
 
@@ -44,7 +47,11 @@ class Mixture:
     weights: np.ndarray
     means: np.ndarray
     std: np.ndarray
-    classes: np.ndarray = None
+    classes: np.ndarray = None                      # type: ignore[assignment]
+
+    if TYPE_CHECKING:                               # the arguments; the fields are arrays
+        def __init__(self, weights: ArrayLike | None, means: ArrayLike, std: ArrayLike,
+                     classes: ArrayLike | None = None) -> None: ...
 
     def __post_init__(self):
         means = _numbers("means", self.means)
@@ -68,12 +75,12 @@ class Mixture:
             object.__setattr__(self, name, array)
 
     @property
-    def dimensions(self):
+    def dimensions(self) -> int:
         """D, the number of coordinates of a point."""
         return self.means.shape[1]
 
     @property
-    def modes(self):
+    def modes(self) -> np.ndarray:
         """The centres of the components, (K, D)."""
         return self.means
 
@@ -83,11 +90,11 @@ class Mixture:
 
     # -- points
 
-    def sample(self, n, stream):
+    def sample(self, n: int, stream: Stream) -> np.ndarray:
         """n points, float64 (n, D), drawn with random numbers of ``stream``."""
         return self.draw(n, stream)[0]
 
-    def draw(self, n, stream):
+    def draw(self, n: int, stream: Stream) -> tuple[np.ndarray, np.ndarray]:
         """``(points, components)``: n points (n, D), and the component of each, int64 (n,)."""
         if not isinstance(n, Integral) or isinstance(n, bool) or n < 0:
             raise UserError(f"the number of points is {n!r}: expected a whole number, 0 or more")
@@ -98,7 +105,7 @@ class Mixture:
 
     # -- the density
 
-    def log_density(self, x):
+    def log_density(self, x: ArrayLike) -> np.ndarray:
         """ln p(x) in nats, float64 (N,)."""
         return self._by_chunks(self._log_density, x)
 
@@ -107,7 +114,7 @@ class Mixture:
         largest = joint.max(axis=1)
         return largest + np.log(np.exp(joint - largest[:, None]).sum(axis=1))
 
-    def score(self, x):
+    def score(self, x: ArrayLike) -> np.ndarray:
         """∇ₓ ln p(x), float64, of the shape of x."""
         return self._by_chunks(self._score, x).reshape(np.shape(x))
 
@@ -116,7 +123,7 @@ class Mixture:
         # Σₖ γₖ (mₖ − x)/τₖ², with x taken out of the sum
         return pull @ self.means - pull.sum(axis=1, keepdims=True) * x
 
-    def responsibilities(self, x):
+    def responsibilities(self, x: ArrayLike) -> np.ndarray:
         """γ (N, K): the probability that x was drawn from each component."""
         return self._by_chunks(self._responsibilities, x)
 
@@ -133,7 +140,7 @@ class Mixture:
         log_norm = self.dimensions * (np.log(self.std) + 0.5 * math.log(2 * math.pi))
         return np.log(self.weights) - log_norm - 0.5 * squares
 
-    def cdf(self, x):
+    def cdf(self, x: ArrayLike) -> np.ndarray:
         """P(X ≤ x), float64 (N,); for one dimension only."""
         if self.dimensions != 1:
             raise UserError(f"the cdf of a mixture in {self.dimensions} dimensions: expected 1")
@@ -142,12 +149,12 @@ class Mixture:
 
     # -- noise
 
-    def smoothed(self, std):
+    def smoothed(self, std: float) -> "Mixture":
         """The density of x + std·ε with ε ~ N(0, I): the mixture with variances τ² + std²."""
         std = _noise(std)
         return Mixture(self.weights, self.means, np.hypot(self.std, std), self.classes)
 
-    def posterior_mean(self, noisy, std):
+    def posterior_mean(self, noisy: ArrayLike, std: float) -> np.ndarray:
         """E[x | x + std·ε = noisy], of the shape of ``noisy``: the denoiser of least squared error.
 
         Σₖ γₖ (std² mₖ + τₖ² noisy) / (std² + τₖ²), γ the responsibilities of the smoothed mixture;
@@ -162,7 +169,7 @@ class Mixture:
 
         return self._by_chunks(mean, noisy).reshape(np.shape(noisy))
 
-    def mmse(self, std, stream=None):
+    def mmse(self, std: float, stream: Stream | None = None) -> Estimate:
         """The minimal E‖r(x + std·ε) − x‖² of any denoiser r: D std² − std⁴ E‖∇ ln p_std‖².
 
         An Estimate. In one and two dimensions by quadrature; the error is the difference from a
@@ -194,7 +201,7 @@ class Mixture:
         parts = [f(x[first : first + rows]) for first in range(0, max(len(x), 1), rows)]
         return parts[0] if len(parts) == 1 else np.concatenate(parts)
 
-    def as_points(self, x):
+    def as_points(self, x: ArrayLike) -> np.ndarray:
         """x as float64 (N, D); UserError if it is of another shape or not finite."""
         points = _numbers("points", x)
         if points.ndim == 1 and self.dimensions == 1:

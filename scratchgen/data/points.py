@@ -49,17 +49,17 @@ class Points:
                 object.__setattr__(self, field, view)
 
     @property
-    def item_shape(self):
+    def item_shape(self) -> tuple[int, ...]:
         """(D,), the shape of one point."""
         return (self.density.dimensions,)
 
     @property
-    def train(self):
+    def train(self) -> Part:
         """(items, labels) for training, the first arguments of a Loader."""
         return Part(self.train_points, self.train_labels)
 
     @property
-    def test(self):
+    def test(self) -> Part:
         """(items, labels) for testing."""
         return Part(self.test_points, self.test_labels)
 
@@ -68,7 +68,7 @@ class Points:
         return f"Points({self.name}: {train} training and {test} test points in {d} dimensions)"
 
 
-def points_named(name, limit=None):
+def points_named(name: str, limit: int | None = None) -> Points:
     """The Points drawn from the density ``name`` with its default options.
 
     10,000 for training and 2,000 for testing, or the first ``limit`` of each. They depend only on
