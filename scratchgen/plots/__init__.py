@@ -4,6 +4,10 @@
 first picture, since that takes a second.
 """
 
+import os
+from collections.abc import Sequence
+from pathlib import Path
+
 import numpy as np
 
 from ..engine.backend import use_backend
@@ -23,7 +27,7 @@ __all__ = ["PICTURES", "WORDS", "HeldOut", "Picture", "Subject", "curves", "draw
            "panels_of", "pictures_of", "save_grid", "subject_of"]
 
 
-def draw_run(path):
+def draw_run(path: str | os.PathLike[str]) -> list[Path]:
     """Draw the pictures of the run folder ``path`` into ``pictures/``; returns their paths.
 
     Files of pictures that no longer apply to the run are removed.
@@ -42,7 +46,7 @@ def draw_run(path):
     return written
 
 
-def overview(run_paths, path):
+def overview(run_paths: Sequence[str | os.PathLike[str]], path: str | os.PathLike[str]) -> Path:
     """Write one wide picture with a panel for each run: DAE triptych, VAE manifold, GAN samples.
 
     Returns ``path``.

@@ -7,8 +7,12 @@ None if the run has nothing to draw: another kind of model, no images, no two-di
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
+from typing import TYPE_CHECKING, Any
 
 from . import classes, curves, film, images, latent, points
+
+if TYPE_CHECKING:
+    from ..models.base import Model
 
 
 @dataclass(frozen=True)
@@ -22,12 +26,12 @@ class Picture:
 
     name: str
     heading: str
-    draw: Callable
-    caption: str | dict
-    point: int | dict | None
+    draw: Callable[..., Any]
+    caption: str | dict[str, str]
+    point: int | dict[str, int] | None
     suffix: str = ".png"
 
-    def caption_for(self, kind, *forms):
+    def caption_for(self, kind: str, *forms: str) -> str:
         """The caption for a model of this kind and these forms.
 
         Forms: "mlp", "conv", …; "copy" for an autoencoder whose input is not corrupted, "rotation"
@@ -37,12 +41,12 @@ class Picture:
             return self.caption
         return next(self.caption[key] for key in (*forms, kind, "") if key in self.caption)
 
-    def point_for(self, kind):
+    def point_for(self, kind: str) -> int | None:
         """The number of the lecture's point, or None."""
         return self.point.get(kind, self.point[""]) if isinstance(self.point, dict) else self.point
 
     @property
-    def file(self):
+    def file(self) -> str:
         """The name of its file in the folder ``pictures``."""
         return self.name + self.suffix
 
@@ -53,7 +57,7 @@ INTERPOLATION = ("The first and the last image of each row are test images; the 
                  "from codes between theirs{}. The title gives the mean distance to the nearest "
                  "test image, at the codes and half way between them.")
 
-PICTURES = (
+PICTURES: tuple[Picture, ...] = (
     Picture("triptych", "Clean, corrupted, reconstructed", images.triptych,
             {"copy": "The input was not corrupted, so copying it would be a perfect solution, "
                      "without any knowledge of images.",
@@ -128,7 +132,7 @@ PICTURES = (
 )
 
 
-def pictures_of(model, history):
+def pictures_of(model: "Model", history: list[dict[str, Any]]) -> list[Picture]:
     """All pictures that a run may have: first one for each panel of curves, then PICTURES."""
     panels = [Picture(f"curve-{panel.name}", panel.title, partial(_curve, panel), panel.caption,
                       panel.point) for panel in curves.panels_of(model, history)]

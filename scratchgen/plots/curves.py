@@ -3,11 +3,17 @@
 import math
 from dataclasses import dataclass, field, replace
 from numbers import Real
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from .capabilities import title_of
 from .mosaic import DPI, LABEL, TITLE
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+    from ..models.base import Model
 
 # The palette of Okabe and Ito, for readers with colour blindness: (train, test) of each term
 ONE_TERM = (("#0072B2", "#D55E00"),)
@@ -44,15 +50,15 @@ class Panel:
 
     name: str
     title: str
-    terms: dict
+    terms: dict[str, str]
     unit: str = NATS
-    levels: dict = field(default_factory=dict)
-    limits: tuple = (None, None)
+    levels: dict[float, str] = field(default_factory=dict)
+    limits: tuple[float | None, float | None] = (None, None)
     caption: str = ""
     point: int | None = None
 
 
-def panels_of(model, history):
+def panels_of(model: "Model", history: list[dict[str, Any]]) -> list[Panel]:
     """The panels of a model's metrics: first those defined for its kind, then all others."""
     available = terms_of(history)
     of_kind = {"dae": _autoencoder_panels, "vae": _vae_panels, "gan": _gan_panels}.get(model.kind)
@@ -219,7 +225,7 @@ def _is_number(value):
     return isinstance(value, Real) and not isinstance(value, bool)
 
 
-def curves(panel, history):
+def curves(panel: Panel, history: list[dict[str, Any]]) -> "Figure":
     """The figure of one panel."""
     from matplotlib.figure import Figure
 

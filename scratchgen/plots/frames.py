@@ -8,11 +8,16 @@ import io
 import zipfile
 import zlib
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from .capabilities import draws_images, samples_of
 from .mosaic import store
+
+if TYPE_CHECKING:
+    from ..models.base import Model
+    from ..train.runs import Run
 
 IMAGES, POINTS = 36, 1000          # samples per epoch
 FRAMES = 60                        # of a film, at most
@@ -34,7 +39,7 @@ def keeps(epoch):
     return epoch <= 30 or epoch % step == 0
 
 
-def keep_samples(run, model, epoch):
+def keep_samples(run: "Run", model: "Model", epoch: int) -> None:
     """Store samples of the model after ``epoch``; an ``on_epoch`` function of the training."""
     if not keeps(epoch):
         return
@@ -48,7 +53,7 @@ def keep_samples(run, model, epoch):
     store(content.getvalue(), run.pictures / "epochs" / f"{epoch:04}.npz", ".npz")
 
 
-def frames_of(run):
+def frames_of(run: "Run") -> list[Frame]:
     """The stored samples of a run as a list of at most FRAMES Frames, oldest first.
 
     Damaged files are omitted, and epochs that a resumed run has not yet reached again.

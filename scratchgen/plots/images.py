@@ -1,6 +1,8 @@
 """Pictures of images: inputs, reconstructions, samples and first-layer filters."""
 
 import math
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -9,6 +11,11 @@ from ..engine.random import Streams
 from ..errors import UserError
 from .capabilities import draws_images, samples_of, title_of
 from .mosaic import mosaic, rows_sheet, sheet
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+    from ..models.base import Model
 
 
 def triptych(model, test):
@@ -53,7 +60,7 @@ def samples(model, count=64):
 # --- filters --------------------------------------------------------------------------------------
 
 
-def first_weights(model):
+def first_weights(model: "Model") -> np.ndarray | None:
     """Weights of the first layer as images (units, H, W, C), or None.
 
     Those of a dense layer have the size of the images, those of a convolution the size of its
@@ -97,7 +104,7 @@ def to_grey(weights):
     return 0.5 + 0.5 * weights / np.maximum(largest, np.finfo(weights.dtype).tiny)
 
 
-def filters_by_corruption(models, count=20):
+def filters_by_corruption(models: "Sequence[Model]", count: int = 20) -> "Figure":
     """The same units of several denoising autoencoders, a row for each level of corruption.
 
     Models with the same seed have the same initial weights, so the differences in a column are due

@@ -6,9 +6,11 @@ draw, since its import takes a second.
 
 import io
 import math
+import os
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 from ..errors import UserError
 from ..train.files import write_atomically
@@ -18,7 +20,7 @@ SIDE = 840                   # pixels: the longer side of an enlarged mosaic, ap
 TITLE, LABEL = 13, 12        # font sizes in points, legible on the screen of a phone
 
 
-def mosaic(images, columns=None, gap=1):
+def mosaic(images: ArrayLike, columns: int | None = None, gap: int = 1) -> np.ndarray:
     """Images (N, H, W, C) in [0, 1], C 1 or 3, in rows and columns: uint8 pixels (H, W, 3).
 
     Row by row; ``columns`` None: about as many as rows; ``gap`` white pixels between images. Values
@@ -53,7 +55,8 @@ def enlarged(pixels, side=SIDE):
     return pixels.repeat(k, axis=0).repeat(k, axis=1)
 
 
-def save_grid(images, path, columns=None):
+def save_grid(images: ArrayLike, path: str | os.PathLike[str],
+              columns: int | None = None) -> Path:
     """Write images (N, H, W, C) in [0, 1] as one PNG, an enlarged ``mosaic``; returns the path.
 
     Raises UserError if they cannot be drawn or the file cannot be written.

@@ -2,14 +2,20 @@
 
 import importlib.util
 import inspect
+import os
+from collections.abc import Callable
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from .. import data
 from ..engine.backend import use_backend
 from ..train import dataset_of, load, runs
-from .frames import frames_of
+from .frames import Frame, frames_of
+
+if TYPE_CHECKING:
+    from ..models.base import Model
 
 
 @dataclass(frozen=True)
@@ -19,7 +25,7 @@ class HeldOut:
     x: np.ndarray
     labels: np.ndarray
 
-    def of_each_class(self, each=1, classes=10):
+    def of_each_class(self, each: int = 1, classes: int = 10) -> np.ndarray:
         """The first ``each`` images of each of the first ``classes`` classes, sorted by class.
 
         For a set without labels, the first ``each · classes`` images.
@@ -34,19 +40,19 @@ class HeldOut:
 class Subject:
     """The arguments of the functions that draw pictures, by the names of their parameters."""
 
-    model: object
-    test: HeldOut = None
-    history: list = field(default_factory=list)     # lines of metrics.jsonl
-    density: object = None                          # the Mixture that points were drawn from
-    frames: list = field(default_factory=list)      # of the film, see ``frames.frames_of``
+    model: "Model"
+    test: HeldOut | None = None
+    history: list[dict[str, Any]] = field(default_factory=list)     # lines of metrics.jsonl
+    density: data.Mixture | None = None                             # of the data, if known
+    frames: list[Frame] = field(default_factory=list)               # of the film
 
-    def draw(self, picture):
+    def draw(self, picture: Callable[..., Any]) -> Any:
         """Call the function ``picture`` with the fields that are among its parameters."""
         names = inspect.signature(picture).parameters
         return picture(**{name: getattr(self, name) for name in vars(self) if name in names})
 
 
-def subject_of(path):
+def subject_of(path: str | os.PathLike[str]) -> tuple[Subject, str]:
     """``(Subject, backend to draw with)`` of a run folder."""
     run = runs.open_run(path)
     resolved = run.config()
