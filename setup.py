@@ -50,7 +50,7 @@ setup(
     extras_require={
         "cuda12": ["cupy-cuda12x"],
         "cuda13": ["cupy-cuda13x"],
-        "bench": ["torch", "jax"],
+        "bench": ["torch==2.13.0", "jax==0.10.2"],    # the versions of the records on the CPU
         "test": TEST,
         "docs": ["mkdocs-material", "mkdocstrings[python]"],
     },

@@ -2,6 +2,7 @@
 """
 
 import importlib
+import os
 import sys
 
 COMMANDS = {
@@ -11,7 +12,7 @@ COMMANDS = {
     "threads": ("threads:main", "one pool of threads or two, on a quiet and a crowded machine"),
     "warmstart": ("command:main", "one epoch from the command line, start-up included"),
     "ladder": ("ladder:main", "kernels from naive loops to the fast ones, rung by rung"),
-    "kernels": ("house_kernels:main", "each kernel alone"),
+    "kernels": ("kernels:main", "each kernel alone"),
     "nodes": ("gpu.nodes:main", "kernels of a recorded step on a GPU, counted without one"),
     "resources": ("nvrtc:main", "registers, shared memory and spills of the CUDA kernels"),
     "gpu": ("gpu.__main__:main", "the CUDA backend, checked and timed on a GPU"),
@@ -34,5 +35,16 @@ def main(arguments):
     return getattr(importlib.import_module(f"benchmarks.{module}"), function)(rest)
 
 
+def until_closed(arguments):
+    """``main``, which ends quietly if the reader of its output (``| head``) closes the pipe."""
+    try:
+        status = main(arguments)
+        sys.stdout.flush()
+        return status
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())   # for the flush at exit
+        return 1
+
+
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    sys.exit(until_closed(sys.argv[1:]))

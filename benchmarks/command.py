@@ -4,7 +4,7 @@
                                    [--out DIR]
 
 ``scratchgen train vae --epochs 1 --no-pictures`` against the plain script
-``contestants/torch_vae_script.py``, in turn, each in a fresh process that may use as many cores as
+``peers/torch_vae_script.py``, in turn, each in a fresh process that may use as many cores as
 there are threads. The first round fills the caches and is not counted. Both evaluate on the test
 set at the end; their test losses must be alike.
 """
@@ -18,7 +18,7 @@ import sys
 import tempfile
 import time
 
-from . import contestants, records
+from . import peers, records
 from .processes import ROOT, Failed, environment
 from .readme import markdown
 from .records import marked, tell
@@ -42,7 +42,7 @@ def run(arguments):
         print("warmstart skipped: it needs the files of MNIST; name their folder with --data-dir "
               "or SCRATCHGEN_DATA")
         return 0
-    if contestants.missing("torch"):
+    if peers.missing("torch"):
         print("warmstart skipped: it needs PyTorch (the extra 'bench')")
         return 0
     try:
@@ -51,8 +51,8 @@ def run(arguments):
         tell(f"benchmarks: {failure}")
         return 1
     record = {"machine": records.machine(), "threads": options.threads, "quick": options.quick,
-              "contestants": found}
-    record["failed"] = difference(record["contestants"])
+              "peers": found}
+    record["failed"] = difference(record["peers"])
     records.save(records.path_of("command.json", options.out), record)
     print(table(record))
     return 1 if record["failed"] else 0
@@ -68,7 +68,7 @@ def folder_of(data_dir):
 
 
 def measured(folder, options):
-    """contestant → seconds of each counted round, and its test loss."""
+    """peer → seconds of each counted round, and its test loss."""
     found = {"scratchgen": {"seconds": []}, "torch": {"seconds": []}}
     rounds = 0 if options.quick else options.rounds
     for i in range(rounds + 1):
@@ -87,7 +87,7 @@ def timed(name, folder, threads):
         command = {
             "scratchgen": ["-m", "scratchgen.cli", "train", "vae", "--data", "mnist", "--data-dir",
                            str(folder), "--epochs", "1", "--no-pictures", "--out", str(out)],
-            "torch": ["-m", "benchmarks.contestants.torch_vae_script", str(folder)]}[name]
+            "torch": ["-m", "benchmarks.peers.torch_vae_script", str(folder)]}[name]
         cores = sorted(os.sched_getaffinity(0))[:threads]
         started = time.perf_counter()
         done = subprocess.run([sys.executable, *command], cwd=ROOT, capture_output=True, text=True,
@@ -111,10 +111,10 @@ def difference(found):
 
 def table(record):
     rows, medians = [], {}
-    for name, row in record["contestants"].items():
+    for name, row in record["peers"].items():
         seconds = row["seconds"]
         medians[name] = statistics.median(seconds) if seconds else None
-        rows.append([contestants.TITLES.get(name, name) + (" script" if name == "torch" else ""),
+        rows.append([peers.TITLES.get(name, name) + (" script" if name == "torch" else ""),
                      f"{medians[name]:.2f} ({min(seconds):.2f})" if seconds else "–",
                      f"{row['test_loss']:.1f}", "–"])
     if all(medians.values()):

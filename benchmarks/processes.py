@@ -1,4 +1,4 @@
-"""A contestant in a process of its own, asked one thing at a time; between questions it waits."""
+"""A peer in a process of its own, asked one thing at a time; between questions it waits."""
 
 import json
 import os
@@ -9,21 +9,21 @@ import sys
 import tempfile
 import time
 
-from . import contestants
+from . import peers
 
 ROOT = pathlib.Path(__file__).parents[1]
 PATIENCE = 400                            # seconds for one answer: a cold compilation may be in it
 
 
 class Failed(Exception):
-    """A contestant gave no answer, or said why it cannot."""
+    """A peer gave no answer, or said why it cannot."""
 
 
 def environment(name, threads, **more):
-    """This process's variables without any setting of threads, and the contestant's own."""
-    own = {k: v for k, v in os.environ.items() if k not in contestants.THREAD_SETTINGS}
+    """This process's variables without any setting of threads, and the peer's own."""
+    own = {k: v for k, v in os.environ.items() if k not in peers.THREAD_SETTINGS}
     path = os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")])
-    return {**own, "PYTHONPATH": path, **contestants.environment(name, threads), **more}
+    return {**own, "PYTHONPATH": path, **peers.environment(name, threads), **more}
 
 
 class Process:
@@ -34,7 +34,7 @@ class Process:
         self.errors = tempfile.TemporaryFile()
         texts = [json.dumps(part) for part in (options or {}, variant or {})]
         self.process = subprocess.Popen(
-            [sys.executable, "-m", "benchmarks.contestants", name, str(threads), maker, *texts],
+            [sys.executable, "-m", "benchmarks.peers", name, str(threads), maker, *texts],
             cwd=ROOT, env=environment(name, threads, **variables), stdin=subprocess.PIPE,
             stdout=subprocess.PIPE, stderr=self.errors)
 
@@ -95,6 +95,6 @@ def compile_ahead(name, *what):
     warm, and its memory is a training's without a compiler's. JAX and eager PyTorch keep nothing:
     each of their processes is as every later one of a user's. Raises Failed if a step does.
     """
-    if name in contestants.CACHES:
+    if name in peers.CACHES:
         with Process(name, *what) as process:
             process.every_kind_of_step()

@@ -27,7 +27,7 @@ TABLES = {
     "scaling": ("scaling.json", "scaling:table"),
     "roofline": ("roofline.json", "roofline:table"),
     "ladder": ("ladder.json", "ladder:table"),
-    "kernels": ("kernels.json", "house_kernels:table"),
+    "kernels": ("kernels.json", "kernels:table"),
     "resources": ("resources.json", "nvrtc:table"),
     "gpu-nodes": ("nodes.json", "gpu.nodes:table"),
     "gpu-checks": ("gpu.json", "gpu.tables:table_checks"),

@@ -7,7 +7,7 @@ import pathlib
 import sys
 import tempfile
 
-from . import contestants
+from . import peers
 from .machine import describe
 
 ROOT = pathlib.Path(__file__).parents[1]
@@ -26,13 +26,13 @@ def machine():
 
 # --- options that the benchmarks share -----------------------------------------------------------
 
-def parser(doc, peers=None):
+def parser(doc, default_peers=None):
     """Options: --peers, --threads, --quick, --out."""
     found = argparse.ArgumentParser(description=doc.splitlines()[0],
                                     prog=f"python -m benchmarks {doc.split(':')[0].lower()}")
-    if peers is not None:
-        found.add_argument("--peers", default=peers, metavar="A,B", help=(
-            f"of {', '.join(contestants.PEERS)} (default: {peers or 'none'}; '' for none)"))
+    if default_peers is not None:
+        found.add_argument("--peers", default=default_peers, metavar="A,B", help=(
+            f"of {', '.join(peers.PEERS)} (default: {default_peers or 'none'}; '' for none)"))
     found.add_argument("--threads", type=int, default=2, metavar="N")
     found.add_argument("--quick", action="store_true", help="check the results, measure nothing")
     found.add_argument("--out", type=pathlib.Path, metavar="DIR", help=(
@@ -46,8 +46,8 @@ def check(options):
     """
     options.peers = [p for p in getattr(options, "peers", "").split(",") if p]
     for peer in options.peers:
-        if peer not in contestants.PEERS:
-            raise Refused(f"no peer {peer!r}: expected some of {', '.join(contestants.PEERS)}")
+        if peer not in peers.PEERS:
+            raise Refused(f"no peer {peer!r}: expected some of {', '.join(peers.PEERS)}")
     cores = len(os.sched_getaffinity(0))
     if not 1 <= options.threads <= cores:
         raise Refused(f"--threads {options.threads}: this process may use {cores} "

@@ -17,8 +17,8 @@ import sys
 import numpy as np
 
 from . import floor, records
-from .contestants import THREAD_SETTINGS
 from .kernel_points import points
+from .peers import THREAD_SETTINGS
 from .processes import environment
 from .readme import markdown
 

@@ -4,7 +4,7 @@
                                  [--out DIR]
 
 Every point is a fresh process, in front of which another one has compiled what is kept on disk;
-points of the contestants alternate. Time is the median of the
+points of the peers alternate. Time is the median of the
 chunks. Memory is the process's peak; its growth is counted from the smallest peak of the series,
 which holds interpreter, libraries and compiled code, and from 1 MiB on. Exponents are fitted by
 least squares to log y against log x over the upper half of the points, where the fixed costs of a
@@ -16,7 +16,7 @@ import sys
 
 import numpy as np
 
-from . import contestants, records, workloads
+from . import peers, records, workloads
 from .processes import Failed, Process, compile_ahead
 from .readme import markdown
 from .records import tell
@@ -44,7 +44,7 @@ def run(arguments):
     parser.add_argument("--only", nargs="+", choices=SERIES, default=list(SERIES))
     options = parser.parse_args(arguments)
     records.check(options)
-    names = [OURS, *(p for p in options.peers if not contestants.missing(p))]
+    names = [OURS, *(p for p in options.peers if not peers.missing(p))]
     path = records.path_of("scaling.json", options.out)
     record = {} if options.quick else records.load(path)
     record |= {"machine": records.machine(), "threads": options.threads, "peers": options.peers,
@@ -64,7 +64,7 @@ def run(arguments):
 
 
 def size_series(series, names, options):
-    """contestant → points of one series, smallest first."""
+    """peer → points of one series, smallest first."""
     _, maker, options_of, points = SERIES[series]
     if options.quick:
         points = points[:2]
@@ -80,7 +80,7 @@ def size_series(series, names, options):
 
 
 def threads_series(names, options):
-    """The same for the number of threads; a contestant stands once for each workload."""
+    """The same for the number of threads; a peer stands once for each workload."""
     found = {}
     for workload in THREADED[:1] if options.quick else THREADED:
         for threads in range(1, options.threads + 1):
@@ -92,7 +92,7 @@ def threads_series(names, options):
 
 def point(name, maker, options, threads, quick):
     """{seconds, peak} of a step in a fresh process, or {failed}."""
-    variant = next(iter(contestants.variants(name, workloads.make(maker, options)).values()))
+    variant = next(iter(peers.variants(name, workloads.make(maker, options)).values()))
     try:
         if not quick:
             compile_ahead(name, threads, maker, options, variant)
@@ -126,7 +126,7 @@ def exponent(x, y):
 
 
 def curves(record, series):
-    """(contestant, x, seconds, peak MiB, its growth or NaN) of those that have all points."""
+    """(peer, x, seconds, peak MiB, its growth or NaN) of those that have all points."""
     for name, points in record["series"].get(series, {}).items():
         if points and not any("failed" in p for p in points):
             peaks = np.array([p["peak"] for p in points])

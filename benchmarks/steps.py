@@ -3,16 +3,16 @@
     python -m benchmarks steps [--peers torch,torch-compile,jax] [--threads 2] [--rounds 2]
                                [--only NAME ...] [--quick] [--out DIR]
 
-How the contestants are checked and timed: ``race.py``; what they compute: ``workloads.py``; the
+How the peers are checked and timed: ``comparison.py``; what they compute: ``workloads.py``; the
 floor: ``floor.py``. The record is written after each workload; with --only it keeps the others.
-Ends with status 1 if any contestant failed: it crashed, or its numbers are not scratchgen's.
+Ends with status 1 if any peer failed: it crashed, or its numbers are not scratchgen's.
 """
 
 import sys
 import tempfile
 import time
 
-from . import contestants, race, records, workloads
+from . import comparison, peers, records, workloads
 from .processes import Failed, Process
 from .readme import markdown
 from .records import marked, tell
@@ -79,21 +79,21 @@ def run(arguments):
 
 def measured(name, options):
     rounds = 1 if options.quick else options.rounds
-    row = race.race(name, options.peers, options.threads, rounds, options.quick)
+    row = comparison.compare(name, options.peers, options.threads, rounds, options.quick)
     if name in COLD and not options.quick:
-        row["cold"] = {n: cold_start(n, name, options.threads) for n in (race.OURS, *options.peers)
-                       if not contestants.missing(n)}
+        row["cold"] = {n: cold_start(n, name, options.threads)
+                       for n in (comparison.OURS, *options.peers) if not peers.missing(n)}
     return row
 
 
-def cold_start(contestant, name, threads):
+def cold_start(peer, name, threads):
     """Seconds to the end of the first step with nothing compiled before."""
     step = workloads.STEPS[name]
-    options = next(iter(contestants.variants(contestant, workloads.make(*step)).values()))
+    options = next(iter(peers.variants(peer, workloads.make(*step)).values()))
     with tempfile.TemporaryDirectory() as empty:
-        variables = {contestants.CACHES[contestant]: empty} if contestant in contestants.CACHES \
+        variables = {peers.CACHES[peer]: empty} if peer in peers.CACHES \
             else {}
-        with Process(contestant, threads, *step, options, **variables) as process:
+        with Process(peer, threads, *step, options, **variables) as process:
             try:
                 return process.first_step()
             except Failed as failure:
@@ -103,28 +103,28 @@ def cold_start(contestant, name, threads):
 # --- what the record says ------------------------------------------------------------------------
 
 def failures(row):
-    """contestant → {variant: reason} of a row."""
-    return {name: c["failed"] for name, c in row["contestants"].items() if c.get("failed")}
+    """peer → {variant: reason} of a row."""
+    return {name: c["failed"] for name, c in row["peers"].items() if c.get("failed")}
 
 
 def ratios(row, statistic="median"):
     """{fastest, eager, floor, memory}: ours over theirs, None where one of the two is missing."""
-    own = row["contestants"][race.OURS]
-    peers = {n: c for n, c in row["contestants"].items()
-             if n not in (race.OURS, "numpy") and statistic in c}
+    own = row["peers"][comparison.OURS]
+    others = {n: c for n, c in row["peers"].items()
+              if n not in (comparison.OURS, "numpy") and statistic in c}
     if statistic not in own:
         return dict.fromkeys(("fastest", "eager", "floor", "memory"))
-    eager, time_of_ours = peers.get("torch"), own[statistic]
+    eager, time_of_ours = others.get("torch"), own[statistic]
     return {
-        "fastest": peers and time_of_ours / min(c[statistic] for c in peers.values()) or None,
+        "fastest": others and time_of_ours / min(c[statistic] for c in others.values()) or None,
         "eager": eager and time_of_ours / eager[statistic],
         "floor": time_of_ours / row["floor"]["floor"] if "floor" in row else None,
         "memory": eager and peak(own) / peak(eager)}
 
 
-def peak(contestant):
+def peak(peer):
     """Peak memory of its last process, MiB; what is kept on disk was compiled before."""
-    return contestant["memory"][-1]["peak"]
+    return peer["memory"][-1]["peak"]
 
 
 def targets(row):
@@ -143,15 +143,15 @@ def table(record):
     """Times, medians with minima in brackets, and the four ratios beside their targets; in square
     brackets the ratios of the minima.
     """
-    names = [race.OURS, *record["peers"]]
-    header = ["workload", *(f"{contestants.TITLES.get(n, n)}, ms" for n in names), "floor, ms",
+    names = [comparison.OURS, *record["peers"]]
+    header = ["workload", *(f"{peers.TITLES.get(n, n)}, ms" for n in names), "floor, ms",
               "of the fastest [minima]", "of PyTorch [minima]", "of the floor [minimum]",
               "memory, MiB", "of PyTorch's"]
     rows, notes = [], []
     for name, row in record["rows"].items():
         wanted, found, of_minima = targets(row), ratios(row), ratios(row, "min")
         floor = row.get("floor", {}).get("floor")
-        rows.append([row["title"], *(cell(row["contestants"].get(n)) for n in names),
+        rows.append([row["title"], *(cell(row["peers"].get(n)) for n in names),
                      f"{1e3 * floor:.2f}" if floor and wanted["floor"] else "–",
                      *(marked(found[r], wanted[r], of_minima[r])
                        if r != "floor" or wanted[r] else "–"
@@ -168,18 +168,18 @@ def table(record):
                       records.provenance(record, f"commits {commits}")])
 
 
-def cell(contestant):
-    if contestant is None or "absent" in contestant:
+def cell(peer):
+    if peer is None or "absent" in peer:
         return "absent"
-    if "median" not in contestant:
-        return "failed" if contestant["failed"] else "agrees"
-    mark = " (a variant failed)" if contestant["failed"] else ""
-    return f"{1e3 * contestant['median']:.2f} ({1e3 * contestant['min']:.2f}){mark}"
+    if "median" not in peer:
+        return "failed" if peer["failed"] else "agrees"
+    mark = " (a variant failed)" if peer["failed"] else ""
+    return f"{1e3 * peer['median']:.2f} ({1e3 * peer['min']:.2f}){mark}"
 
 
 def memories(row):
     """Ours and PyTorch's peak."""
-    found = [row["contestants"].get(n, {}) for n in (race.OURS, "torch")]
+    found = [row["peers"].get(n, {}) for n in (comparison.OURS, "torch")]
     return " / ".join(f"{peak(c):.0f}" if c.get("memory") else "–" for c in found)
 
 
@@ -188,11 +188,11 @@ def table_first_step(record):
     rows = []
     for row in record["rows"].values():
         for name, cold in row.get("cold", {}).items():
-            warm = row["contestants"][name].get("start", [None])[-1]
-            rows.append([row["title"], contestants.TITLES.get(name, name),
+            warm = row["peers"][name].get("start", [None])[-1]
+            rows.append([row["title"], peers.TITLES.get(name, name),
                          *(f"{s[key]:.2f}" if s and "failed" not in s else "–"
                            for s in (cold, warm) for key in ("start", "first_step"))])
-    return markdown(("workload", "contestant", "cold: start to first step, s", "first step, s",
+    return markdown(("workload", "peer", "cold: start to first step, s", "first step, s",
                      "warm: start to first step, s", "first step, s"), rows, right=(2, 3, 4, 5))
 
 
@@ -200,7 +200,7 @@ def report(record):
     """What is printed at the end."""
     if record["quick"]:
         return "\n".join(f"{name:10} " + ", ".join(f"{n}: {cell(c)}" for n, c in
-                                                   row["contestants"].items())
+                                                   row["peers"].items())
                          for name, row in record["rows"].items())
     return f"{table(record)}\n\n{table_first_step(record)}"
 

@@ -1,6 +1,6 @@
-"""The workloads: networks, sizes, initial weights and inputs, the same for every contestant.
+"""The workloads: networks, sizes, initial weights and inputs, the same for every peer.
 
-A workload says *what* is computed; the files in ``contestants/`` say how each library does it.
+A workload says *what* is computed; the files in ``peers/`` say how each library does it.
 Arrays are float32 in one convention: images as rows (N, H·W·C), dense weights (I, O), filters
 (KH, KW, C, O) with C the channels of the layer's input. All filters are 4×4 with stride 2 and
 padding 1. Weights, images and noise come from NumPy's generator with a fixed seed.

@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 
 from benchmarks import __main__ as benchmarks
-from benchmarks import contestants, floor, processes, race, records, scaling, steps, workloads
-from benchmarks.contestants import layouts
+from benchmarks import comparison, floor, peers, processes, records, scaling, steps, workloads
+from benchmarks.peers import layouts
 
 PEERS = [p for p in ("torch", "jax") if importlib.util.find_spec(p)]
 
@@ -19,15 +19,15 @@ PEERS = [p for p in ("torch", "jax") if importlib.util.find_spec(p)]
 # --- short forms ---------------------------------------------------------------------------------
 
 @pytest.mark.parametrize("names", [("tiny", "vae"), ("sdae", "dcgan")], ids=" ".join)
-def test_steps_all_contestants_compute_the_same(tmp_path, names):
+def test_steps_all_peers_compute_the_same(tmp_path, names):
     peers = ",".join(["numpy", *PEERS])
     status = benchmarks.main(["steps", "--quick", "--threads", "1", "--peers", peers, "--out",
                               str(tmp_path), "--only", *names])
     record = json.loads((tmp_path / "steps.json").read_text())
     assert status == 0 and set(record["rows"]) == set(names)
     for row in record["rows"].values():
-        assert set(row["contestants"]) == {"scratchgen", "numpy", *PEERS}
-        assert not any(c["failed"] for c in row["contestants"].values())
+        assert set(row["peers"]) == {"scratchgen", "numpy", *PEERS}
+        assert not any(c["failed"] for c in row["peers"].values())
 
 
 def test_scaling_and_roofline_in_short(tmp_path, capsys):
@@ -71,16 +71,16 @@ def numbers(loss=1.0, gradient=1.0, name="a 0 w"):
 
 def test_what_counts_as_a_difference():
     same = numbers()
-    assert race.difference(numbers(1 + 5e-5, 1 + 5e-4), same) is None
+    assert comparison.difference(numbers(1 + 5e-5, 1 + 5e-4), same) is None
     for wrong in (numbers(1 + 2e-4), numbers(gradient=1.002), numbers(np.nan), numbers(np.inf),
                   numbers(gradient=np.nan), numbers(name="a 0 b"), (np.array([[2.0]]), same[1])):
-        assert race.difference(wrong, same)
-    assert race.difference(numbers(np.nan), numbers(np.nan))   # also of scratchgen itself
+        assert comparison.difference(wrong, same)
+    assert comparison.difference(numbers(np.nan), numbers(np.nan))   # also of scratchgen itself
 
 
 def crashes(monkeypatch):
-    honest = contestants.variants
-    monkeypatch.setattr(contestants, "variants", lambda name, workload: (
+    honest = peers.variants
+    monkeypatch.setattr(peers, "variants", lambda name, workload: (
         {"": {"no_such_option": 1}} if name == "numpy" else honest(name, workload)))
 
 
@@ -98,11 +98,11 @@ def computes_something_else(monkeypatch):
 
 @pytest.mark.parametrize("broken, reason", [(crashes, "no_such_option"),
                                             (computes_something_else, "loss")])
-def test_a_broken_contestant_fails_its_row(tmp_path, monkeypatch, capsys, broken, reason):
+def test_a_broken_peer_fails_its_row(tmp_path, monkeypatch, capsys, broken, reason):
     broken(monkeypatch)
     status = benchmarks.main(["steps", "--quick", "--threads", "1", "--peers", "numpy", "--out",
                               str(tmp_path), "--only", "tiny"])
-    row = json.loads((tmp_path / "steps.json").read_text())["rows"]["tiny"]["contestants"]
+    row = json.loads((tmp_path / "steps.json").read_text())["rows"]["tiny"]["peers"]
     assert status == 1 and reason in row["numpy"]["failed"][""]
     assert not row["scratchgen"]["failed"] and "numpy: failed" in capsys.readouterr().out
 
@@ -135,8 +135,8 @@ def test_nothing_is_called_warm_before_a_process_of_its_own_has_compiled(monkeyp
     """One round: the process that is measured is not the one that compiles."""
     log = asked(monkeypatch)
     monkeypatch.setattr(floor, "of_workload", lambda *of: {"floor": 1e-3})
-    monkeypatch.setattr(race, "CHUNK_SECONDS", 1e-3)
-    row = race.race("tiny", ["numpy"], 1, rounds=1, quick=False)["contestants"]
+    monkeypatch.setattr(comparison, "CHUNK_SECONDS", 1e-3)
+    row = comparison.compare("tiny", ["numpy"], 1, rounds=1, quick=False)["peers"]
     assert [name for name, _ in log] == ["scratchgen", "scratchgen", "numpy"]
     ahead, measured = log[0][1], log[1][1]
     assert ahead == ["first", "check", "time"] and set(ahead) < set(measured)
@@ -149,9 +149,9 @@ def test_nothing_is_called_warm_before_a_process_of_its_own_has_compiled(monkeyp
 def test_what_fails_while_it_compiles_fails_its_row(monkeypatch):
     log = asked(monkeypatch)
     monkeypatch.setattr(floor, "of_workload", lambda *of: {"floor": 1e-3})
-    monkeypatch.setattr(contestants, "variants", lambda name, workload: {"": {}})
-    monkeypatch.setattr(contestants, "CACHES", {"numpy": "NUMBA_CACHE_DIR"})
-    monkeypatch.setattr(race, "CHUNK_SECONDS", 1e-3)
+    monkeypatch.setattr(peers, "variants", lambda name, workload: {"": {}})
+    monkeypatch.setattr(peers, "CACHES", {"numpy": "NUMBA_CACHE_DIR"})
+    monkeypatch.setattr(comparison, "CHUNK_SECONDS", 1e-3)
 
     honest = Asked.ask
 
@@ -160,7 +160,7 @@ def test_what_fails_while_it_compiles_fails_its_row(monkeypatch):
             raise processes.Failed("no compiler")
         return honest(process, do, **arguments)
     monkeypatch.setattr(Asked, "ask", ask)
-    row = race.race("tiny", ["numpy"], 1, rounds=1, quick=False)["contestants"]
+    row = comparison.compare("tiny", ["numpy"], 1, rounds=1, quick=False)["peers"]
     assert row["numpy"]["failed"] == {"": "no compiler"} and "median" in row["scratchgen"]
     assert len(log) == 3
 
@@ -190,7 +190,7 @@ def test_exponents_of_exact_powers():
 def row_of(ours, eager, jax, memory=(100, 400)):
     def one(seconds, peak):
         return {"median": seconds, "min": seconds, "failed": {}, "memory": [{"peak": peak}]}
-    return {"title": "DAE", "family": "mlp", "contestants": {
+    return {"title": "DAE", "family": "mlp", "peers": {
         "scratchgen": one(ours, memory[0]), "torch": one(eager, memory[1]), "jax": one(jax, 300)},
         "floor": {"floor": 0.008, "products": 0.007}}
 

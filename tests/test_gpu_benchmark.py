@@ -19,7 +19,6 @@ from benchmarks.gpu import (
 )
 from benchmarks.gpu import (
     checks,
-    conductor,
     kernel_times,
     nodes,
     ours,
@@ -27,6 +26,7 @@ from benchmarks.gpu import (
     pictures,
     rows,
     sanitizer,
+    scheduler,
     steps,
     tables,
     targets,
@@ -72,22 +72,22 @@ def test_the_large_dcgan_is_radfords():
     assert w.batch == 128 and w.image_shape == (64, 64, 3)
 
 
-def losses_of(contestant, w, count=2):
-    contestant.reset(w.lr_of_check)
+def losses_of(peer, w, count=2):
+    peer.reset(w.lr_of_check)
     found = []
     for i in range(count):
-        contestant.step(i)
-        contestant.wait()
-        found.append(contestant.losses())
+        peer.step(i)
+        peer.wait()
+        found.append(peer.losses())
     return np.array(found)
 
 
 def peer(library, w):
     if library == "torch":
         from benchmarks.gpu import peer_torch
-        return peer_torch.Contestant(w, device="cpu")
+        return peer_torch.Peer(w, device="cpu")
     from benchmarks.gpu import peer_jax
-    return peer_jax.Contestant(w)
+    return peer_jax.Peer(w)
 
 
 ROWS = [pytest.param(library, name, marks=[pytest.mark.slow] if library == "jax" and name != "vae"
@@ -97,7 +97,7 @@ ROWS = [pytest.param(library, name, marks=[pytest.mark.slow] if library == "jax"
 @pytest.mark.parametrize("library, name", ROWS)
 def test_peers_compute_what_we_do(library, name, restored_backend):
     w = rows.workload(name, quick=True)
-    expected = losses_of(ours.Contestant(w, backend="numpy"), w)
+    expected = losses_of(ours.Peer(w, backend="numpy"), w)
     found = losses_of(peer(library, w), w)
     assert expected.shape == (2, 2 if w.kind == "gan" else 1) and np.isfinite(expected).all()
     np.testing.assert_allclose(found, expected, rtol=1e-5)
@@ -110,11 +110,11 @@ def restored_backend():
         yield
 
 
-def test_a_reset_contestant_begins_anew(restored_backend):
+def test_a_reset_peer_begins_anew(restored_backend):
     w = rows.workload("gan", quick=True)
-    contestant = ours.Contestant(w, backend="numpy")
-    assert losses_of(contestant, w).tolist() == losses_of(contestant, w).tolist()
-    drawn = losses_of(ours.Contestant(w, backend="numpy", drawn=True), w)
+    peer = ours.Peer(w, backend="numpy")
+    assert losses_of(peer, w).tolist() == losses_of(peer, w).tolist()
+    drawn = losses_of(ours.Peer(w, backend="numpy", drawn=True), w)
     assert np.isfinite(drawn).all()
 
 
@@ -183,7 +183,7 @@ class FakeChild:
     def wait(self, seconds):
         statuses, record = FakeChild.script[self.part]
         if record is not None:
-            parts.save(conductor.path_of(self.options, self.part, self.share), record)
+            parts.save(scheduler.path_of(self.options, self.part, self.share), record)
         return statuses.pop(0) if len(statuses) > 1 else statuses[0]
 
     def running(self):
@@ -201,10 +201,10 @@ def conducted(tmp_path, script, monkeypatch):
     monkeypatch.setattr(FakeChild, "started", [])
     monkeypatch.setattr(FakeChild, "signals", [])
     monkeypatch.setenv(parts.LOG, "")
-    monkeypatch.setattr(conductor, "SHARES", {"checks": 2})
-    monkeypatch.setattr(conductor.time, "sleep", lambda _: None)
+    monkeypatch.setattr(scheduler, "SHARES", {"checks": 2})
+    monkeypatch.setattr(scheduler.time, "sleep", lambda _: None)
     options = command.options_of(["--out", str(tmp_path)])
-    status = conductor.run(options, FakeChild)
+    status = scheduler.run(options, FakeChild)
     path = tmp_path / "gpu.json"
     return status, json.loads(path.read_text()) if path.exists() else None
 
@@ -222,7 +222,7 @@ def test_all_parts_are_run_and_the_steps_wait_while_others_are_timed(tmp_path, m
     assert sorted(FakeChild.started) == sorted([
         ("device", 0), ("steps", 0), ("checks", 0), ("checks", 1), ("across", 0), ("kernels", 0),
         ("mnist", 0)])
-    stop, go = conductor.signal.SIGSTOP, conductor.signal.SIGCONT
+    stop, go = scheduler.signal.SIGSTOP, scheduler.signal.SIGCONT
     assert FakeChild.signals == [stop, go, stop, go]
     assert sorted(path.name for path in tmp_path.iterdir()) == ["gpu.json", "gpu_log.txt"]
 
@@ -252,7 +252,7 @@ def test_the_record_is_kept_while_a_part_runs_and_from_an_earlier_run(tmp_path, 
         def wait(self, seconds):
             status = super().wait(seconds)
             if self.part == "kernels":
-                seen["failed"] = conductor.failed(self.options)
+                seen["failed"] = scheduler.failed(self.options)
                 until = Deadline(20)
                 while not seen.get("record", {}).get("kernels") and not until.over():
                     seen["record"] = parts.load(tmp_path / "gpu.json")
@@ -261,7 +261,7 @@ def test_the_record_is_kept_while_a_part_runs_and_from_an_earlier_run(tmp_path, 
     script = {"device": ([0], {"device": "H100"}),
               "kernels": ([0], {"items": {"ceilings": {"copy": 3e12}}})}
     monkeypatch.setattr(FakeChild, "script", script)
-    assert conductor.run(options, Child) == 1          # for the checks that failed before
+    assert scheduler.run(options, Child) == 1          # for the checks that failed before
     assert seen["record"]["kernels"]["items"] == {"ceilings": {"copy": 3e12}}
     assert set(seen["failed"]) == {"gemm", "conv2d"}
     record = parts.load(tmp_path / "gpu.json")
@@ -270,17 +270,17 @@ def test_the_record_is_kept_while_a_part_runs_and_from_an_earlier_run(tmp_path, 
 
 
 def test_peers_that_are_left_out_keep_the_times_of_an_earlier_run_on_the_same_gpu():
-    def record(device, **contestants):
+    def record(device, **peers):
         return {"device": device, "commit": device, "steps": {"rows": {
-            "vae fp32": {"contestants": contestants}, "vae tf32": {"skipped": "no time was left"}}}}
+            "vae fp32": {"peers": peers}, "vae tf32": {"skipped": "no time was left"}}}}
     earlier = record("H200", ours={"": {"median": 3}}, jax={"": {"median": 2}})
     for device, jax in (("H200", {"jax": {"": {"commit": "H200", "median": 2}}}), ("H100", {})):
         found = record(device, ours={"": {"median": 1}})
-        conductor.keep_peers(found, earlier)
-        assert found["steps"]["rows"]["vae fp32"]["contestants"] == {
+        scheduler.keep_peers(found, earlier)
+        assert found["steps"]["rows"]["vae fp32"]["peers"] == {
             "ours": {"": {"median": 1}}, **jax}
         found = {"device": device, "steps": {}}        # and whole rows
-        conductor.keep_peers(found, {**earlier, "steps": {**earlier["steps"], "kernels": {
+        scheduler.keep_peers(found, {**earlier, "steps": {**earlier["steps"], "kernels": {
             "vae fp32": {"count": 7}}}})
         if jax:
             assert found["steps"]["rows"]["vae fp32"]["commit"] == "H200"
@@ -290,7 +290,7 @@ def test_peers_that_are_left_out_keep_the_times_of_an_earlier_run_on_the_same_gp
 
 
 def test_an_item_that_hangs_is_ended_and_the_others_follow(tmp_path, monkeypatch):
-    monkeypatch.setattr(conductor, "STILL", 0.3)
+    monkeypatch.setattr(scheduler, "STILL", 0.3)
     path, started = tmp_path / "gpu_kernels.json", []
 
     class Child:
@@ -310,7 +310,7 @@ def test_an_item_that_hangs_is_ended_and_the_others_follow(tmp_path, monkeypatch
         def end(self):
             pass
     options = argparse.Namespace(work=tmp_path)
-    assert conductor.run_part("kernels", options, Deadline(30), Child) == 1
+    assert scheduler.run_part("kernels", options, Deadline(30), Child) == 1
     found = parts.load(path)["items"]
     assert found == {"hangs": {"error": "it hung: no answer in 0.3 s"}, "last": {"ok": True}}
     assert len(started) == 2
@@ -358,8 +358,8 @@ def test_what_made_the_gpu_unusable_is_run_once_more_under_the_sanitizer(tmp_pat
         (tool, command[-2:])) or {"faults": ["Invalid __global__ read"], "ok": False})
     options = command.options_of(["--out", str(tmp_path), "--parts", "across"])
     options.work = tmp_path
-    conductor.run_again_watched(options, Deadline(99))
-    record = conductor.merged(options, Deadline(99), {})
+    scheduler.run_again_watched(options, Deadline(99))
+    record = scheduler.merged(options, Deadline(99), {})
     assert asked == [("memcheck", ["--only", "bad"])]
     assert record["across"]["items"]["bad"]["sanitizer"]["faults"] == ["Invalid __global__ read"]
     assert "Invalid __global__ read" in targets.failures(record)[0]
@@ -374,10 +374,10 @@ def test_the_dry_run_goes_through_the_whole_order(tmp_path):
          "vae"], cwd=pathlib.Path(__file__).parents[1], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     record = json.loads((tmp_path / "gpu.json").read_text())
-    assert record["parts"] == list(conductor.PARTS) and record["failures"] == []
-    for part in conductor.PARTS[:-1]:
+    assert record["parts"] == list(scheduler.PARTS) and record["failures"] == []
+    for part in scheduler.PARTS[:-1]:
         assert f"{part}: " in done.stderr and record[part]["items"]
-    assert record["steps"]["rows"]["vae fp32"]["contestants"]["ours"][""]["first_steps"] > 0
+    assert record["steps"]["rows"]["vae fp32"]["peers"]["ours"][""]["first_steps"] > 0
 
 
 @pytest.mark.parametrize("name", ["vae", "gan", "dcgan", "large-sdae"])
@@ -403,7 +403,7 @@ def test_without_a_gpu_one_sentence(tmp_path, capsys):
 # --- the race ------------------------------------------------------------------------------------
 
 class FakeProcess:
-    """Contestants with known times and losses; answers as a process does."""
+    """Peers with known times and losses; answers as a process does."""
 
     def __init__(self, module, **variables):
         self.module, self.known = module, set()
@@ -434,7 +434,7 @@ def test_a_row_has_times_failures_and_who_was_not_ready():
     for builder in builders.values():
         builder.run()                                  # "compiled" would take too long
     row = steps.measure("vae", "fp32", list(builders.values()), Deadline(40, now=clock))
-    found = row["contestants"]
+    found = row["peers"]
     assert found["ours"][""]["median"] == 1e-4 and row["ok"] is False and row["small"]
     assert "differ from scratchgen's by 1.0e-02" in found["jax"][""]["failed"]
     assert found["torch"]["foreach"]["failed"] == "no such optimiser"
@@ -463,28 +463,28 @@ def test_a_row_that_fails_costs_itself_only(tmp_path, monkeypatch):
     monkeypatch.setattr(steps, "LOSS_RTOL", {"fp32": 0.1, "tf32": 0.1})
     steps.run(options, Deadline(200), tell=lambda _: None)
     record = json.loads((tmp_path / "gpu_steps.json").read_text())
-    jax = {name: row["contestants"]["jax"][""] for name, row in record["rows"].items()}
+    jax = {name: row["peers"]["jax"][""] for name, row in record["rows"].items()}
     assert jax["vae fp32"]["median"] == jax["vae tf32"]["median"] == 2e-4
     assert jax["large-vae fp32"]["failed"] == "its process has ended: out of memory"
-    assert record["rows"]["large-vae tf32"]["contestants"]["ours"][""]["median"] == 1e-4
-    assert set(record["rows"]["vae fp32"]["contestants"]) == {"ours", "torch", "jax"}
+    assert record["rows"]["large-vae tf32"]["peers"]["ours"][""]["median"] == 1e-4
+    assert set(record["rows"]["vae fp32"]["peers"]) == {"ours", "torch", "jax"}
     assert (tmp_path / ".built").exists()
 
 
 def test_a_step_that_cannot_be_captured_is_timed_without(gpu, monkeypatch):
     w = rows.workload("vae", quick=True)
     with sg.use_backend("cuda"):
-        contestant = ours.Contestant(w)
-        step = contestant.model.training_step
+        peer = ours.Peer(w)
+        step = peer.model.training_step
 
         def reads(*arguments, **options):
             terms = step(*arguments, **options)
             float(terms["loss"])                       # the host waits
             return terms
-        monkeypatch.setattr(contestant.model, "training_step", reads)
-        found = losses_of(contestant, w, 3)
-        assert contestant.note.startswith("not captured: ") and np.isfinite(found).all()
-        assert "waits for the GPU" in contestant.note or "apture" in contestant.note
+        monkeypatch.setattr(peer.model, "training_step", reads)
+        found = losses_of(peer, w, 3)
+        assert peer.note.startswith("not captured: ") and np.isfinite(found).all()
+        assert "waits for the GPU" in peer.note or "apture" in peer.note
 
 
 def test_a_nan_is_a_difference():
@@ -518,7 +518,7 @@ def test_errors_that_nothing_slips_through():
 
 def test_the_cases_can_be_had_without_pytest_and_numba():
     code = ("import sys; sys.modules['pytest'] = sys.modules['numba'] = None\n"
-            "from benchmarks.gpu import across, checks, conductor, kernel_times, mnist, ours\n"
+            "from benchmarks.gpu import across, checks, scheduler, kernel_times, mnist, ours\n"
             "print(len(checks.cuda_kernels()))\n"
             "print(sorted({'cupy', 'torch', 'typer', 'matplotlib', 'PIL'} & set(sys.modules)))")
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True,
@@ -570,7 +570,7 @@ def record_of():
         w = rows.workload(name, quick=True)
         return {"name": name, "precision": precision, "title": w.title, "small": name in rows.SMALL,
                 "floors": {"flops": 4e8, "bytes": 2.4e7}, "failed": [], "ok": True,
-                "contestants": {c: variants(t) for c, t in times.items()}}
+                "peers": {c: variants(t) for c, t in times.items()}}
     cublas = {"fp32": {"cold": timed(2.5e-3)}, "tf32": {"cold": timed(3.5e-4)}}
     rungs = {"tiled": timed(2e-2), "register_tiled": timed(2.8e-3), "tensor_core": timed(5e-4),
              "auto": timed(2.8e-3)}

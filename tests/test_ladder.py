@@ -12,7 +12,7 @@ import pytest
 from scratchgen.kernels.compiler import compiled
 
 import scratchgen as sg
-from benchmarks import house_kernels, ladder, machine, timing
+from benchmarks import kernels, ladder, machine, timing
 from benchmarks.rungs import idea_and_why, ladders, source
 
 EVERY = ladders()
@@ -154,29 +154,29 @@ def test_a_wrong_rung_stops_the_command(monkeypatch, capsys):
 # --- the house's kernels -------------------------------------------------------------------------
 
 def test_every_kernel_is_measured():
-    there = house_kernels.kernels_there_are()
-    assert len(there) >= 7 and set(there) == set(house_kernels.CASES)
+    there = kernels.kernels_there_are()
+    assert len(there) >= 7 and set(there) == set(kernels.CASES)
 
 
-@pytest.mark.parametrize("name", house_kernels.CASES)
+@pytest.mark.parametrize("name", kernels.CASES)
 def test_kernels_have_the_shapes_that_the_table_says(name):
-    text, _, work, arguments = house_kernels.CASES[name]
-    first = next(a for a in arguments(house_kernels.Draw()) if isinstance(a, np.ndarray))
+    text, _, work, arguments = kernels.CASES[name]
+    first = next(a for a in arguments(kernels.Draw()) if isinstance(a, np.ndarray))
     assert ("×".join(map(str, first.shape)) if first.ndim > 1 else f"{first.size:,}") in text
     assert work >= 4 * first.size
 
 
 @pytest.mark.parametrize("name", ["bce.elements", "philox.uniform"])
 def test_versions_agree_and_a_wrong_one_is_caught(name, monkeypatch):
-    house_kernels.compare(name)
-    right = house_kernels.versions(name)
+    kernels.compare(name)
+    right = kernels.versions(name)
 
     def wrong(*arguments):
         right["numba"](*arguments)
         arguments[-1].reshape(-1)[-1] = np.nan
-    monkeypatch.setattr(house_kernels, "versions", lambda _: {**right, "numba": wrong})
+    monkeypatch.setattr(kernels, "versions", lambda _: {**right, "numba": wrong})
     with pytest.raises(ladder.Wrong, match=name):
-        house_kernels.compare(name)
+        kernels.compare(name)
 
 
 def test_timing_takes_turns():

@@ -7,11 +7,11 @@ import signal
 import sys
 
 from . import __doc__ as doc
-from . import conductor, rows, steps
+from . import rows, scheduler, steps
 
 PLANS = {
-    "all": {"about": "every part", "seconds": conductor.SECONDS, "quick": False,
-            "parts": list(conductor.PARTS)},
+    "all": {"about": "every part", "seconds": scheduler.SECONDS, "quick": False,
+            "parts": list(scheduler.PARTS)},
     "first-checks": {"about": "is it right? checks and short trainings, small", "seconds": 150,
                      "quick": True, "parts": ["checks", "across"]},
     "first-speed": {"about": "is it fast? the kernels and four training steps", "seconds": 330,
@@ -36,8 +36,8 @@ def options_of(arguments):
                         help="tiny sizes: correctness, no times")
     parser.add_argument("--data-dir", type=pathlib.Path, metavar="FOLDER",
                         help="with MNIST's IDX files, for the part mnist")
-    parser.add_argument("--parts", type=names(conductor.PARTS), default=None,
-                        help=f"of {','.join(conductor.PARTS)}")
+    parser.add_argument("--parts", type=names(scheduler.PARTS), default=None,
+                        help=f"of {','.join(scheduler.PARTS)}")
     parser.add_argument("--rows", type=names(rows.NAMES), default=None,
                         help=f"training steps, of {','.join(rows.NAMES)}")
     parser.add_argument("--peers", type=names(steps.CREW), default=None,
@@ -85,12 +85,12 @@ def names(known):
 def main(arguments=None):
     options = options_of(arguments)
     if options.part:
-        return conductor.run_here(options)
+        return scheduler.run_here(options)
     if options.dry_run:
         from . import dry_run
         return dry_run.run(options)
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))              # and all parts end
-    return conductor.run(options)
+    return scheduler.run(options)
 
 
 if __name__ == "__main__":

@@ -19,7 +19,7 @@ import numpy as np
 from scratchgen.engine.backend import use_backend
 
 from ..processes import ROOT, Failed
-from . import checks, conductor, conv_times, device, parts, precision, process, sanitizer, steps
+from . import checks, conv_times, device, parts, precision, process, sanitizer, scheduler, steps
 from . import tables as pages
 from .deadline import Deadline
 
@@ -37,11 +37,11 @@ def run(options):
     options.quick, options.seconds, deadline = True, SECONDS, Deadline(SECONDS)
     with tempfile.TemporaryDirectory() as work, replaced(EmulatedGpu()) as gpu:
         options.work = pathlib.Path(work)
-        parts.save(conductor.path_of(options, "device"),
+        parts.save(scheduler.path_of(options, "device"),
                    {"device": "emulated", "capability": 90, **device.host()})
         statuses = {part: run_part(part, gpu, options, deadline)
-                    for part in conductor.PARTS if part in options.parts}
-        status = conductor.finish(options, deadline, statuses)
+                    for part in scheduler.PARTS if part in options.parts}
+        status = scheduler.finish(options, deadline, statuses)
         record = parts.load(options.out / "gpu.json")
         for make in (pages.table_targets, pages.table_steps, pages.table_kernels,
                      pages.table_first_steps, pages.table_checks):
@@ -51,18 +51,18 @@ def run(options):
 
 def run_part(part, gpu, options, deadline):
     """A part in this process; its exit status."""
-    started, seconds = time.perf_counter(), conductor.BUDGET.get(part, "the rest of the")
-    conductor.tell(f"{part}: {seconds} seconds at most; its process: python -m benchmarks.gpu "
-                   f"{' '.join(conductor.arguments_of(part, options, deadline))}")
+    started, seconds = time.perf_counter(), scheduler.BUDGET.get(part, "the rest of the")
+    scheduler.tell(f"{part}: {seconds} seconds at most; its process: python -m benchmarks.gpu "
+                   f"{' '.join(scheduler.arguments_of(part, options, deadline))}")
     if part == "steps":
         (options.work / ".go").touch()
-        status = steps.run(options, deadline, conductor.tell)
+        status = steps.run(options, deadline, scheduler.tell)
     else:
-        items = conductor.items_of(part, gpu, options, deadline)
-        status = parts.run(items, conductor.path_of(options, part), deadline,
-                           tell=conductor.tell)
-        conductor.tell(f"  {len(items)} items: {', '.join(items)}")
-    conductor.tell(f"  {time.perf_counter() - started:.1f} s")
+        items = scheduler.items_of(part, gpu, options, deadline)
+        status = parts.run(items, scheduler.path_of(options, part), deadline,
+                           tell=scheduler.tell)
+        scheduler.tell(f"  {len(items)} items: {', '.join(items)}")
+    scheduler.tell(f"  {time.perf_counter() - started:.1f} s")
     return status
 
 
@@ -120,7 +120,7 @@ class OnTheCpu(conv_times.CuDNN):
 
 
 class InThisProcess:
-    """A contestant's process that is none: it answers at once, on the CPU where it is a peer."""
+    """A peer's process that is none: it answers at once, on the CPU where it is a peer."""
 
     process = None
 

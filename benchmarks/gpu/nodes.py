@@ -21,12 +21,12 @@ RECORD = ROOT / "benchmarks" / "results" / "nodes.json"
 def count(name):
     """{kernels, others, longest: {kernel: times}} of a step of the workload ``name``."""
     from . import ours
-    contestant = ours.Contestant(rows.workload(name, quick=True), drawn=True)
+    peer = ours.Peer(rows.workload(name, quick=True), drawn=True)
     for i in range(2):                                 # as it is, then recorded
-        contestant.step(i)
-    if contestant.note:
-        raise RuntimeError(f"{name}: {contestant.note}")
-    (graph,) = contestant.captured.graphs.values()
+        peer.step(i)
+    if peer.note:
+        raise RuntimeError(f"{name}: {peer.note}")
+    (graph,) = peer.captured.graphs.values()
     recorded = graph.captured.graph
     return {"kernels": len(recorded.kernels), "others": len(recorded.others),
             "by kernel": dict(sorted(collections.Counter(recorded.kernels).items())),

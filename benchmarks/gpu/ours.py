@@ -17,7 +17,7 @@ from scratchgen.engine.capture import capture
 from scratchgen.engine.memory import copy_into, to_device, to_host
 from scratchgen.models.base import Model
 
-from ..contestants.scratchgen import build, split
+from ..peers.scratchgen import build, split
 from ..workloads import Activation, BatchNorm, Conv, ConvTranspose, Dense, Flatten, Reshape
 from . import precision
 
@@ -91,7 +91,7 @@ def model_of(w):
     return build(w)
 
 
-class Contestant:
+class Peer:
     """``backend``: "cuda"; a test without a GPU takes another, where the step is not recorded."""
 
     def __init__(self, w, backend="cuda", drawn=False):

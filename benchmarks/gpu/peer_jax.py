@@ -1,18 +1,18 @@
 """JAX on the GPU: the whole step in one jit whose state is donated.
 
-Losses and networks are those of ``benchmarks/contestants/jax.py``.
+Losses and networks are those of ``benchmarks/peers/jax.py``.
 """
 
 import jax
 import jax.numpy as jnp
 
-from ..contestants import jax as on_cpu
+from ..peers import jax as on_cpu
 from . import precision
 
 set_precision = precision.jax
 
 
-class Contestant(on_cpu.Contestant):
+class Peer(on_cpu.Peer):
     last = None
 
     def step(self, i):

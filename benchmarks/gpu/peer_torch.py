@@ -6,7 +6,7 @@
     how="whole"     the losses compiled (mode None), and the whole step, optimiser included, in one
                     CUDA graph: what PyTorch can do at most for a small network
 
-Losses and networks are those of ``benchmarks/contestants/torch.py``.
+Losses and networks are those of ``benchmarks/peers/torch.py``.
 """
 
 import itertools
@@ -16,8 +16,8 @@ import numpy as np
 import torch
 from torch.nn import functional as F
 
-from ..contestants import torch as on_cpu
-from ..contestants.layouts import to_torch
+from ..peers import torch as on_cpu
+from ..peers.layouts import to_torch
 from ..workloads import BatchNorm
 from . import precision
 
@@ -26,7 +26,7 @@ set_precision = precision.torch
 numbers = itertools.count()
 
 
-class Contestant(on_cpu.Contestant):
+class Peer(on_cpu.Peer):
     def __init__(self, workload, how="eager", mode=None, optimiser="fused", channels_last=False,
                  joined=False, device="cuda"):
         self.workload, self.whole, self.device = workload, how == "whole", device

@@ -1,4 +1,4 @@
-"""A contestant's process: it keeps many contestants, one a row and variant, and answers one at a
+"""A peer's process: it keeps many peers, one a row and variant, and answers one at a
 time. Between questions it waits, so that those of others can be timed.
 
     python -m benchmarks.gpu.process MODULE        reads questions as JSON lines, answers likewise
@@ -61,7 +61,7 @@ class Process(OfTheRace):
 
 
 class Served:
-    """The contestants of one library by name, and the answers."""
+    """The peers of one library by name, and the answers."""
 
     def __init__(self, module):
         self.module = importlib.import_module(f"benchmarks.gpu.{module}")
@@ -71,51 +71,51 @@ class Served:
         return getattr(self, question.pop("do"))(**question)
 
     def build(self, name, row, precision, quick, variant):
-        """Make a contestant and do the first steps; seconds that this took."""
+        """Make a peer and do the first steps; seconds that this took."""
         from . import rows
         self.module.set_precision(precision)
         started = time.perf_counter()
-        contestant = self.module.Contestant(rows.workload(row, quick), **variant)
-        contestant.reset()
+        peer = self.module.Peer(rows.workload(row, quick), **variant)
+        peer.reset()
         for i in range(STEPS_BEFORE):
-            contestant.step(i)
-        contestant.wait()
-        self.known[name] = contestant, precision
+            peer.step(i)
+        peer.wait()
+        self.known[name] = peer, precision
         return {"seconds": time.perf_counter() - started,
-                "note": getattr(contestant, "note", None)}
+                "note": getattr(peer, "note", None)}
 
     def chosen(self, name):
-        contestant, precision = self.known[name]
+        peer, precision = self.known[name]
         self.module.set_precision(precision)
-        return contestant
+        return peer
 
     def check(self, name, steps, lr=None):
         """The losses of the first steps from the initial weights."""
-        contestant, losses = self.chosen(name), []
-        contestant.reset(lr)
+        peer, losses = self.chosen(name), []
+        peer.reset(lr)
         for i in range(steps):
-            contestant.step(i)
-            losses.append(contestant.losses())
-        contestant.reset()
+            peer.step(i)
+            losses.append(peer.losses())
+        peer.reset()
         return {"losses": losses}
 
     def time(self, name, steps, blocks):
         """Seconds a step in each of some blocks of steps; the host waits at their ends only."""
-        contestant, seconds = self.chosen(name), []
-        contestant.wait()
+        peer, seconds = self.chosen(name), []
+        peer.wait()
         for _ in range(blocks):
             started = time.perf_counter()
             for i in range(steps):
-                contestant.step(i)
-            contestant.wait()
+                peer.step(i)
+            peer.wait()
             seconds.append((time.perf_counter() - started) / steps)
-        return {"seconds": seconds, "finite": all(map(math.isfinite, contestant.losses()))}
+        return {"seconds": seconds, "finite": all(map(math.isfinite, peer.losses()))}
 
     def kernels(self, name):
         return self.chosen(name).kernels()
 
     def drop(self, name):
-        """Forget a contestant; its memory is for others."""
+        """Forget a peer; its memory is for others."""
         self.known.pop(name, None)
         return {}
 

@@ -1,10 +1,10 @@
 """Training steps beside PyTorch and JAX: built early, checked, timed in turn.
 
 Building takes long (torch.compile with max-autotune: up to a minute a row), so it is done while
-other parts of the measurement run that need no quiet GPU, by a process for each contestant and row:
+other parts of the measurement run that need no quiet GPU, by a process for each peer and row:
 one that fails, hangs or is late costs its own row only. Timing begins when the other parts are
 done: everybody who is ready takes part, and who is not is recorded as such. In a row the
-contestants take turns, block by block; each waits while others run. A row's times and the trace of
+peers take turns, block by block; each waits while others run. A row's times and the trace of
 its kernels are written before the next row begins.
 """
 
@@ -30,7 +30,7 @@ BLOCK = 0.04                                           # seconds
 SECONDS_A_ROW = 7                                      # to check, time and trace it, about
 TRACE = 12                                             # seconds that no trace is begun with
 FIRST_GUESS = {"compiled": 60, "whole": 25, "jax": 15, "torch": 5, OURS: 10, "drawn": 10}
-# contestant → the module of its class
+# peer → the module of its class
 CREW = {OURS: "ours", "drawn": "ours", "torch": "peer_torch", "whole": "peer_torch",
         "compiled": "peer_torch", "jax": "peer_jax"}
 TITLES = {OURS: "scratchgen", "drawn": "scratchgen, noise drawn in the step",
@@ -40,26 +40,26 @@ FAST_PEERS = ("compiled", "whole", "jax")
 NOT_BUILT = "not built when the timing began"
 
 
-def variants(contestant, w):
+def variants(peer, w):
     """label → options of its class."""
     joined = w.kind == "gan" and w.family == "mlp"     # real and generated images as one batch
-    if contestant == "torch":
+    if peer == "torch":
         found = {"fused": {}, "foreach": {"optimiser": "foreach"}}
         if w.family == "conv":
             found["fused, channels last"] = {"channels_last": True}
         return found | ({"fused, joined": {"joined": True}} if joined else {})
-    if contestant in ("compiled", "whole"):
-        mode = "max-autotune" if contestant == "compiled" else None
-        return {"joined" if joined else "": {"how": contestant, "mode": mode, "joined": joined}}
-    if contestant == "jax":
+    if peer in ("compiled", "whole"):
+        mode = "max-autotune" if peer == "compiled" else None
+        return {"joined" if joined else "": {"how": peer, "mode": mode, "joined": joined}}
+    if peer == "jax":
         return {"joined" if joined else "": {"joined": joined}}
-    return {"": {"drawn": True} if contestant == "drawn" else {}}
+    return {"": {"drawn": True} if peer == "drawn" else {}}
 
 
 # --- building ------------------------------------------------------------------------------------
 
 class Builder(threading.Thread):
-    """Builds the variants of one contestant for one row until ``deadline``.
+    """Builds the variants of one peer for one row until ``deadline``.
 
     ``built``: label → seconds; ``failed``: label → reason; ``notes``: label → what is to be said.
     A process that ends takes what it has built with it; it is started again for the next variant.
@@ -67,17 +67,17 @@ class Builder(threading.Thread):
 
     places = threading.Semaphore(max(2, (os.cpu_count() or 2) - 2))    # who may build at once
 
-    def __init__(self, contestant, name, precision, quick, deadline, variables, make=Process):
+    def __init__(self, peer, name, precision, quick, deadline, variables, make=Process):
         super().__init__(daemon=True)
-        self.contestant, self.quick, self.deadline = contestant, quick, deadline
+        self.peer, self.quick, self.deadline = peer, quick, deadline
         self.name, self.precision, self.row = name, precision, rows.key(name, precision)
         self.variables, self.make, self.process = variables, make, None
         self.built, self.failed, self.notes = {}, {}, {}
 
     def run(self):
-        guess = 0 if self.quick else FIRST_GUESS[self.contestant]
+        guess = 0 if self.quick else FIRST_GUESS[self.peer]
         with self.places:
-            for label, options in variants(self.contestant,
+            for label, options in variants(self.peer,
                                            rows.workload(self.name, self.quick)).items():
                 if self.deadline.left() < guess:
                     return
@@ -87,7 +87,7 @@ class Builder(threading.Thread):
         if self.process is None or not self.process.alive():
             self.failed |= dict.fromkeys(self.built, "its process ended later")
             self.built = {}
-            self.process = self.make(CREW[self.contestant], **self.variables)
+            self.process = self.make(CREW[self.peer], **self.variables)
         try:
             answer = self.process.ask(
                 "build", patience=self.deadline.left() + 30, name=f"{self.row}|{label}",
@@ -97,7 +97,7 @@ class Builder(threading.Thread):
                 self.notes[label] = answer["note"]
         except Failed as failure:
             self.failed[label] = str(failure)
-            log(f"{self.contestant}, {self.row} {label}: {failure}")
+            log(f"{self.peer}, {self.row} {label}: {failure}")
 
     def stop(self):
         """End its process: nobody may build while others are timed, and memory is for others."""
@@ -109,7 +109,7 @@ class Builder(threading.Thread):
 # --- timing --------------------------------------------------------------------------------------
 
 class Runner:
-    """One variant of one contestant in one row, and what was measured of it."""
+    """One variant of one peer in one row, and what was measured of it."""
 
     def __init__(self, builder, row, label):
         self.builder, self.row, self.label = builder, row, label
@@ -165,13 +165,13 @@ class Runner:
 
 
 def measure(name, precision, builders, deadline, quick=False):
-    """A row of the record: every contestant's variants, checked before and after the timing.
+    """A row of the record: every peer's variants, checked before and after the timing.
 
     ``builders``: of this row.
     """
     w, row = rows.workload(name, quick), rows.key(name, precision)
     runners = [Runner(b, row, label) for b in builders for label in b.built]
-    compared = [r for r in runners if r.builder.contestant != "drawn"]
+    compared = [r for r in runners if r.builder.peer != "drawn"]
     check(compared, w, LOSS_RTOL[precision])
     if not quick:
         for runner in runners:
@@ -181,24 +181,24 @@ def measure(name, precision, builders, deadline, quick=False):
                 runner.turn()
         check(compared, w, LOSS_RTOL[precision])
     kernels = {} if quick else trace(runners, deadline)
-    contestants = {}
+    peers = {}
     for b in builders:
         own = {r.label: r.summary() for r in runners if r.builder is b}
         own |= {label: {"failed": reason} for label, reason in b.failed.items()}
-        contestants[b.contestant] = own or {"": {"absent": NOT_BUILT}}
-    failed = [f"{c} {label}: {v['failed']}" for c, own in contestants.items()
+        peers[b.peer] = own or {"": {"absent": NOT_BUILT}}
+    failed = [f"{c} {label}: {v['failed']}" for c, own in peers.items()
               for label, v in own.items() if "failed" in v]
     return {"name": name, "precision": precision, "title": w.title, "family": w.family,
             "small": name in rows.SMALL, "batch": w.batch, "floors": rows.floors(w),
-            "contestants": contestants, "failed": failed, "kernels": kernels,
+            "peers": peers, "failed": failed, "kernels": kernels,
             "ok": not any(f.startswith((OURS, "drawn")) or "differ" in f for f in failed)
-            and any(b.built for b in builders if b.contestant == OURS)}
+            and any(b.built for b in builders if b.peer == OURS)}
 
 
 def trace(runners, deadline):
     """The kernels of a replayed step of ours, by a profiler: behind the timing, for it slows."""
     for runner in runners:
-        if runner.builder.contestant == "drawn" and runner.failure is None:
+        if runner.builder.peer == "drawn" and runner.failure is None:
             if deadline.left() < TRACE:
                 return {"skipped": "no time was left"}
             answer = runner.ask("kernels")
@@ -210,30 +210,30 @@ def check(runners, w, rtol):
     reference = None
     for runner in runners:
         found = runner.check(w.lr_of_check, reference, rtol)
-        if reference is None and runner.builder.contestant == OURS:
+        if reference is None and runner.builder.peer == OURS:
             reference = found
 
 
-def best(row, contestant, statistic="median"):
-    """Of a contestant's variants the shortest time, or None."""
-    found = [v[statistic] for v in row.get("contestants", {}).get(contestant, {}).values()
+def best(row, peer, statistic="median"):
+    """Of a peer's variants the shortest time, or None."""
+    found = [v[statistic] for v in row.get("peers", {}).get(peer, {}).values()
              if statistic in v]
     return min(found, default=None)
 
 
 # --- the part ------------------------------------------------------------------------------------
 
-def environment(folder, contestant):
-    """Every contestant compiles from nothing, into a folder of its own that its rows share."""
+def environment(folder, peer):
+    """Every peer compiles from nothing, into a folder of its own that its rows share."""
     return {"XLA_PYTHON_CLIENT_PREALLOCATE": "false",
             "TORCHINDUCTOR_COMPILE_THREADS": "2", "OPENBLAS_NUM_THREADS": "2",
-            "CUPY_CACHE_DIR": str(folder / f"cupy-{contestant}"),
-            "TORCHINDUCTOR_CACHE_DIR": str(folder / f"inductor-{contestant}"),
-            "TRITON_CACHE_DIR": str(folder / f"triton-{contestant}")}
+            "CUPY_CACHE_DIR": str(folder / f"cupy-{peer}"),
+            "TORCHINDUCTOR_CACHE_DIR": str(folder / f"inductor-{peer}"),
+            "TRITON_CACHE_DIR": str(folder / f"triton-{peer}")}
 
 
 def crew(quick, names, peers):
-    """(contestant, name, precision) of all that is to be built, the most important rows first."""
+    """(peer, name, precision) of all that is to be built, the most important rows first."""
     chosen = [c for c in CREW if c == OURS or peers is None or c in peers]
     found = [(c, *row) for row in rows.rows(names) for c in chosen]
     if quick:                                          # one compilation, for its correctness
@@ -277,7 +277,7 @@ def silence(builders, tell):
     """Nobody may build while others are timed: who still does is ended."""
     late = [b for b in builders if b.is_alive()]
     for builder in late:
-        tell(f"  {builder.contestant}, {builder.row}: still building, and ended")
+        tell(f"  {builder.peer}, {builder.row}: still building, and ended")
         if builder.process:
             builder.process.process.kill()
     for builder in late:

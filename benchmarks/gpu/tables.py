@@ -23,7 +23,7 @@ def table_steps(record):
               "of the fastest", "kernels a step", "of their time alone", "of the floor")
     rows = []
     for key, row in record.get("steps", {}).get("rows", {}).items():
-        if "contestants" not in row:
+        if "peers" not in row:
             continue
         kernels = record["steps"].get("kernels", {}).get(key, {})
         drawn, limits = best(row, "drawn"), targets.floors(record, row)
@@ -34,7 +34,7 @@ def table_steps(record):
                      number(drawn and kernels.get("seconds") and drawn / kernels["seconds"]),
                      number(drawn and limits and drawn / max(limits.values()))))
     kept = sorted({str(v["commit"]) for row in record.get("steps", {}).get("rows", {}).values()
-                   for by in row.get("contestants", {}).values() for v in by.values()
+                   for by in row.get("peers", {}).values() for v in by.values()
                    if "commit" in v})
     note = f" Peers measured on the same GPU with commit {', '.join(kept)}." if kept else ""
     return f"{markdown(header, rows, right=range(2, len(header)))}\n\n{provenance(record)}{note}"
@@ -48,19 +48,19 @@ def number(x):
     return f"{x:.2f}" if x else "–"
 
 
-def cell(row, contestant):
-    median, minimum = best(row, contestant), best(row, contestant, "minimum")
+def cell(row, peer):
+    median, minimum = best(row, peer), best(row, peer, "minimum")
     if median:
         return f"{1e6 * median:.1f} ({1e6 * minimum:.1f})"
-    variants = row["contestants"].get(contestant, {}).values()
+    variants = row["peers"].get(peer, {}).values()
     return "failed" if any("failed" in v for v in variants) else "absent"
 
 
 def table_first_steps(record):
-    """Seconds from making a contestant to the end of its third step."""
+    """Seconds from making a peer to the end of its third step."""
     rows = [(row["title"], row["precision"], *(
-        seconds(row["contestants"].get(c, {})) for c in SHOWN))
-        for row in record.get("steps", {}).get("rows", {}).values() if "contestants" in row]
+        seconds(row["peers"].get(c, {})) for c in SHOWN))
+        for row in record.get("steps", {}).get("rows", {}).values() if "peers" in row]
     header = ("workload", "precision", *(f"{TITLES[c]}, s" for c in SHOWN))
     return (f"{markdown(header, rows, right=range(2, len(header)))}\n\nCompiled from nothing, "
             "while the others did too; what an earlier row of the same library compiled is not "

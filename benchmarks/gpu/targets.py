@@ -40,7 +40,7 @@ def rows(record):
 
 def ratio(row, peers, statistic="median"):
     """(ours over the fastest of the peers, which one), or None."""
-    own = best(row, OURS, statistic) if "contestants" in row else None
+    own = best(row, OURS, statistic) if "peers" in row else None
     others = {p: t for p in peers if own and (t := best(row, p, statistic))}
     if not others:
         return None
@@ -63,7 +63,7 @@ def of_the_vae(record):
     key = steps_rows.key("vae", "fp32")
     row = record.get("steps", {}).get("rows", {}).get(key, {})
     kernels = record.get("steps", {}).get("kernels", {}).get(key, {})
-    step = best(row, "drawn") if "contestants" in row else None
+    step = best(row, "drawn") if "peers" in row else None
     alone = kernels.get("seconds")
     limits = floors(record, row)
     of_kernels = step / alone if step and alone else None
@@ -145,7 +145,7 @@ def of_convolution(record, which, precision):
 
 def failures(record):
     """A line for each check that was not passed and each part that broke."""
-    broken = record["statuses"].get("conductor")
+    broken = record["statuses"].get("scheduler")
     found = [f"not all parts were run: {broken}"] if broken else []
     for part in record["parts"]:
         for name, result in record[part].get("items", {}).items():

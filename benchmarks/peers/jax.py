@@ -24,7 +24,7 @@ ACTIVATIONS = {None: lambda x: x, "tanh": jnp.tanh, "sigmoid": jax.nn.sigmoid, "
                "leaky_relu": lambda x: jax.nn.leaky_relu(x, 0.2)}
 
 
-class Contestant:
+class Peer:
     def __init__(self, workload, layout="NHWC", joined=False):
         self.workload, self.layout, self.joined = workload, layout, joined
         self.batches = [jax.tree.map(jnp.asarray, batch) for batch in workload.batches()]

@@ -171,7 +171,7 @@ def run(options, child=Child, now=time.monotonic):
                     tell(f"steps ({deadline.left():.0f} s left)")
                     statuses["steps"] = steps.wait(deadline.left() - 3)
             except OSError as error:                   # what has been measured is kept
-                statuses["conductor"] = f"{type(error).__name__}: {error}"
+                statuses["scheduler"] = f"{type(error).__name__}: {error}"
             finally:
                 if steps:
                     steps.end()
@@ -265,7 +265,7 @@ def merged(options, deadline, statuses):
 
 
 def keep_peers(record, earlier):
-    """Into the steps, what an earlier run on the same GPU measured of rows, and of contestants,
+    """Into the steps, what an earlier run on the same GPU measured of rows, and of peers,
     that this one leaves out; marked with that run's commit."""
     if earlier.get("device") != record.get("device") or "steps" not in record:
         return
@@ -276,9 +276,9 @@ def keep_peers(record, earlier):
         if key in before_this.get("kernels", {}):
             steps.setdefault("kernels", {})[key] = before_this["kernels"][key]
     for key, row in rows.items():
-        before = before_this.get("rows", {}).get(key, {}).get("contestants", {})
-        for name in before.keys() - row.get("contestants", before).keys():
-            row["contestants"][name] = {
+        before = before_this.get("rows", {}).get(key, {}).get("peers", {})
+        for name in before.keys() - row.get("peers", before).keys():
+            row["peers"][name] = {
                 label: {"commit": earlier.get("commit"), **found}
                 for label, found in before[name].items()}
 

@@ -1,6 +1,6 @@
 """A VAE on MNIST in plain PyTorch, one file: read, train an epoch, evaluate, print.
 
-    python -m benchmarks.contestants.torch_vae_script FOLDER [EPOCHS]
+    python -m benchmarks.peers.torch_vae_script FOLDER [EPOCHS]
 
 The network and training of ``scratchgen train vae``: 784-500-20-500-784, tanh, batch 100, Adam
 1e-3, Glorot's initial weights. The images stay in memory as one tensor, so that no data loader

@@ -46,7 +46,7 @@ class Regression(nn.Module):
         return {"loss": loss.item()}
 
 
-class Contestant:
+class Peer:
     def __init__(self, workload, backend="numba"):
         self.workload, self.batches = workload, workload.batches()
         sg.use_backend(backend)

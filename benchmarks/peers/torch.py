@@ -29,7 +29,7 @@ def set_threads(threads):
     torch.set_num_threads(threads)
 
 
-class Contestant:
+class Peer:
     def __init__(self, workload, optimiser="fused", channels_last=False, compiled=False,
                  joined=False):
         self.workload, self.how, self.channels_last = workload, optimiser, channels_last

@@ -1,13 +1,13 @@
-"""Who takes part: one module a library, each with a class ``Contestant``.
+"""Who takes part: one module a library, each with a class ``Peer``.
 
-    Contestant(workload, **variant)     build it; ``reset(lr)`` gives it the initial weights
+    Peer(workload, **variant)     build it; ``reset(lr)`` gives it the initial weights
     step(i)                             one training step on batch i; may return before it is done
     wait()                              until it is done
     losses()                            (steps, terms) since the reset
     gradients()                         of the first step: (network, i, parameter) → array
     parameters()                        the weights now, likewise
 
-Arrays come back in the convention of ``workloads``. Each contestant runs in a process of its own,
+Arrays come back in the convention of ``workloads``. Each peer runs in a process of its own,
 on as many cores as there are threads (its affinity is set before anything is imported) and with
 the library's own setting for threads. scratchgen is told nothing: users export nothing either.
 """
@@ -28,7 +28,7 @@ THREAD_SETTINGS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS",
 
 
 def variants(name, workload):
-    """label → options of a contestant's variants; the fastest of a peer's is the one to beat.
+    """label → options of a peer's variants; the fastest of a peer's is the one to beat.
 
     "joined": a GAN's discriminator sees real and generated images as one batch (without batch norm
     the same numbers).
@@ -56,7 +56,7 @@ def variants(name, workload):
 
 
 def missing(name):
-    """The library that a contestant lacks, or None."""
+    """The library that a peer lacks, or None."""
     library = NEEDS.get(name)
     return library if library and importlib.util.find_spec(library) is None else None
 

@@ -1,6 +1,6 @@
-"""A contestant's process: reads commands as JSON lines, answers each with one.
+"""A peer's process: reads commands as JSON lines, answers each with one.
 
-    python -m benchmarks.contestants NAME THREADS MAKER OPTIONS VARIANT       (JSON texts)
+    python -m benchmarks.peers NAME THREADS MAKER OPTIONS VARIANT       (JSON texts)
 """
 
 import json
@@ -25,17 +25,17 @@ def main(name, threads, maker, options, variant):
 
 
 class Served:
-    """The contestant, and its answers."""
+    """The peer, and its answers."""
 
     def __init__(self, name, threads, maker, options, variant):
         import importlib
 
-        from benchmarks import contestants, workloads
-        module = importlib.import_module(f"benchmarks.contestants.{contestants.MODULES[name]}")
+        from benchmarks import peers, workloads
+        module = importlib.import_module(f"benchmarks.peers.{peers.MODULES[name]}")
         self.resident = memory("VmRSS")       # after the imports
         if hasattr(module, "set_threads"):
             module.set_threads(threads)
-        self.contestant = module.Contestant(workloads.make(maker, options), **variant)
+        self.peer = module.Peer(workloads.make(maker, options), **variant)
         self.steps = 0
 
     def answer(self, command):
@@ -43,7 +43,7 @@ class Served:
 
     def first(self):
         """The first step of all: what has to be compiled is compiled here."""
-        self.contestant.reset()
+        self.peer.reset()
         started = time.perf_counter()
         self.run(1)
         return {"seconds": time.perf_counter() - started}
@@ -51,14 +51,14 @@ class Served:
     def check(self, steps, lr=None, gradients=None):
         """From the initial weights: the losses, and the first step's gradients in a file."""
         import numpy as np
-        self.contestant.reset(lr)
+        self.peer.reset(lr)
         self.steps = 0
         self.run(1)
         if gradients:
-            arrays = self.contestant.gradients()
+            arrays = self.peer.gradients()
             np.savez(gradients, **{" ".join(map(str, key)): a for key, a in arrays.items()})
         self.run(steps - 1)
-        return {"losses": np.asarray(self.contestant.losses(), float).tolist()}
+        return {"losses": np.asarray(self.peer.losses(), float).tolist()}
 
     def time(self, steps, chunks):
         """Seconds a step, in each of some chunks of steps; and whether all losses are finite."""
@@ -68,14 +68,14 @@ class Served:
             started = time.perf_counter()
             self.run(steps)
             seconds.append((time.perf_counter() - started) / steps)
-        losses = np.asarray(self.contestant.losses(), float)
+        losses = np.asarray(self.peer.losses(), float)
         return {"seconds": seconds, "finite": bool(np.isfinite(losses).all())}
 
     def run(self, steps):
         for _ in range(steps):
-            self.contestant.step(self.steps)
+            self.peer.step(self.steps)
             self.steps += 1
-        self.contestant.wait()
+        self.peer.wait()
 
     def memory(self):
         """Peak and present resident memory of this process, and what its imports took, MiB."""

@@ -1,7 +1,7 @@
-"""One workload: all contestants checked against each other, then timed in turn.
+"""One workload: all peers checked against each other, then timed in turn.
 
 Before the first round, each variant that keeps on disk what it compiles has done so in a process
-that is not measured. In each round every contestant starts in a fresh process. One after the other
+that is not measured. In each round every peer starts in a fresh process. One after the other
 they do their first step, are checked (first losses and gradients; all must agree) and warm up; then
 they take turns, A B C A B C, each for some chunks of steps while the others wait; then their losses
 from the initial weights are compared once more. From the second round on each peer sends only its
@@ -15,7 +15,7 @@ import tempfile
 
 import numpy as np
 
-from . import contestants, floor, processes, workloads
+from . import floor, peers, processes, workloads
 from .processes import Failed
 from .records import tell
 
@@ -27,14 +27,14 @@ TURNS, CHUNKS, CHUNK_SECONDS = 5, 3, 0.08
 
 
 class Runner:
-    """A contestant's variant and what was measured of it."""
+    """A peer's variant and what was measured of it."""
 
     def __init__(self, name, label, options):
         self.name, self.label, self.options = name, label, options
         self.seconds, self.starts, self.memories, self.failure = [], [], [], None
 
     def attempt(self, action):
-        """``action()``'s answer, or None if the contestant failed, now or before."""
+        """``action()``'s answer, or None if the peer failed, now or before."""
         if self.failure is None:
             try:
                 return action()
@@ -72,13 +72,13 @@ class Runner:
         self.seconds += answer["seconds"][1:]
 
 
-def race(name, peers, threads, rounds, quick):
-    """The row of a workload: every contestant's times, memory, failures."""
+def compare(name, chosen, threads, rounds, quick):
+    """The row of a workload: every peer's times, memory, failures."""
     step = workloads.STEPS[name]
     workload = workloads.make(*step, name=name)
     runners = [Runner(OURS, "", {})] + [
-        Runner(peer, label, options) for peer in peers if not contestants.missing(peer)
-        for label, options in contestants.variants(peer, workload).items()]
+        Runner(peer, label, options) for peer in chosen if not peers.missing(peer)
+        for label, options in peers.variants(peer, workload).items()]
     if quick:
         runners = list({r.name: r for r in reversed(runners)}.values())[::-1]  # first variants
     for runner in () if quick else runners:
@@ -88,11 +88,11 @@ def race(name, peers, threads, rounds, quick):
         one_round(racing, workload, step, threads, first=i == 0, quick=quick)
         racing = finalists(racing)
     row = {"title": workload.title, "family": workload.family, "batch": workload.batch,
-           "contestants": {n: summary([r for r in runners if r.name == n])
+           "peers": {n: summary([r for r in runners if r.name == n])
                            for n in dict.fromkeys(r.name for r in runners)}}
-    for peer in peers:
-        if contestants.missing(peer):
-            row["contestants"][peer] = {"absent": f"{contestants.missing(peer)} is not installed"}
+    for peer in chosen:
+        if peers.missing(peer):
+            row["peers"][peer] = {"absent": f"{peers.missing(peer)} is not installed"}
     if not quick:
         try:
             row["floor"] = floor.of_workload(*step, threads)
@@ -120,7 +120,7 @@ def one_round(runners, workload, step, threads, first, quick):
 
 
 def finalists(runners):
-    """Each contestant's fastest variant; those that failed are out."""
+    """Each peer's fastest variant; those that failed are out."""
     fit = [r for r in runners if r.failure is None]
     best = {}
     for r in fit:
@@ -177,7 +177,7 @@ def difference(found, reference):
 
 
 def summary(variants):
-    """What a row says of a contestant, by its fastest variant."""
+    """What a row says of a peer, by its fastest variant."""
     fit = [v for v in variants if v.failure is None]
     failures = {v.label: v.failure for v in variants if v.failure}
     if not fit:
