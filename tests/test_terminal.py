@@ -68,7 +68,7 @@ def test_names_that_the_terminal_cannot_show(shell, encoding):
     "LC_ALL": "C", "PYTHONCOERCECLOCALE": "0", "PYTHONUTF8": "0"}])
 def test_names_that_are_not_utf_8_are_printed_as_they_are(shell, locale):
     status, output, error = shell(r"$S train vae $SMALL --out $(printf 'g\351')", **locale)
-    assert (status, error) == (0, b"") and b"g\xe9   1 epochs" in output
+    assert (status, error) == (0, b"") and b"g\xe9   1 epoch " in output
     status, output, _ = shell(r"$S report $(printf 'g\351')", **locale)
     assert (status, output) == (0, b"g\xe9/report.html\n")
 
