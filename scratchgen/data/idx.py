@@ -191,8 +191,8 @@ def _fill(stream, array, path, shape):
 
 def _truncated(path, shape, found):
     return UserError(
-        f"{path} is truncated: its header declares {_sizes(shape)} values and {found} are there; "
-        "get the original file again"
+        f"{path} is truncated: its header declares {_sizes(shape)} values and the file has "
+        f"{found}; get the original file again"
     )
 
 

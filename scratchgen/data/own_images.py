@@ -25,7 +25,7 @@ def is_path(name):
 def read(path, limit=None):
     """[training images, labels, test images, labels] of the file or folder ``path``.
 
-    Images are (N, H, W, C) with C 1 or 3: uint8, or float32 in [0, 1] if the file holds floats.
+    Images are (N, H, W, C) with C 1 or 3: uint8, or float32 in [0, 1] for a file of floats.
 
     - .npy: (N, H, W) or (N, H, W, C).
     - .npz: arrays ``images`` and optionally ``labels``, ``test_images``, ``test_labels``; or

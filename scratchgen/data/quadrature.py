@@ -2,8 +2,8 @@
 
 On equal steps the trapezoidal rule has a relative error of 2 exp(−2π² (std/step)²) for a Gaussian:
 5·10⁻⁹ for a step of one std, less than rounding for half of one. A grid that is too small or too
-coarse would give wrong divergences without a sign. So every integral also integrates the
-densities, and a mass other than 1 is an error.
+coarse would give wrong divergences without any error. So the densities are integrated too, and a
+mass other than 1 is an error.
 """
 
 import math
@@ -14,8 +14,8 @@ from ..errors import UserError
 
 # A Gaussian has 1.2e-15 of its mass beyond 8 std.
 REACH = 8
-STEPS_A_STD = {1: 100, 2: 4}  # in 1-D points are cheap, and kinks (a maximum) cost step² there
-MOST_POINTS = 1 << 22
+STEPS_PER_STD = {1: 100, 2: 4}  # in 1-D points are cheap; the error at kinks (a maximum) is step²
+MAX_POINTS = 1 << 22
 MASS_TOLERANCE = 1e-6
 CHUNK = 1 << 16
 
@@ -47,7 +47,7 @@ def integrate(densities, integrand, coarser=1):
 def _axes(densities, coarser):
     """The coordinates along each dimension."""
     dimensions = {density.dimensions for density in densities}
-    if len(dimensions) != 1 or not dimensions <= set(STEPS_A_STD):
+    if len(dimensions) != 1 or not dimensions <= set(STEPS_PER_STD):
         raise UserError(
             f"densities of {' and '.join(map(str, sorted(dimensions)))} dimensions cannot be "
             "integrated on a grid: expected 1 or 2, the same for all"
@@ -55,9 +55,9 @@ def _axes(densities, coarser):
     d = dimensions.pop()
     low = np.min([(m.means - REACH * m.std[:, None]).min(axis=0) for m in densities], axis=0)
     high = np.max([(m.means + REACH * m.std[:, None]).max(axis=0) for m in densities], axis=0)
-    step = coarser * min(m.std.min() for m in densities) / STEPS_A_STD[d]
+    step = coarser * min(m.std.min() for m in densities) / STEPS_PER_STD[d]
     # The number of points is limited; if the step becomes too coarse, the check of the mass fails.
-    most = int(MOST_POINTS ** (1 / d))
+    most = int(MAX_POINTS ** (1 / d))
     counts = [1 + min(math.ceil(width / step), most) for width in high - low]
     return [np.linspace(*ends) for ends in zip(low, high, counts, strict=True)]
 

@@ -54,7 +54,7 @@ class Picture:
 FEATURES = ("Features of the test items, coloured by class. The better they separate the classes, "
             "the easier the task of the classifier on top.")
 INTERPOLATION = ("The first and the last image of each row are test images; the others are decoded "
-                 "from codes between theirs{}. The title gives the mean distance to the nearest "
+                 "from the codes between them{}. The title gives the mean distance to the nearest "
                  "test image, at the codes and half way between them.")
 
 PICTURES: tuple[Picture, ...] = (
