@@ -342,7 +342,7 @@ def test_folders_in_the_way(place, capsys):
     refused(capsys, place, [*again, "file"], "cannot create the run folder file .File exists")
     refused(capsys, place, [*again, "file/below"], "cannot create the run folder .*Not a directory")
     refused(capsys, place, [*again, "x" * 300], "File name too long")
-    refused(capsys, place, ["sample", "run", "--out", "file/a.png"], "cannot write|cannot make")
+    refused(capsys, place, ["sample", "run", "--out", "file/a.png"], "cannot write|cannot create")
     refused(capsys, place, ["sample", "run", "--out", "run"], "ends in .png|Is a directory")
     (place / "runs").write_text("mine")
     refused(capsys, place, [*VAE, *SMALL], "cannot create the run folder")

@@ -147,8 +147,8 @@ def test_final_metrics_are_those_of_the_summary(trained, pages, kind):
         assert point.name in page.text and point.text in page.text
 
 
-def test_features_that_were_trained_for_labels_are_told_so():
-    """A stack's codes and a classifier's are features; one of turns was never told a class."""
+def test_captions_depend_on_how_the_features_were_trained():
+    """The codes of a stack and of a classifier are features; rotations need no class labels."""
     def seen(kind, name, **config):
         model = models.MODELS[kind](models.MODELS[kind].Config(**config))
         run = contents.RunContents("", model, {"run": {"model": kind}}, {}, {}, None, {}, {})
@@ -162,7 +162,7 @@ def test_features_that_were_trained_for_labels_are_told_so():
     assert "true classes" in seen("classifier", "confusion")
 
 
-def test_terms_are_told_in_words(pages):
+def test_terms_have_labels(pages):
     """A GAN's loss is that of D; beside other models' losses the table says whose it is."""
     gan, together = (pages[name].read_text(encoding="utf-8") for name in ("gan", "all"))
     for words in ("loss of D", "loss of G", "output of D on data, D(x)"):
@@ -195,7 +195,7 @@ def test_everything_is_escaped(trained, tmp_path):
 
 
 def test_run_with_little_left_still_has_a_report(trained, tmp_path):
-    """No metrics, no summary, no environment, no pictures, no data: what is there is told."""
+    """No metrics, no summary, no environment, no pictures, no data: the report shows what is left."""
     for name in ("config.toml", "checkpoint.safetensors"):
         shutil.copy(trained["vae"] / name, tmp_path / name)
     (tmp_path / "summary.json").write_text("{torn")
@@ -225,7 +225,7 @@ def test_what_cannot_be_reported_is_refused(trained, tmp_path):
 
 @pytest.mark.parametrize("kind, preset", [(kind, preset) for kind, model in models.MODELS.items()
                                           for preset in model.presets])
-def test_every_preset_is_told_in_words(kind, preset):
+def test_every_preset_is_described(kind, preset):
     given = {"run": {"model": kind, "preset": preset}}
     if kind == "probe":
         given["model"] = {"features": "runs/a"}
