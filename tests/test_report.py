@@ -195,7 +195,7 @@ def test_everything_is_escaped(trained, tmp_path):
 
 
 def test_run_with_little_left_still_has_a_report(trained, tmp_path):
-    """No metrics, no summary, no environment, no pictures, no data: the report shows what is left."""
+    """Without metrics, summary, environment, pictures and data, the page shows what is left."""
     for name in ("config.toml", "checkpoint.safetensors"):
         shutil.copy(trained["vae"] / name, tmp_path / name)
     (tmp_path / "summary.json").write_text("{torn")
