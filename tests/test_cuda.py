@@ -124,7 +124,7 @@ def train(form, backend, steps, captured=False, dtype=np.float64):
         def step(x, labels):
             return model.training_step(x, streams, optimisers, labels=labels)
 
-        run = sg.capture(step, lambda: model.phase(optimisers)) if captured else step
+        run = sg.capture(step, lambda: model.recording_key(optimisers)) if captured else step
         for i in range(steps):
             rng = np.random.default_rng(i)
             n = 5 if i == steps - 1 else 6

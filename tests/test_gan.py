@@ -13,8 +13,15 @@ import pytest
 import scratchgen as sg
 from scratchgen import models, nn, optim
 from scratchgen.models.by_hand import sigmoid
-from scratchgen.models.gan.losses import CLEAR, LOSSES, PLAIN, Draws, gradient_penalty, r1_penalty
-from scratchgen.models.gan.networks import untouched
+from scratchgen.models.gan.losses import (
+    LOSSES,
+    NO_DRAWS,
+    UNPERTURBED,
+    Draws,
+    gradient_penalty,
+    r1_penalty,
+)
+from scratchgen.models.gan.networks import fixed_statistics
 from tests.proofs.exact_gans import fitted, on_the_line, quantiles
 
 GAN = models.GAN
@@ -37,7 +44,7 @@ def inputs_of(model, n=6, seed=1):
     """(x, z, draws of D's step, confusion of G's step)."""
     streams = sg.Streams(seed)
     return (model.real(items(model, n)), model.noise(n, streams["z"]), model.draw(n, streams),
-            model.confusion(n, streams))
+            model.perturbation(n, streams))
 
 
 def optimisers(model, lr=1e-2, name="adam", **options):
@@ -184,7 +191,7 @@ def test_instance_noise_fades_linearly():
 def test_law_of_the_confusion():
     model = made({"latent": 1, "generator": [], "discriminator": []}, (4000,), noise=0.3,
                  input_dropout=0.25)
-    confusion = model.confusion(50, sg.Streams(0))
+    confusion = model.perturbation(50, sg.Streams(0))
     n = confusion.noise.size
     assert abs(confusion.noise.std() / 0.3 - 1) < 5 / math.sqrt(2 * n)
     assert abs(confusion.noise.mean()) < 5 * 0.3 / math.sqrt(n)
@@ -199,7 +206,7 @@ def test_real_and_generated_images_are_confused_apart():
     draws = model.draw(6, sg.Streams(0))
     assert not np.array_equal(draws.real.noise, draws.fake.noise)
     assert not np.array_equal(draws.real.keep, draws.fake.keep)
-    assert made(MLP).draw(6, sg.Streams(0)) == PLAIN == Draws(CLEAR, CLEAR)
+    assert made(MLP).draw(6, sg.Streams(0)) == NO_DRAWS == Draws(UNPERTURBED, UNPERTURBED)
 
 
 def test_only_what_is_used_is_drawn():
@@ -259,8 +266,8 @@ def test_evaluation_of_dcgan_plays_as_in_training():
     z = model.noise(len(x), sg.Streams(0)["z"])
     model.eval()
     model.discriminator.train()
-    with sg.no_grad(), untouched(model):
-        expected = model.discriminator_loss(model.real(x), z, PLAIN)
+    with sg.no_grad(), fixed_statistics(model):
+        expected = model.discriminator_loss(model.real(x), z, NO_DRAWS)
     model.eval()
     before = {n: b.copy() for n, b in model.named_buffers().items()}
     found = model.evaluate(x, sg.Streams(0))
@@ -269,7 +276,7 @@ def test_evaluation_of_dcgan_plays_as_in_training():
     assert not model.training and not model.discriminator.training
     assert all(np.array_equal(b, before[n]) for n, b in model.named_buffers().items())
     with sg.no_grad():                                  # with running statistics it is another D
-        other = model.discriminator_loss(model.real(x), z, PLAIN)
+        other = model.discriminator_loss(model.real(x), z, NO_DRAWS)
     assert abs(other["d_real"].item() - found["d_real"]) > 1e-3
 
 

@@ -74,7 +74,7 @@ def test_loss_is_the_cross_entropy():
 
 def test_labels_by_rotation_undo_it():
     model = small("classifier", labels="rotation")
-    assert model.answers() == 4 and model.semantics.b.shape == (4,)
+    assert model.class_count() == 4 and model.semantics.b.shape == (4,)
     x = images(200)
     rows, turns = model.inputs(x, sg.Streams(3), None)
     assert np.bincount(turns).min() > 25

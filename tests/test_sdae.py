@@ -101,7 +101,7 @@ def test_early_stopping_keeps_the_best_weights():
             break
     assert model.finished()
     model.classifier[0].w.data += 5
-    with model.kept_weights():
+    with model.best_weights():
         assert np.array_equal(model.classifier[0].w.data, weights[4])
     assert np.array_equal(model.classifier[0].w.data, weights[4] + 5)
     model.epoch = 6

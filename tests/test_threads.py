@@ -73,7 +73,7 @@ def train_small(job):
         optimisers = {name: sg.optim.make(optimiser, network, 1e-3)
                       for name, network in model.networks().items()}
         step = sg.capture(lambda x: model.training_step(x, streams, optimisers),
-                          lambda: model.phase(optimisers))
+                          lambda: model.recording_key(optimisers))
         for i in range(5):
             step(np.random.default_rng(i).random((4, *SHAPE)).astype(np.float32))
         from scratchgen.engine.memory import to_host

@@ -108,7 +108,7 @@ class Peer:
         x, noise = self.batches[0]
         labels = noise if w.kind == "classifier" else ()
         self.plain = (lambda: self.training_step(x, *labels)) if drawn else self.training_step
-        self.captured = capture(self.plain, key=lambda: self.model.phase(self.optimisers))
+        self.captured = capture(self.plain, key=lambda: self.model.recording_key(self.optimisers))
         self.note = None                               # why the step is timed without a capture
 
     def reset(self, lr=None):

@@ -49,7 +49,7 @@ def trained(kind, sizes, dtype=np.float32, quick=False, recorded=False):
     def step(x):
         return model.training_step(x, streams, optimisers)
     if recorded:
-        step = capture(step, key=lambda: model.phase(optimisers))
+        step = capture(step, key=lambda: model.recording_key(optimisers))
     for x in batches(sizes, dtype):
         losses.append([float(to_host(term)) for term in step(to_device(x)).values()])
     arrays = {name: np.array(to_host(p.data)) for name, p in model.named_parameters().items()}

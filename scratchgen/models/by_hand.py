@@ -1,9 +1,9 @@
 """Networks forward and backward in plain NumPy: the chain rule, layer by layer, without the tape.
 
-For every layer there are two functions, one above the other: ``forward`` gives the output and what
-the backward needs to remember, ``backward`` turns dL/dy into the gradients of the layer's own
-parameters and dL/dx, which is the dL/dy of the layer below. d· stands for dL/d·. No kernels and no
-ops are used: this is the blackboard against which the engine is held.
+Each layer has two functions: ``forward`` returns the output and a cache for the backward pass;
+``backward`` maps dL/dy to the gradients of the layer's parameters and to dL/dx, which is dL/dy of
+the previous layer. d· stands for dL/d·. No kernels and no ops are used, so the engine's gradients
+can be compared with these.
 """
 
 import numpy as np
@@ -36,8 +36,8 @@ def sequential_forward(network, x):
 def sequential_backward(network, caches, dy):
     gradients = {}
     for i in reversed(range(len(network.layers))):     # from the last layer to the first
-        own, dy = backward(network.layers[i], caches[i], dy)
-        gradients.update({f"layers.{i}.{name}": g for name, g in own.items()})
+        layer_gradients, dy = backward(network.layers[i], caches[i], dy)
+        gradients.update({f"layers.{i}.{name}": g for name, g in layer_gradients.items()})
     return gradients, dy
 
 
@@ -63,17 +63,17 @@ def conv_forward(layer, x):
     oh = (padded.shape[1] - dh * (kh - 1) - 1) // sh + 1
     ow = (padded.shape[2] - dw * (kw - 1) - 1) // sw + 1
     y = np.zeros((len(x), oh, ow, layer.w.shape[3]), x.dtype)
-    for u, v, seen in taps(layer, oh, ow):
-        y += padded[seen] @ layer.w.data[u, v]
+    for u, v, window in taps(layer, oh, ow):
+        y += padded[window] @ layer.w.data[u, v]
     return (y if layer.b is None else y + layer.b.data), (x.shape, padded)
 
 
 def conv_backward(layer, cache, dy):
     shape, padded = cache
     dw, dpadded = np.zeros_like(layer.w.data), np.zeros_like(padded)
-    for u, v, seen in taps(layer, *dy.shape[1:3]):
-        dw[u, v] = np.einsum("nijc,nijo->co", padded[seen], dy)
-        dpadded[seen] += dy @ layer.w.data[u, v].T     # what each pixel was seen by
+    for u, v, window in taps(layer, *dy.shape[1:3]):
+        dw[u, v] = np.einsum("nijc,nijo->co", padded[window], dy)
+        dpadded[window] += dy @ layer.w.data[u, v].T     # windows overlap: contributions add up
     return with_bias(layer, dw, dy), unpad(dpadded, layer, shape)
 
 
@@ -87,8 +87,8 @@ def conv_transpose_forward(layer, x):
     shape = (n, (h - 1) * sh - 2 * ph + dh * (kh - 1) + 1 + eh,
              (w - 1) * sw - 2 * pw + dw * (kw - 1) + 1 + ew, layer.w.shape[3])
     padded = np.zeros((n, shape[1] + 2 * ph, shape[2] + 2 * pw, shape[3]), x.dtype)
-    for u, v, seen in taps(layer, h, w):
-        padded[seen] += x @ layer.w.data[u, v]         # each input pixel paints a window
+    for u, v, window in taps(layer, h, w):
+        padded[window] += x @ layer.w.data[u, v]         # each input pixel adds to a window
     y = unpad(padded, layer, shape)
     return (y if layer.b is None else y + layer.b.data), x
 
@@ -96,9 +96,9 @@ def conv_transpose_forward(layer, x):
 def conv_transpose_backward(layer, x, dy):
     dpadded = pad(dy, layer)
     dw, dx = np.zeros_like(layer.w.data), np.zeros_like(x)
-    for u, v, seen in taps(layer, *x.shape[1:3]):
-        dw[u, v] = np.einsum("nijc,nijo->co", x, dpadded[seen])
-        dx += dpadded[seen] @ layer.w.data[u, v].T
+    for u, v, window in taps(layer, *x.shape[1:3]):
+        dw[u, v] = np.einsum("nijc,nijo->co", x, dpadded[window])
+        dx += dpadded[window] @ layer.w.data[u, v].T
     return with_bias(layer, dw, dy), dx
 
 

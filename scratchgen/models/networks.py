@@ -1,7 +1,7 @@
 """Encoders and decoders: dense layers, or convolutions. Rows (N, D) in, rows out.
 
-Between images and codes a convolutional coder has its own shape, (N, H, W, C); outside it looks
-like any other, so that losses and models need not know which one they use.
+Convolutional networks reshape rows to images (N, H, W, C) inside, so that losses and models are the
+same for every architecture.
 """
 
 import itertools
@@ -15,9 +15,9 @@ WINDOW = {"size": 4, "stride": 2, "padding": 1}        # (s + 2 − 4)/2 + 1 = s
 
 
 def dense_layers(sizes, activation, last, **options):
-    """From ``sizes[0]`` to ``sizes[-1]``, with ``activation`` between and ``last`` at the end.
+    """Dense layers of the widths ``sizes``: ``activation`` between them, ``last`` at the end.
 
-    One layer comes as it is, several as a Sequential.
+    A single layer is returned as a Dense, several as a Sequential.
     """
     activations = [activation] * (len(sizes) - 2) + [last]
     layers = [nn.Dense(i, o, a, **options)
@@ -26,18 +26,18 @@ def dense_layers(sizes, activation, last, **options):
 
 
 def conv_encoder(shape, outputs, last, **options):
-    """Rows of images → half as high and wide, 32 channels → again, 64 → codes (N, outputs).
+    """Rows of images → downsampled by 2, 32 channels → again, 64 channels → codes (N, outputs).
 
-    Rectified convolutions of 4×4; the codes' activation is ``last``.
+    4×4 convolutions with ReLU, then a dense layer with the activation ``last``.
     """
-    filters = {k: v for k, v in options.items() if k != "init"}        # he, for rectified units
+    filters = {k: v for k, v in options.items() if k != "init"}        # he, for ReLU units
     size = math.prod(features(shape, CHANNELS))
     return nn.Sequential(*downwards(shape, CHANNELS, "relu", **filters),
                          nn.Dense(size, outputs, last, **options))
 
 
 def conv_decoder(inputs, shape, **options):
-    """The way back: codes (N, inputs) → rows of logits (N, H·W·C)."""
+    """The mirror image of ``conv_encoder``: codes (N, inputs) → rows of logits (N, H·W·C)."""
     filters = {k: v for k, v in options.items() if k != "init"}
     size = math.prod(features(shape, CHANNELS))
     return nn.Sequential(nn.Dense(inputs, size, "relu", **options),
@@ -45,9 +45,9 @@ def conv_decoder(inputs, shape, **options):
 
 
 def downwards(shape, channels, activation, **options):
-    """Layers from rows of images to rows of features: a convolution for each of ``channels``.
+    """Layers from rows of images to rows of features: one convolution for each of ``channels``.
 
-    A convolution of 4×4 with stride 2 and padding 1 halves the sides: ⌊s/2⌋.
+    A 4×4 convolution with stride 2 and padding 1 halves height and width: s → ⌊s/2⌋.
     """
     planes = zip([shape[-1], *channels], channels, strict=False)
     layers = [[nn.Conv2d(inputs, outputs, **WINDOW, **options), nn.Activation(activation)]
@@ -56,9 +56,9 @@ def downwards(shape, channels, activation, **options):
 
 
 def upwards(shape, channels, activation, **options):
-    """The way back, from rows of features to rows of images; no activation after the last layer.
+    """Layers from rows of features to rows of images; no activation after the last.
 
-    Where a side was odd, one row more (output_padding) gives it back.
+    Where ``downwards`` halved an odd side, output_padding restores its size.
     """
     planes, layers = [shape[-1], *channels], [nn.Reshape(*features(shape, channels))]
     for i, sides in reversed(list(enumerate(halved(shape, len(channels))[:-1]))):
@@ -74,7 +74,7 @@ def features(shape, channels):
 
 
 def halved(shape, times):
-    """The sides (H, W) of an image and after each halving; UserError if there are not enough."""
+    """(H, W) of an image, and after each of ``times`` halvings. UserError if it is too small."""
     if len(shape) != 3 or min(shape[:2]) < 2**times:
         raise UserError(f'arch = "conv" halves height and width, convolution by convolution, and '
                         f'the items have shape {"×".join(map(str, shape))}: expected images (H, W, '

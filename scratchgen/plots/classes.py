@@ -44,4 +44,4 @@ def labelled_inputs(model, test):
     if getattr(model.config, "labels", "given") != "rotation":
         return test.x, test.labels, {}
     rows, rotations = model.inputs(test.x, Streams(model.seed), test.labels)
-    return model.images(rows), rotations, {k: f"{90 * k}°" for k in range(model.answers())}
+    return model.images(rows), rotations, {k: f"{90 * k}°" for k in range(model.class_count())}

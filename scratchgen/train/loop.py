@@ -143,7 +143,7 @@ class Trainer:
         run.write_config(self.resolved)
         run.write_environment()
         if not started:
-            self.model.begin(next(evaluation.batches(self.training, self.resolved))[0])
+            self.model.prepare(next(evaluation.batches(self.training, self.resolved))[0])
             self._save()
 
     def _state(self):

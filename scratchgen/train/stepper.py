@@ -69,14 +69,14 @@ class CudaStepper(Stepper):
             raise UserError("gradients by hand are plain NumPy and cannot be computed on a GPU: "
                             'use --backend numpy or numba, or --gradient tape')
         if self.loader.images.dtype != np.uint8:
-            self.model.refuse(self.loader.images)      # batches on the GPU are not checked
+            self.model.check_data(self.loader.images)      # batches on the GPU are not checked
         self.buffer, self.pending_steps = LossBuffer(self.model.dtype), []
         self.copy_in_flight = None        # (steps, function that returns the copy or None)
         self.resident = resident(self.loader, self.model.dtype)
         self.size = self.loader.batch_size
         step = self.step_on_resident if self.resident else self.step_on
         self.step = step if not self.model.replayable else capture(step, key=lambda: (
-            self.size, self.model.phase(self.optimisers)))
+            self.size, self.model.recording_key(self.optimisers)))
 
     @property
     def pending(self):

@@ -2,15 +2,16 @@
 
     min over θ, W of  (1/N) Σ L(g_W(f_θ(x_i)), y_i)
 
-f_θ turns an image into features, g_W features into an answer. ``Classifier`` trains both end to
-end; the label y may be given, or *derived from the data itself*: by how many quarter turns an image
-was rotated (Gidaris, Singh & Komodakis 2018). ``Probe`` keeps the features of any trained model as
-they are and trains g_W alone: how well a simple classifier does says what the features know.
+f_θ maps an image to features, g_W maps features to class logits. ``Classifier`` trains both end to
+end. The label y is given, or derived from the data: by how many quarter turns an image was rotated
+(Gidaris, Singh & Komodakis 2018). ``Probe`` trains g_W alone, on the fixed features of a trained
+model, to measure how much class information the features contain.
 """
 
 from dataclasses import dataclass, field
 
 import numpy as np
+from numpy.typing import DTypeLike
 
 from ... import nn, ops
 from ...context import no_grad
@@ -29,17 +30,18 @@ QUARTER_TURNS = 4
 class Representation(Model):
     """Base: modules ``features`` (f_θ) and ``semantics`` (g_W), cross-entropy in nats."""
 
-    def answers(self):
+    def class_count(self):
         """The number of classes."""
         return self.config.classes
 
-    def loss(self, x, labels):
-        """{loss, accuracy} of what g_W takes (features, or images if f_θ is trained too)."""
+    def loss(self, x: np.ndarray, labels: np.ndarray) -> dict[str, Tensor]:
+        """{loss, accuracy} of features, or of images if f_θ is trained too."""
         logits = self.forward(Tensor(x))
         return {"loss": ops.cross_entropy(logits, labels, "mean"),
                 "accuracy": accuracy(logits.data, labels)}
 
-    def explicit_gradients(self, x, labels):
+    def explicit_gradients(self, x: np.ndarray, labels: np.ndarray,
+                           ) -> tuple[dict[str, float], dict[str, np.ndarray]]:
         """Every gradient by the chain rule, layer by layer: (terms, name → array)."""
         values, caches = x, []
         for _, network in self.trained():
@@ -48,12 +50,12 @@ class Representation(Model):
         loss, dy = explicit_cross_entropy(values, labels)
         gradients = {}
         for (name, network), cache in zip(self.trained()[::-1], caches[::-1], strict=True):
-            own, dy = by_hand.backward(network, cache, dy)
-            gradients.update({f"{name}.{key}": g for key, g in own.items()})
+            found, dy = by_hand.backward(network, cache, dy)
+            gradients.update({f"{name}.{key}": g for key, g in found.items()})
         return {"loss": loss, "accuracy": accuracy(values, labels)}, gradients
 
     def trained(self):
-        """(name, network) of what is trained, in order."""
+        """(name, network) of the trained networks, in order."""
         return [("features", self.features), ("semantics", self.semantics)]
 
     def forward(self, x):
@@ -61,19 +63,20 @@ class Representation(Model):
             x = network(x)
         return x
 
-    def predict(self, x):
+    def predict(self, x: np.ndarray) -> np.ndarray:
         """The most probable class of each image, int64 (N,)."""
         with no_grad():
             return to_host(self.semantics(constant(self.encode(x), self.dtype)).data).argmax(axis=1)
 
     def sample(self, n, seed=0):
-        raise UserError(f"a {self.kind} gives answers and has no sampler: sample a dae, vae or gan")
+        raise UserError(f"a {self.kind} predicts classes and has no sampler: sample a dae, vae or "
+                        "gan")
 
     decode = reconstruct = None
 
 
 class Classifier(Representation):
-    """f_θ and g_W end to end. Labels given, or the quarter turns by which images are rotated."""
+    """f_θ and g_W, trained end to end, on given labels or on the rotation of the images."""
 
     kind = "classifier"
     optimiser_defaults = {"epochs": 10, "batch_size": 100, "lr": 1e-3, "optimizer": "adam"}
@@ -95,7 +98,11 @@ class Classifier(Representation):
         labels: str = field(default="given", metadata={"choices": ("given", "rotation")})
         classes: int = field(default=10, metadata={"low": 2})     # of the labels that are given
 
-    def __init__(self, config=None, image_shape=(28, 28, 1), seed=0, dtype=np.float32):
+    config: Config
+
+    def __init__(self, config: Config | None = None,
+                 image_shape: tuple[int, ...] = (28, 28, 1), seed: int = 0,
+                 dtype: DTypeLike = np.float32) -> None:
         super().__init__(config, image_shape, seed, dtype)
         c, options = self.config, {"stream": Stream(seed, "classifier.init"), "dtype": dtype}
         if c.labels == "rotation" and (len(image_shape) != 3 or image_shape[0] != image_shape[1]):
@@ -105,37 +112,37 @@ class Classifier(Representation):
             conv_encoder(self.image_shape, c.code, c.activation, **options) if c.arch == "conv"
             else dense_layers([self.pixels, *c.layers, c.code], c.activation, c.activation,
                               **options))
-        self.semantics = classifier(c.code, c.hidden, self.answers(), **options)
+        self.semantics = classifier(c.code, c.hidden, self.class_count(), **options)
 
     @property
     def replayable(self):
-        """Images are rotated on the host."""
+        """False for labels by rotation, because images are rotated on the host."""
         return self.config.labels != "rotation"
 
-    def answers(self):
+    def class_count(self):
         return QUARTER_TURNS if self.config.labels == "rotation" else self.config.classes
 
     def inputs(self, x, streams, labels):
-        """Rows and labels; for labels by rotation both are made here, from the images alone."""
+        """Rows and labels. For labels by rotation both are made here from the images."""
         if self.config.labels == "rotation":
             x = to_host(x).reshape(len(x), *self.image_shape)
             labels = np.floor(QUARTER_TURNS * to_host(streams["rotation"].uniform(len(x)))).astype(
                 np.int64)
             x = rotated(x, labels)
-        return self.flat(x), checked(labels, self.answers())
+        return self.flat(x), checked(labels, self.class_count())
 
-    def encode(self, x):
+    def encode(self, x: np.ndarray) -> np.ndarray:
         """The features f_θ(x), (N, F)."""
         with no_grad():
             return to_host(self.features(Tensor(self.flat(x))).data)
 
 
 class Probe(Representation):
-    """g_W on the features of a trained model, which stay as they are.
+    """g_W on the fixed features of a trained model.
 
-    They are standardised, with mean and standard deviation over the first items of the training
-    set: an affine map, which takes from the features nothing but their scale. Sigmoid codes that
-    all lie near 0.95 would otherwise hide what they know from any descent of bearable length.
+    The features are standardised by their mean and standard deviation over the first training
+    items. Without this affine map, training on sigmoid codes that are all near 0.95 would take too
+    many steps.
     """
 
     kind = "probe"
@@ -146,13 +153,17 @@ class Probe(Representation):
 
     @dataclass
     class Config:
-        """The [model] table. ``features``: the folder of the run whose model gives them."""
+        """The [model] table. ``features``: the folder of the run with the model of the features."""
 
         features: str = ""
         hidden: int = field(default=0, metadata={"low": 0})       # units in g_W; 0: logistic
         classes: int = field(default=10, metadata={"low": 2})
 
-    def __init__(self, config=None, image_shape=(28, 28, 1), seed=0, dtype=np.float32, *, features):
+    config: Config
+
+    def __init__(self, config: Config | None = None,
+                 image_shape: tuple[int, ...] = (28, 28, 1), seed: int = 0,
+                 dtype: DTypeLike = np.float32, *, features: Model) -> None:
         super().__init__(config, image_shape, seed, dtype)
         c, self.features = self.config, features.eval()
         width = features_of(features, np.zeros((2, *self.image_shape), np.float32)).shape[1]
@@ -161,7 +172,7 @@ class Probe(Representation):
         self.semantics = classifier(width, c.hidden, c.classes, dtype=dtype,
                                     stream=Stream(seed, "probe.init"))
 
-    def networks(self):
+    def networks(self) -> dict[str, nn.Module]:
         return {"model": self.semantics}
 
     def trained(self):
@@ -172,39 +183,39 @@ class Probe(Representation):
         return sum(p.size for p in self.semantics.parameters())
 
     def train(self, mode=True):
-        """For g_W; the features stay in eval mode."""
+        """Switch the mode of g_W; the model of the features stays in eval mode."""
         super().train(mode)
         self.features.eval()
         return self
 
-    def begin(self, x):
-        """Measure the features that are to be standardised."""
+    def prepare(self, x):
+        """Measure the mean and standard deviation of the features."""
         features = features_of(self.features, x).astype(np.float64)
         std = features.std(axis=0)
         self.shift[...] = features.mean(axis=0)
-        self.scale[...] = np.where(std > 1e-6, std, 1)          # units that are dead stay dead
+        self.scale[...] = np.where(std > 1e-6, std, 1)          # constant features stay constant
 
     def inputs(self, x, streams, labels):
         """Features and labels."""
         return self.flat_features(x), checked(labels, self.config.classes)
 
     def flat_features(self, x):
-        """``encode``, where the weights lie."""
+        """``encode``, on the device of the weights."""
         return constant(self.encode(x), self.dtype).data
 
-    def encode(self, x):
+    def encode(self, x: np.ndarray) -> np.ndarray:
         """The frozen features (N, F), standardised."""
         return (features_of(self.features, x).astype(self.dtype) - self.shift) / self.scale
 
 
 def classifier(inputs, hidden, classes, **options):
-    """g_W: logistic, or with one hidden layer of rectified units."""
+    """g_W: logistic regression, or with one hidden layer of ReLU units."""
     sizes = [inputs, hidden, classes] if hidden else [inputs, classes]
     return dense_layers(sizes, "relu", None, **options)
 
 
 def features_of(model, x):
-    """Features (N, F) of items x: a model's codes; of a GAN, what D has before its verdict."""
+    """Features (N, F) of items x: the model's codes; of a GAN, the input of D's last layer."""
     if model.encode is not None:
         return model.encode(x)
     with no_grad():

@@ -1,4 +1,4 @@
-"""What classifiers share: checked labels, the loss and its gradient by hand, the error rate."""
+"""Labels, the cross-entropy with its explicit gradient, accuracy and error rate of classifiers."""
 
 import numpy as np
 
@@ -13,7 +13,7 @@ def _remedy(labels):
 
 
 def checked(labels, classes):
-    """The labels as int64 (N,), or UserError if they are not numbers of ``classes`` classes."""
+    """The labels as int64 (N,). UserError unless they are from 0 to ``classes`` − 1."""
     if labels is None:
         raise UserError("a classifier was given no labels: call it with labels=…")
     labels = labels.astype(np.int64, copy=False) if hasattr(labels, "astype") else np.asarray(
@@ -37,10 +37,10 @@ def explicit_cross_entropy(logits, labels):
 
 
 def accuracy(logits, labels):
-    """The share of items whose largest logit is the label's."""
+    """The fraction of items whose largest logit is the label's."""
     return np.mean(logits.argmax(axis=1) == to_device(labels))
 
 
 def error_rate(logits, labels):
-    """The share of items whose largest logit is not the label's."""
+    """The fraction of items whose largest logit is not the label's."""
     return np.mean(logits.argmax(axis=1) != to_device(labels))

@@ -7,14 +7,16 @@ Corrupt an image heavily, encode, decode, and compare with the image *before* co
     y = σ(h W' + b')          the reconstruction, W' = Wᵀ if tied
     loss = d(x, y)            cross-entropy, or squared error
 
-Without corruption an autoencoder with enough units may learn the identity and nothing else. With
-squared error, Gaussian noise and no limit on its size it learns the mean of p(x | x̃), and so the
-score: y − x̃ = std² ∇ ln p(x̃) (Miyasawa 1961; Vincent 2011).
+Without corruption an autoencoder with enough units may learn the identity. With squared error,
+Gaussian noise and enough capacity it learns the mean of p(x | x̃), and therefore the score: y − x̃ =
+std² ∇ ln p(x̃) (Miyasawa 1961; Vincent 2011).
 """
 
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
+from numpy.typing import ArrayLike, DTypeLike
 
 from ... import data, nn, ops
 from ...context import no_grad
@@ -23,7 +25,7 @@ from ...engine.random import Stream
 from ...engine.tensor import Tensor, constant
 from ...errors import UserError
 from .. import by_hand
-from ..base import Model, bernoulli_nats
+from ..base import Model, binary_cross_entropy
 from ..by_hand import sigmoid
 from ..networks import conv_decoder, conv_encoder, dense_layers
 
@@ -31,7 +33,7 @@ ACTIVATIONS = ("linear", *nn.Activation.NAMES)
 
 
 class DAE(Model):
-    """One hidden layer, as in the paper's stacks; several (``layers``); or convolutions."""
+    """Denoising autoencoder with one hidden layer, as in the paper, several, or convolutions."""
 
     kind = "dae"
     optimiser_defaults = {"epochs": 10, "batch_size": 128, "lr": 1e-3, "optimizer": "adam"}
@@ -41,7 +43,7 @@ class DAE(Model):
         "identity": {"model": {"level": 0.0, "hidden": 1568}},
         "vincent": {"train": {"optimizer": "sgd", "lr": 0.1, "batch_size": 20, "epochs": 15},
                     "model": {"hidden": 500, "level": 0.3}},
-        # A sigmoid code of convolutions decodes to the mean image for many epochs: 200 nats.
+        # With a sigmoid code the output stays the mean image for many epochs (200 nats).
         "conv": {"model": {"arch": "conv", "hidden": 128, "activation": "relu", "level": 0.5}},
         "points": {"data": {"name": "ring"}, "train": {"epochs": 40, "lr": 3e-3},
                    "model": {"layers": [64, 64], "hidden": 64, "activation": "tanh", "level": 0.3,
@@ -50,7 +52,7 @@ class DAE(Model):
 
     @dataclass
     class Config:
-        """The [model] table. ``layers``: before the code, and in reverse order after it."""
+        """The [model] table. ``layers``: widths before the code, and in reverse order after it."""
 
         arch: str = field(default="mlp", metadata={"choices": ("mlp", "conv")})
         hidden: int = field(default=1000, metadata={"low": 1})       # units of the code
@@ -71,7 +73,11 @@ class DAE(Model):
                 raise UserError('loss = "bce" compares with the output of a sigmoid: expected '
                                 'output = "sigmoid", or loss = "mse"')
 
-    def __init__(self, config=None, image_shape=(28, 28, 1), seed=0, dtype=np.float32, stream=None):
+    config: Config
+
+    def __init__(self, config: Config | None = None,
+                 image_shape: tuple[int, ...] = (28, 28, 1), seed: int = 0,
+                 dtype: DTypeLike = np.float32, stream: Stream | None = None) -> None:
         super().__init__(config, image_shape, seed, dtype)
         c = self.config
         options = {"init": c.init, "stream": stream or Stream(seed, "dae.init"), "dtype": dtype}
@@ -90,23 +96,23 @@ class DAE(Model):
         """The pair (clean, noisy) for a batch of images."""
         rows = self.flat(x)
         if is_host(x):
-            self.refuse(x)
+            self.check_data(x)
         return (self.corrupt(rows, streams["corruption"]),)
 
-    def refuse(self, x):
+    def check_data(self, x: np.ndarray) -> None:
         if self.config.output == "sigmoid" and not (x.min() >= 0 and x.max() <= 1):
             raise UserError(f"a sigmoid reconstructs values in [0, 1], and the data go from "
                             f'{x.min():.3g} to {x.max():.3g}: expected output = "linear" and '
                             'loss = "mse", for example with --preset points')
 
-    def code(self, x):
+    def code(self, x: Tensor) -> Tensor:
         return self.encoder(x)
 
-    def logits(self, code):
+    def logits(self, code: Tensor) -> Tensor:
         return self.decoder(code)
 
-    def loss(self, pair):
-        """Nats per image (squared error per image for "mse"). The target is ``pair.clean``."""
+    def loss(self, pair: Any) -> dict[str, Tensor]:
+        """{loss} of a pair (clean, noisy), per image: nats, or the squared error for "mse"."""
         h = self.logits(self.code(Tensor(pair.noisy)))
         if self.config.loss == "bce":
             total = ops.bce_with_logits(h, constant(pair.clean))
@@ -117,11 +123,11 @@ class DAE(Model):
 
     # --- the same gradients by hand --------------------------------------------------------------
 
-    def explicit_gradients(self, pair):
-        """Every gradient by the chain rule, on the blackboard: (terms, name → array).
+    def explicit_gradients(self, pair: Any) -> tuple[dict[str, float], dict[str, np.ndarray]]:
+        """Every gradient by the chain rule: (terms, name → array).
 
-        Written out for the paper's one hidden layer; deeper and convolutional coders repeat the
-        same steps layer by layer.
+        Written out for one hidden layer, as in the paper. For deeper and convolutional networks the
+        same steps are applied layer by layer.
         """
         if not isinstance(self.encoder, nn.Dense):
             return self.explicit_layer_by_layer(pair)
@@ -149,38 +155,39 @@ class DAE(Model):
             return np.sum((logits - clean) ** 2) / n, 2 * (logits - clean) / n
         y = sigmoid(logits)
         if self.config.loss == "bce":
-            return bernoulli_nats(logits, clean) / n, (y - clean) / n   # σ and cross-entropy cancel
+            # σ'(l) cancels against the derivative of the cross-entropy
+            return binary_cross_entropy(logits, clean) / n, (y - clean) / n
         return np.sum((y - clean) ** 2) / n, 2 * (y - clean) / n * y * (1 - y)
 
     def explicit_layer_by_layer(self, pair):
-        h, seen = by_hand.forward(self.encoder, pair.noisy)
-        logits, heard = by_hand.forward(self.decoder, h)
+        h, encoder_cache = by_hand.forward(self.encoder, pair.noisy)
+        logits, decoder_cache = by_hand.forward(self.decoder, h)
         loss, dlogits = self.explicit_distance(logits, pair.clean)
-        of_decoder, dh = by_hand.backward(self.decoder, heard, dlogits)
-        of_encoder, _ = by_hand.backward(self.encoder, seen, dh)
-        return {"loss": loss}, {**{f"encoder.{name}": g for name, g in of_encoder.items()},
-                                **{f"decoder.{name}": g for name, g in of_decoder.items()}}
+        decoder_gradients, dh = by_hand.backward(self.decoder, decoder_cache, dlogits)
+        encoder_gradients, _ = by_hand.backward(self.encoder, encoder_cache, dh)
+        return {"loss": loss}, {
+            **{f"encoder.{name}": g for name, g in encoder_gradients.items()},
+            **{f"decoder.{name}": g for name, g in decoder_gradients.items()}}
 
-    # --- the two halves, used alone --------------------------------------------------------------
+    # --- codes and images ------------------------------------------------------------------------
 
-    def decode(self, z):
-        """Images of codes (N, Z); images of a linear output are cut to [0, 1], points are not."""
+    def decode(self, z: ArrayLike) -> np.ndarray:
+        """Images of codes (N, Z), or points. A linear output is clipped to [0, 1] for images."""
         with no_grad():
             h = to_host(self.logits(constant(z, self.dtype)).data)
         if self.config.output == "sigmoid":
             return self.images(sigmoid(h))
         return self.images(h if len(self.image_shape) == 1 else np.clip(h, 0, 1))
 
-    def denoise(self, noisy):
-        """The reconstruction of items that are noisy already: the model's estimate of E[x | x̃]."""
+    def denoise(self, noisy: np.ndarray) -> np.ndarray:
+        """The reconstruction of noisy items: the model's estimate of E[x | x̃]."""
         return self.reconstruct(noisy)
 
-    def sample(self, n, seed=0):
-        """Decode random codes: spread over the hidden units' range, the best guess there is.
+    def sample(self, n: int, seed: int = 0) -> np.ndarray:
+        """Decode random codes in the range of the hidden units.
 
-        Uniform where a unit has two ends (sigmoid, tanh), a(N(0, 1)) otherwise. An autoencoder
-        never learned which codes are images, so most of these are not ("one does not simply sample
-        the latent space").
+        Uniform for bounded activations (sigmoid, tanh), a(N(0, 1)) otherwise. Most results are not
+        realistic images, because an autoencoder does not model the distribution of its codes.
         """
         stream, shape = Stream(seed, "dae.sample"), (n, self.config.hidden)
         if self.activation in ("sigmoid", "tanh"):

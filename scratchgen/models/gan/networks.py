@@ -1,6 +1,6 @@
 """The networks of a GAN: multi-layer perceptrons, and DCGAN's pair of convolutional ones.
 
-All take and give rows (N, D), so that the games need not know which they play with.
+All map rows (N, D) to rows, so that the losses are the same for every architecture.
 Radford, Metz & Chintala, "Unsupervised representation learning with deep convolutional generative
 adversarial networks" (2016): strided convolutions instead of pooling, batch norm in both players
 except at D's input and G's output, ReLU in G, leaky ReLU in D.
@@ -22,8 +22,8 @@ def perceptron(sizes, last, init, stream, dtype):
 
 
 def conv_generator(latent, shape, channels, init, stream, dtype):
-    """z (N, Z) → (N, H/4, W/4, 2·channels) → twice as wide, twice → rows (N, H·W·C) in (−1, 1)."""
-    h, w, c = quarters(shape)
+    """z (N, Z) → (N, H/4, W/4, 2·channels) → upsampled by 2, twice → rows (N, H·W·C) in (−1, 1)."""
+    h, w, c = quarter_size(shape)
     options = {"init": init, "stream": stream, "dtype": dtype}
     return nn.Sequential(
         nn.Dense(latent, h * w * 2 * channels, **options),
@@ -35,12 +35,12 @@ def conv_generator(latent, shape, channels, init, stream, dtype):
 
 
 def conv_discriminator(shape, channels, normed, init, stream, dtype):
-    """Rows (N, H·W·C) → images → half as wide, twice → one logit each, (N, 1).
+    """Rows (N, H·W·C) → images → downsampled by 2, twice → one logit per image, (N, 1).
 
-    ``normed`` is whether there is batch norm: a penalty on the slope at each image does without,
-    since with batch norm D's answer on one image depends on all others.
+    ``normed``: whether to use batch norm. With a penalty on the gradient at each image there is
+    none, because batch norm makes D's output for one image depend on all the others.
     """
-    h, w, c = quarters(shape)
+    h, w, c = quarter_size(shape)
     options = {"init": init, "stream": stream, "dtype": dtype}
     norm = [batch_norm(2 * channels, init, stream, dtype)] if normed else []
     return nn.Sequential(
@@ -59,7 +59,7 @@ def batch_norm(channels, init, stream, dtype):
     return layer
 
 
-def quarters(shape):
+def quarter_size(shape):
     """(H/4, W/4, C), or UserError."""
     if len(shape) != 3 or shape[0] % 4 or shape[1] % 4:
         raise UserError(f'arch = "conv" halves height and width twice, and the items have shape '
@@ -69,8 +69,8 @@ def quarters(shape):
 
 
 @contextlib.contextmanager
-def untouched(network):
-    """Inside, running statistics do not move."""
+def fixed_statistics(network):
+    """A context in which the running statistics of batch norm are not updated."""
     layers = [m for m in network.modules() if isinstance(m, nn.BatchNorm) and m.tracking]
     for layer in layers:
         layer.tracking = False
@@ -82,8 +82,8 @@ def untouched(network):
 
 
 @contextlib.contextmanager
-def in_mode(network, training):
-    """Inside, the network is in training mode, or in the other; afterwards in the one it was in."""
+def training_mode(network, training):
+    """A context with the network in training mode (or in eval mode if ``training`` is False)."""
     before = network.training
     network.train(training)
     try:

@@ -1,14 +1,14 @@
 """The stacked denoising autoencoder. Vincent et al. 2008; JMLR 11 (2010), section 4.
 
-Phase 1, layer by layer: a denoising autoencoder learns the images; the next one learns the codes
-that the first gives to *clean* images, and so on. The corruption is inside the autoencoder being
-trained, at its own input, and nowhere below.
+Phase 1, pre-training layer by layer: a denoising autoencoder is trained on the images, the next one
+on the first one's codes of *clean* images, and so on. Only the input of the autoencoder that is
+being trained is corrupted.
 
-Phase 2: the encoders become the first layers of a classifier with a logistic layer on top, and all
-of it descends the cross-entropy of the labels. The last part of the training set is held out; the
-weights with the fewest errors there are kept, and training ends when it has found no better ones
-for as long as it took to find these (early stopping with doubled patience, as in the Theano
-tutorial).
+Phase 2, fine-tuning: the encoders become the first layers of a classifier with a logistic layer on
+top, which is trained on the cross-entropy of the labels. The last part of the training set is held
+out for validation. The weights with the fewest validation errors are kept, and training stops when
+no better ones were found within the patience (early stopping with doubled patience, as in the
+Theano tutorial).
 
 The phase is a function of the epoch, so a run can be stopped and resumed anywhere.
 """
@@ -17,6 +17,7 @@ import contextlib
 from dataclasses import dataclass, field
 
 import numpy as np
+from numpy.typing import DTypeLike
 
 from ... import data, nn, ops
 from ...context import no_grad
@@ -33,7 +34,10 @@ BETTER = 0.995                            # an error below this times the best e
 
 
 class SDAE(Model):
-    """Sigmoid layers. [train] epochs counts those of pre-training too; its lr is fine-tuning's."""
+    """Stacked denoising autoencoder of sigmoid layers.
+
+    The epochs of the [train] table include pre-training; its lr is that of fine-tuning.
+    """
 
     kind = "sdae"
     optimiser_defaults = {"epochs": 60, "batch_size": 20, "lr": 0.1, "optimizer": "sgd"}
@@ -41,7 +45,7 @@ class SDAE(Model):
         "default": {},
         "demo": {"data": {"limit": 2000}, "train": {"epochs": 40},
                  "model": {"layers": [300, 300, 300], "pretrain_epochs": 5}},
-        # Where pre-training pays: few labels. For comparison: --set model.pretrain=false
+        # Pre-training helps most with few labels. For comparison: --set model.pretrain=false
         "few-labels": {"data": {"limit": 2000}, "train": {"epochs": 130},
                        "model": {"layers": [500, 500, 500], "levels": [0.25, 0.25, 0.25],
                                  "pretrain_epochs": 30, "patience": 130}},
@@ -58,7 +62,7 @@ class SDAE(Model):
 
     @dataclass
     class Config:
-        """The [model] table; ``levels`` has one corruption level for each of ``layers``."""
+        """The [model] table. ``levels`` has one corruption level for each of ``layers``."""
 
         layers: list[int] = field(default_factory=lambda: [1000, 1000, 1000], metadata={"low": 1})
         levels: list[float] = field(default_factory=lambda: [0.1, 0.2, 0.3], metadata={"low": 0})
@@ -78,7 +82,11 @@ class SDAE(Model):
                 raise UserError(f"model.layers has {len(self.layers)} layers and model.levels "
                                 f"{len(self.levels)} corruption levels: expected one for each")
 
-    def __init__(self, config=None, image_shape=(28, 28, 1), seed=0, dtype=np.float32):
+    config: Config
+
+    def __init__(self, config: Config | None = None,
+                 image_shape: tuple[int, ...] = (28, 28, 1), seed: int = 0,
+                 dtype: DTypeLike = np.float32) -> None:
         super().__init__(config, image_shape, seed, dtype)
         c, sizes = self.config, [self.pixels, *self.config.layers]
         self.held_out = c.validation
@@ -96,7 +104,7 @@ class SDAE(Model):
         return Stream(self.seed, f"sdae.init.{layer}")
 
     def autoencoder(self, k):
-        """The denoising autoencoder of layer k, on what layer k−1 gives."""
+        """The denoising autoencoder of layer k, whose inputs are the codes of layer k−1."""
         c = self.config
         output = c.output if k == 0 else "sigmoid"              # codes lie in [0, 1]
         config = DAE.Config(hidden=c.layers[k], tied=c.tied, corruption=c.corruption,
@@ -105,16 +113,16 @@ class SDAE(Model):
         shape = (c.layers[k - 1],) if k else self.image_shape
         return DAE(config, shape, self.seed, self.dtype, self.stream(k))
 
-    def networks(self):
-        """One for each autoencoder, and the classifier."""
+    def networks(self) -> dict[str, nn.Module]:
+        """The autoencoders and the classifier."""
         return {**{f"layer{k + 1}": dae for k, dae in enumerate(self.stack)},
                 "classifier": self.classifier}
 
-    def learning_rate(self, network):
+    def learning_rate(self, network: str) -> float | None:
         return None if network == "classifier" else self.config.pretrain_lr
 
-    def size(self):
-        """The number of parameters of the classifier; those of the decoders are left behind."""
+    def size(self) -> int:
+        """The number of parameters of the classifier, without the decoders."""
         return sum(p.size for p in self.classifier.parameters())
 
     # --- phases ----------------------------------------------------------------------------------
@@ -125,9 +133,9 @@ class SDAE(Model):
         return len(self.stack) * self.config.pretrain_epochs
 
     def layer(self):
-        """The autoencoder of this epoch, counted from 0; None: fine-tuning.
+        """The index of the autoencoder trained in this epoch; None: fine-tuning.
 
-        After an epoch (in eval mode) it is still the one that was trained in it.
+        After an epoch (in eval mode), the index of the one that was trained in it.
         """
         epoch = self.epoch if self.training else max(self.epoch - 1, 0)
         return epoch // self.config.pretrain_epochs if epoch < self.pretraining else None
@@ -140,12 +148,12 @@ class SDAE(Model):
                 x = dae.code(Tensor(x)).data
         return x
 
-    def phase(self, optimisers):
+    def recording_key(self, optimisers):
         return self.layer()
 
-    def refuse(self, x):
+    def check_data(self, x):
         if self.stack:
-            self.stack[0].refuse(x)
+            self.stack[0].check_data(x)
 
     def end_epoch(self, validation):
         if self.epoch == self.pretraining:
@@ -162,12 +170,12 @@ class SDAE(Model):
             self.kept[...] = np.concatenate([array.ravel() for array in weights])
         self.record[2] = patience
 
-    def finished(self):
+    def finished(self) -> bool:
         return bool(self.held_out) and self.epoch - self.pretraining >= self.record[2]
 
     @contextlib.contextmanager
-    def kept_weights(self):
-        """Inside, the classifier has its best weights, if a validation has found any."""
+    def best_weights(self):
+        """A context with the classifier's best weights, if there has been a validation."""
         if np.isinf(self.record[0]):
             yield
             return
@@ -183,14 +191,14 @@ class SDAE(Model):
     # --- the loss --------------------------------------------------------------------------------
 
     def inputs(self, x, streams, labels):
-        """(layer, what that layer's loss takes): a clean and noisy pair, or images and labels."""
+        """(layer, arguments of its loss): a pair (clean, noisy), or images and labels."""
         k = self.layer()
         if k is None:
             return None, self.flat(x), checked(labels, self.config.classes)
         return k, *self.stack[k].draw(self.codes(x, k), streams)
 
     def loss(self, k, *inputs):
-        """{loss} of autoencoder k; {loss, error}: cross-entropy, and the share of wrong answers."""
+        """{loss} of autoencoder k; k None: {loss, error}, the cross-entropy and the error rate."""
         if k is not None:
             return self.stack[k].loss(*inputs)
         x, labels = inputs
@@ -216,40 +224,40 @@ class SDAE(Model):
         return super().training_step(x, streams, {"model": optimisers[name]}, gradient, labels)
 
     def evaluate(self, x, streams, labels=None):
-        """As ``loss``, with the weights that were kept."""
-        with self.kept_weights():
+        """``loss`` with the best weights, without training."""
+        with self.best_weights():
             return self.validate(x, streams, labels)
 
     def validate(self, x, streams, labels=None):
-        """As ``loss``, with the weights of this moment."""
+        """``loss`` with the current weights, without training."""
         with no_grad():
             return numbers(self.loss(*self.inputs(x, streams, labels)))
 
     def extra_metrics(self, x, streams):
-        """Which phase, which layer; the best epoch and its error on the held-out items."""
+        """The phase and layer; or the best epoch and its error on the held-out items."""
         k = self.layer()
         if k is not None:
             return {"phase": "pre-training", "layer": k + 1}
         best = {"best_epoch": int(self.record[1]), "best_valid_error": float(self.record[0])}
         return {"phase": "fine-tuning", **(best if self.held_out else {})}
 
-    # --- using it --------------------------------------------------------------------------------
+    # --- codes, classes and images ---------------------------------------------------------------
 
-    def encode(self, x):
+    def encode(self, x: np.ndarray) -> np.ndarray:
         """The codes of the classifier's last hidden layer (N, H)."""
-        with no_grad(), self.kept_weights():
+        with no_grad(), self.best_weights():
             code = Tensor(self.flat(x))
             for layer in self.classifier.layers[:-1]:
                 code = layer(code)
             return to_host(code.data)
 
-    def predict(self, x):
+    def predict(self, x: np.ndarray) -> np.ndarray:
         """The most probable class of each image, int64 (N,)."""
-        with no_grad(), self.kept_weights():
+        with no_grad(), self.best_weights():
             return to_host(self.classifier(Tensor(self.flat(x))).data).argmax(axis=1)
 
-    def reconstruct(self, x):
-        """Images up through the pre-trained encoders and down through their decoders."""
+    def reconstruct(self, x: np.ndarray) -> np.ndarray:
+        """Images encoded by all pre-trained encoders, then decoded by their decoders."""
         if not self.stack:
             raise UserError("this model was not pre-trained and has no decoders: train one with "
                             "--set model.pretrain=true")
@@ -262,4 +270,4 @@ class SDAE(Model):
         raise UserError("a stacked denoising autoencoder classifies and has no sampler: sample a "
                         "dae, vae or gan")
 
-    decode = None                                           # fine-tuning leaves the decoders behind
+    decode = None                                           # fine-tuning does not use the decoders

@@ -1,7 +1,8 @@
-"""The VAE's gradients by hand in every form: deep and convolutional, L samples, free bits, IWAE.
+"""The explicit gradients of every VAE: deep, convolutional, with K samples, free bits, IWAE.
 
-The layers are ``by_hand``'s; what is a VAE's own stands here. Each sample z_k has a weight ρ_k in
-−dL/d ln p(x|z_k): all the same for the ELBO, the normalised importance weights for the IWAE.
+The layers' gradients are those of ``models/by_hand.py``; this file adds the reparametrization and
+the loss. Each sample z_k has a weight ρ_k = −dL/d ln p(x|z_k): 1/(KN) for the ELBO, the normalised
+importance weights divided by N for the IWAE (Burda et al. 2016, section 3).
 """
 
 import numpy as np
@@ -22,10 +23,12 @@ def gradients(model, x, eps):
     z = m_k + noise                                        # the reparametrization
     g, hidden_cache = forward(model.hidden, z)
     output, decoder_cache = forward(model.decoder, g)
-    log_p, slope, own_slopes = model.likelihood.by_hand(np.tile(x, (k, 1)), output)
+    log_p, slope, parameter_slopes = model.likelihood.log_p_and_gradients(
+        np.tile(x, (k, 1)), output)
     # dL/dz through the decoder, with dL/d ln p(x|z_k) = −ρ_k
     terms, rho, dz, dm, dv = objective(model, weight, log_p, z, m, v, eps)
-    found = {"likelihood": {name: np.array([-np.sum(rho * s)]) for name, s in own_slopes.items()}}
+    found = {"likelihood": {name: np.array([-np.sum(rho * s)])
+                            for name, s in parameter_slopes.items()}}
     found["decoder"], dg = backward(model.decoder, decoder_cache, -rho[:, None] * slope)
     found["hidden"], dz_decoder = backward(model.hidden, hidden_cache, dg)
     dz = dz + dz_decoder
@@ -37,12 +40,13 @@ def gradients(model, x, eps):
     found["logvar"], dh_logvar = backward(model.logvar, logvar_cache, dv)
     found["encoder"], _ = backward(model.encoder, encoder_cache, dh + dh_logvar)
     wanted = model.named_parameters()
-    named = {f"{part}.{name}": g for part, own in found.items() for name, g in own.items()}
+    named = {f"{part}.{name}": g for part, grads in found.items()
+             for name, g in grads.items()}
     return terms, {name: named[name] for name in wanted}
 
 
 def objective(model, weight, log_p, z, m, v, eps):
-    """(terms, ρ (K·N,), dz, dm, dv): everything but what goes through the decoder."""
+    """(terms, ρ (K·N,), dz, dm, dv): all gradients that do not pass through the decoder."""
     n, k = m.dtype.type(len(m)), len(eps) // len(m)
     kl = (m**2 + np.exp(v) - v - 1) / 2                    # (N, Z)
     terms = {"reconstruction": -log_p.sum() / (n * k), "kl": kl.sum() / n}
@@ -56,11 +60,11 @@ def objective(model, weight, log_p, z, m, v, eps):
         rho = (w / w.sum(axis=0) / n).reshape(-1)
         dv = -weight * rho.reshape(k, -1).sum(axis=0)[:, None] / 2 * np.ones_like(v)
         return {"loss": -bound.sum() / n, **terms}, rho, weight * rho[:, None] * z, 0, dv
-    # L = reconstruction + weight Σ_j max(kl_j, λ), kl_j the batch's mean: no pull where λ is larger
+    # L = reconstruction + weight Σ_j max(kl_j, λ), kl_j the batch's mean: no gradient if kl_j < λ
     free = m.dtype.type(model.config.free_bits)
     per_dimension = kl.sum(axis=0) / n
-    counted = (per_dimension >= free).astype(m.dtype)
+    above = (per_dimension >= free).astype(m.dtype)
     terms = {"loss": terms["reconstruction"] + weight * np.maximum(per_dimension, free).sum(),
              **terms}
     rho = np.full(len(eps), 1 / (n * k), m.dtype)
-    return terms, rho, 0, weight * counted * m / n, weight * counted * (np.exp(v) - 1) / 2 / n
+    return terms, rho, 0, weight * above * m / n, weight * above * (np.exp(v) - 1) / 2 / n

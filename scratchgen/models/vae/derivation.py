@@ -1,10 +1,9 @@
-"""The VAE's equation, every term a number, on models where the last one can be computed.
+"""The terms of the VAE's equation, for models where the last one can be computed.
 
     ln p(x) = E_q[ln p(x|z)] − KL(q(z|x) ‖ p(z)) + KL(q(z|x) ‖ p(z|x))
 
-Two kinds of model allow it: a linear decoder with a Gaussian p(x|z), where everything is Gaussian
-and each term has a closed form of its own; and any decoder of one or two latents, where z can be
-integrated on a grid.
+There are two cases: a linear decoder with a Gaussian p(x|z), where all densities are Gaussian and
+each term has a closed form; and any decoder of one or two latents, where z is integrated on a grid.
 """
 
 import math
@@ -26,8 +25,8 @@ TOLERANCE = 1e-6             # nats, between a grid and every other of its point
 def terms(model, x):
     """{log_p, expected_log_likelihood, kl_prior, kl_posterior} of images, each (N,), in nats.
 
-    log_p = expected_log_likelihood − kl_prior + kl_posterior, the four computed apart. UserError if
-    neither way is open, or if the grid would be too coarse for the true p(z|x).
+    log_p = expected_log_likelihood − kl_prior + kl_posterior; the four are computed independently.
+    UserError if neither case applies, or if p(z|x) is too narrow for the grid.
     """
     x = model.flat(x)
     if model.config.arch == "linear" and model.config.decoder != "bernoulli":
@@ -71,10 +70,10 @@ def log_gaussian(centred, covariance):
 
 
 def quadrature(model, x):
-    """Sums over a grid of z: on equal steps, exact for smooth densities that end inside it.
+    """Sums over an equidistant grid of z, which converge fast for smooth densities inside it.
 
-    The step is halved until every other point gives ln p(x) and ∫ q to TOLERANCE: the error falls
-    so fast then (as the fourth power, for a Gaussian) that all points together are exact.
+    The step is halved until every other point alone gives ln p(x) and ∫ q to TOLERANCE. Halving
+    the step raises a Gaussian's relative error to its fourth power, so the full grid is exact.
     """
     mean, logvar = (a.astype(np.float64) for a in model.posterior(x))
     std, error, steps = np.exp(logvar / 2), math.inf, STEPS_A_STD
@@ -107,8 +106,10 @@ def log_integral(log_values, cell):
 
 
 def grid(mean, std, steps):
-    """Points (G, Z) over the prior and every q, ``steps`` to the narrowest std; the volume of a
-    cell; which points are every other in all directions. UserError if that is too many points.
+    """(points (G, Z), the volume of a cell, a mask of every other point in each direction).
+
+    The grid covers the prior and every q, with ``steps`` points per narrowest std. UserError if it
+    would have too many points.
     """
     low = np.minimum(-REACH, (mean - REACH * std).min(axis=0))
     high = np.maximum(REACH, (mean + REACH * std).max(axis=0))

@@ -1,7 +1,7 @@
-"""p(x|z): what a decoder's output says about an image, and how likely that makes it.
+"""The likelihoods p(x|z) of images x (N, D), given the decoder's outputs (N, D).
 
-Rows x (N, D) and outputs (N, D). Every ln p has its normalising constants, so that a bound built on
-it is a bound on ln p(x) and may be compared between models.
+Every ln p includes its normalising constants, so that bounds on ln p(x) can be compared between
+models.
 """
 
 import math
@@ -18,11 +18,11 @@ LOG_2PI = math.log(2 * math.pi)
 class Bernoulli(nn.Module):
     """Each pixel is on with probability σ(output), independently given z.
 
-    Grey pixels are allowed: then −ln p is a cross-entropy, at least Σ H(x), and no likelihood of a
-    binary image. The two are different quantities.
+    For grey pixels −ln p is a cross-entropy, which is at least Σ H(x), and not the likelihood of a
+    binary image.
     """
 
-    def nats(self, x, output):
+    def negative_log_likelihood(self, x, output):
         """−Σ ln p over all rows: one number."""
         return ops.bce_with_logits(output, constant(x))
 
@@ -30,7 +30,7 @@ class Bernoulli(nn.Module):
         """ln p of each row, (N,)."""
         return ops.bernoulli_log_likelihood(constant(x), output)
 
-    def by_hand(self, x, output):
+    def log_p_and_gradients(self, x, output):
         """(ln p (N,), d ln p / d output (N, D), name → d ln p / d parameter (N,)), plain NumPy."""
         nats = np.maximum(output, 0) - output * x + np.log1p(np.exp(-np.abs(output)))
         return -nats.sum(axis=1), x - sigmoid(output), {}
@@ -41,24 +41,24 @@ class Bernoulli(nn.Module):
 
 
 class Gaussian(nn.Module):
-    """Each value is N(output, e^logvar), one variance for all, fixed or learned with the rest.
+    """Each value is N(output, e^logvar), with one variance for all values, fixed or learned.
 
         ln p = −½ Σ_d [ln 2π + logvar + (x − output)² e^−logvar]
 
-    At its best a learned e^logvar is the mean squared error of a value (Rybkin et al. 2021).
+    The optimal learned e^logvar is the mean squared error of a value (Rybkin et al. 2021).
     """
 
     def __init__(self, std, learned=False, dtype=np.float32):
         logvar = np.full(1, 2 * math.log(std), dtype)
         self.logvar = nn.Parameter(logvar) if learned else tensor(logvar)
 
-    def nats(self, x, output):
+    def negative_log_likelihood(self, x, output):
         return -ops.sum(self.log_p(x, output))
 
     def log_p(self, x, output):
         return ops.gaussian_log_likelihood(constant(x), output, self.logvar)
 
-    def by_hand(self, x, output):
+    def log_p_and_gradients(self, x, output):
         logvar = self.logvar.data[0]
         precision, difference = np.exp(-logvar), x - output
         terms = LOG_2PI + logvar + difference**2 * precision
@@ -76,7 +76,7 @@ class Gaussian(nn.Module):
 
 
 def likelihood_named(name, std, dtype):
-    """The likelihood that ``Config.decoder`` names."""
+    """The likelihood of the option ``decoder``."""
     if name == "bernoulli":
         return Bernoulli()
     return Gaussian(std, learned=name == "learned-variance", dtype=dtype)

@@ -1,4 +1,4 @@
-"""The VAE's networks: five modules, whatever the architecture.
+"""The VAE's networks: five modules for every architecture.
 
     encoder   rows x (N, D)        → h
     mean      h                    → m (N, Z)
@@ -38,13 +38,13 @@ by_hand.LAYERS[Constant] = constant_forward, constant_backward
 
 
 def build(config, image_shape, stream, dtype):
-    """name → module of the five, drawn from ``stream`` in their order."""
+    """Name → module, the five of them, with initial weights drawn from ``stream`` in this order."""
     how = {"init": config.init, "stream": stream, "dtype": dtype}
     return {"mlp": mlp, "conv": conv, "linear": linear}[config.arch](config, image_shape, how)
 
 
 def mlp(config, image_shape, how):
-    """Dense layers of the sizes ``hidden`` to the code, and in reverse order back."""
+    """Dense layers of the widths ``hidden``, and in reverse order in the decoder."""
     pixels, sizes, a = math.prod(image_shape), list(config.hidden), config.activation
     return {
         "encoder": dense_layers([pixels, *sizes], a, a, **how),
@@ -56,7 +56,7 @@ def mlp(config, image_shape, how):
 
 
 def linear(config, image_shape, how):
-    """q(z|x) = N(xV + c, D) with one D for all x, and output zW + μ: exact answers exist for it.
+    """q(z|x) = N(xV + c, D) with one D for all x, and output zW + μ; the optimum is known exactly.
 
     Lucas, Tucker, Grosse & Norouzi 2019.
     """
@@ -67,8 +67,8 @@ def linear(config, image_shape, how):
 
 
 def conv(config, image_shape, how):
-    """4×4 filters with stride 2, ``channels`` many, down to a dense layer each for m and v; and up.
-    """
+    """4×4 convolutions with stride 2 and ``channels`` filters; dense layers for m and v; and the
+    mirror image as the decoder."""
     channels, activation = list(config.channels), config.activation
     size = math.prod(features(image_shape, channels))
     found = {"encoder": nn.Sequential(*downwards(image_shape, channels, activation, **how)),
