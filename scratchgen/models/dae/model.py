@@ -8,8 +8,8 @@ Corrupt an image heavily, encode, decode, and compare with the image *before* co
     loss = d(x, y)            cross-entropy, or squared error
 
 Without corruption an autoencoder with enough units may learn the identity. With squared error,
-Gaussian noise and enough capacity it learns the mean of p(x | x̃), and therefore the score: y − x̃ =
-std² ∇ ln p(x̃) (Miyasawa 1961; Vincent 2011).
+Gaussian noise and enough capacity it learns the mean of p(x | x̃), and therefore the score:
+y − x̃ = std² ∇ ln p(x̃) (Miyasawa 1961; Vincent 2011).
 """
 
 from dataclasses import dataclass, field
