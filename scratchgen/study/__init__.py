@@ -1,4 +1,4 @@
-"""Instruments that check gradients. They import whatever they check; nothing imports them."""
+"""The gradient check."""
 
 from .gradient_check import GradientError, gradcheck
 

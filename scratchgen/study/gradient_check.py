@@ -1,21 +1,24 @@
 """Compare the gradients of a function with difference quotients, element by element.
 
-The derivative along a direction v is computed twice: from the tape, as the sum of gradient times v,
-and from values alone. From values there are two ways:
+The derivative along a direction v is computed twice: by the backward pass, as the sum of gradient
+times v, and from function values alone, in one of two ways:
 
 ``central``   D(h) = (L(x + hv) − L(x − hv)) / 2h has error c h² + O(h⁴), so (4 D(h/2) − D(h)) / 3
               has error O(h⁴) (Richardson 1911). Rounding adds about ε |L| / h.
 ``complex``   L(x + ihv) = L(x) + ih L'(x) + O(h²), so Im L / h has no cancellation at all and h may
               be 1e-20 (Squire & Trapp, SIAM Review 40, 1998). L must then be an analytic formula.
 
-A disagreement is not always an error: at a kink no derivative exists, and where |L| is huge beside
-its derivative the rounding swamps the quotient. The report tells the three apart.
+A disagreement is not always an error: at a kink the derivative does not exist, and where |L| is
+much larger than its derivative the rounding error dominates the quotient. The report distinguishes
+these cases.
 """
 
 import itertools
-from typing import NamedTuple
+from collections.abc import Callable, Sequence
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 from ..context import no_grad
 from ..engine.memory import ARRAYS, to_host
@@ -23,18 +26,18 @@ from ..engine.random import Stream
 from ..engine.tensor import Tensor, grad, plain, tensor
 from ..errors import UserError, unknown
 
-STEPS = (1e-3, 1e-4, 1e-5, 1e-6)      # relative to the size of x; the next only if one disagrees
+STEPS = (1e-3, 1e-4, 1e-5, 1e-6)      # relative to the size of x; tried in this order
 COMPLEX_STEP = 1e-20
-SHOWN = 20                            # rows that the text of a report shows
+SHOWN = 20                            # rows in the text of a report
 EPSILON = np.finfo(np.float64).eps
 
 
 class GradientError(AssertionError):
-    """A gradient is wrong; the text is the report's."""
+    """A gradient is wrong. The message is the text of the report."""
 
 
 class Row(NamedTuple):
-    """One derivative, found twice. ``verdict``: OK, WRONG, KINK or ROUNDING."""
+    """One derivative, computed in both ways. ``verdict``: OK, WRONG, KINK or ROUNDING."""
 
     where: str
     gradient: float
@@ -49,13 +52,14 @@ class Row(NamedTuple):
 
 
 class Report(NamedTuple):
-    """All rows; ``ok`` if none is WRONG. Its text shows those that are not OK, or the last one."""
+    """All rows. As text: those that are not OK, or the last one."""
 
-    rows: list
+    rows: list[Row]
     title: str
 
     @property
-    def ok(self):
+    def ok(self) -> bool:
+        """Whether no row is WRONG."""
         return all(row.verdict != "WRONG" for row in self.rows)
 
     def __str__(self):
@@ -71,13 +75,15 @@ class Report(NamedTuple):
         return "\n".join(lines)
 
 
-def gradcheck(f, inputs, order=1, mode="central", directions=None, rtol=1e-6, atol=1e-9, seed=0,
-              raise_error=True):
+def gradcheck(f: Callable[..., Any], inputs: Tensor | ArrayLike | Sequence[Tensor | ArrayLike],
+              order: Literal[1, 2] = 1, mode: Literal["central", "complex"] = "central",
+              directions: int | None = None, rtol: float = 1e-6, atol: float = 1e-9,
+              seed: int = 0, raise_error: bool = True) -> Report:
     """Check the gradients of ``f``, a function of tensors, at ``inputs``.
 
-    ``f``           takes as many tensors as there are inputs and returns one, of any shape; what it
-                    returns is weighed with fixed random numbers and summed. Noise must be an input
-                    or fixed. For ``mode="complex"`` it is also called with complex arrays.
+    ``f``           a function of as many tensors as there are inputs, which returns one tensor of
+                    any shape; L is its sum with fixed random weights. Noise must be an input or
+                    fixed. For ``mode="complex"`` it is also called with complex arrays.
     ``inputs``      float64 arrays or tensors, one or a list
     ``order``       1: the gradient; 2: the derivative of the gradient (through create_graph)
                     against differences of the gradient
@@ -86,8 +92,8 @@ def gradcheck(f, inputs, order=1, mode="central", directions=None, rtol=1e-6, at
     ``rtol atol``   a derivative is OK within atol + rtol · the larger of the two values
 
     Returns a Report. WRONG raises GradientError unless ``raise_error`` is False. KINK: the
-    one-sided differences disagree however small the step, and the gradient lies between them.
-    ROUNDING: the two differ by less than rounding makes of the quotient. NaN is WRONG.
+    one-sided differences disagree for every step size, and the gradient lies between them.
+    ROUNDING: the two values differ by less than the rounding error of the quotient. NaN is WRONG.
     """
     arrays = checked_inputs(inputs)
     if mode not in ("central", "complex"):
@@ -117,7 +123,7 @@ def gradcheck(f, inputs, order=1, mode="central", directions=None, rtol=1e-6, at
 
 
 def checked_inputs(inputs):
-    """The inputs as float64 arrays; a clear error for anything else."""
+    """The inputs as float64 arrays. UserError for other dtypes."""
     inputs = [inputs] if isinstance(inputs, (Tensor, *ARRAYS)) else list(inputs)
     arrays = [np.array(to_host(plain(x))) for x in inputs]
     for i, array in enumerate(arrays):
@@ -129,35 +135,35 @@ def checked_inputs(inputs):
 
 
 def weights(stream, shape):
-    """Random weights away from zero, so that none hides an error: ±[½, 1½)."""
+    """Random weights in ±[½, 1½): away from zero, so that every error is visible."""
     u, v = (to_host(stream.uniform(shape, np.float64)) for _ in range(2))
     return (0.5 + u) * np.where(v < 0.5, -1, 1)
 
 
 def first_order(f, arrays, stream):
-    """L = Σ weights · f as a function of arrays, and its gradients from the tape."""
-    known = {}
+    """L = Σ weights · f as a function of arrays, and its gradients by the backward pass."""
+    cache = {}
 
-    def weighed(y):
-        if "w" not in known:
-            known["w"] = weights(stream, np.shape(plain(y)))
-        return np.sum(y * known["w"])
+    def weighted_sum(y):
+        if "w" not in cache:
+            cache["w"] = weights(stream, np.shape(plain(y)))
+        return np.sum(y * cache["w"])
 
     def value(xs):
         if any(np.iscomplexobj(x) for x in xs):
-            return to_host(plain(weighed(to_host(plain(f(*xs))))))
+            return to_host(plain(weighted_sum(to_host(plain(f(*xs))))))
         with no_grad():
-            return weighed(f(*map(tensor, xs))).item()
+            return weighted_sum(f(*map(tensor, xs))).item()
 
     def gradients(xs, create_graph):
         xs = xs if isinstance(xs[0], Tensor) else [tensor(x, requires_grad=True) for x in xs]
-        return grad(weighed(f(*xs)), xs, create_graph=create_graph)
+        return grad(weighted_sum(f(*xs)), xs, create_graph=create_graph)
 
     return value, gradients
 
 
 def second_order(gradients, arrays, stream):
-    """M = Σ weights · gradient of L, from the tape alone, and its gradients."""
+    """M = Σ weights · gradient of L, by the backward pass alone, and its gradients."""
     w = [weights(stream, x.shape) for x in arrays]
 
     def value(xs):
@@ -174,7 +180,7 @@ def second_order(gradients, arrays, stream):
 
 
 def directions_through(arrays, directions, stream):
-    """(name, direction as one array an input), element by element or at random."""
+    """(name, one array for each input): every element, or ``directions`` random directions."""
     for k in range(directions or 0):
         yield f"direction {k}", [stream.normal(x.shape, np.float64) for x in arrays]
     for i, x in enumerate(arrays if directions is None else ()):
@@ -185,20 +191,20 @@ def directions_through(arrays, directions, stream):
 
 
 class CentralLine:
-    """The values of L along x + t v, each computed once."""
+    """The values of L along the line x + t v, with a cache."""
 
     def __init__(self, value, arrays, v):
-        self.value, self.arrays, self.v, self.known = value, arrays, v, {}
+        self.value, self.arrays, self.v, self.cache = value, arrays, v, {}
         self.scale = max((float(np.max(np.maximum(1, np.abs(x)) * (part != 0), initial=0))
                           for x, part in zip(arrays, v, strict=True)), default=1.0)
         self.scale /= max((float(np.max(np.abs(part), initial=0)) for part in v), default=1) or 1
 
     def at(self, t):
-        if t not in self.known:
+        if t not in self.cache:
             with np.errstate(all="ignore"):            # a step may leave the function's domain
-                self.known[t] = self.value([x + t * self.scale * part
+                self.cache[t] = self.value([x + t * self.scale * part
                                             for x, part in zip(self.arrays, self.v, strict=True)])
-        return self.known[t]
+        return self.cache[t]
 
     def slope(self, start, end):
         return (self.at(end) - self.at(start)) / ((end - start) * self.scale)
@@ -217,16 +223,18 @@ class CentralLine:
         roundings = [16 * EPSILON * abs(self.at(h)) / (h * self.scale) for h in STEPS]
         if self.has_kink(gradient, roundings[-1]):
             return best, "KINK"
-        # Settled: two steps agree, rounding included, far better than with the gradient.
-        settled = any(abs(q - finer) + r < 0.1 * abs(gradient - q) for (q, finer), r in zip(
+        # Converged: two steps agree much better with each other than with the gradient, even
+        # with their rounding errors.
+        converged = any(abs(q - finer) + r < 0.1 * abs(gradient - q) for (q, finer), r in zip(
             itertools.pairwise(quotients), roundings, strict=False))
-        drowned = any(abs(gradient - q) <= r for q, r in zip(quotients, roundings, strict=True))
-        return best, "ROUNDING" if drowned and not settled else "WRONG"
+        within_rounding = any(abs(gradient - q) <= r
+                              for q, r in zip(quotients, roundings, strict=True))
+        return best, "ROUNDING" if within_rounding and not converged else "WRONG"
 
     def has_kink(self, gradient, rounding):
-        """Whether the one-sided slopes keep apart as h shrinks, with the gradient between them.
+        """Whether the one-sided slopes differ for small h, with the gradient between them.
 
-        On a smooth function their distance is h L'': a tenth of the step, a tenth of the distance.
+        For a smooth function their difference is h L'', proportional to h.
         """
         small, large = STEPS[-1], STEPS[-2]
         left, right = self.slope(-small, 0.0), self.slope(0.0, small)
@@ -237,7 +245,7 @@ class CentralLine:
 
 
 class ComplexLine(CentralLine):
-    """The same along the imaginary axis."""
+    """The derivative along x + i t v, by one complex step."""
 
     def judge(self, gradient, rtol, atol):
         y = self.value([x + 1j * COMPLEX_STEP * part
@@ -250,6 +258,6 @@ class ComplexLine(CentralLine):
 
 
 def close(a, b, rtol, atol):
-    """Whether two finite numbers agree; NaN and infinities never do."""
+    """Whether two numbers agree. NaN and infinities never do."""
     return bool(np.isfinite(a) and np.isfinite(b)
                 and abs(a - b) <= atol + rtol * max(abs(a), abs(b)))
