@@ -72,7 +72,7 @@ def work(setting, threads, repeats):
     from scratchgen.kernels import blas, compiler, dense
 
     if setting == "two":
-        compiler.patient_threads = lambda: None                 # OpenMP as it comes
+        compiler.limit_openmp_spinning = lambda: None                 # OpenMP as it comes
     rng = np.random.default_rng(0)
     weights = [rng.normal(size=s).astype(np.float32) / 28 for s in zip(SIZES, SIZES[1:],
                                                                       strict=False)]

@@ -1,7 +1,7 @@
 """Batch normalisation of the columns of a matrix x (M, C): statistics, forward, backward.
 
 Sums over the M rows: the compiled versions add blocks of ROWS rows in the precision of x, each
-block owned by one iteration, and the blocks' sums in float64 in a fixed order. So the rounding
+block in one iteration, and then the sums of the blocks in float64 in a fixed order. So the rounding
 error does not grow with M, and the bits do not depend on the number of threads. The NumPy versions
 add in float64 throughout.
 """
@@ -10,7 +10,12 @@ import numpy as np
 
 from .compiler import compiled, prange
 from .cuda import blocks_for, empty, launch
-from .dense import activate, activation_backward_numpy, bias_activation_numpy, through
+from .dense import (
+    activate,
+    activation_backward_numpy,
+    activation_backward_row,
+    bias_activation_numpy,
+)
 from .reduce import tiles_for
 
 ROWS = 128
@@ -27,7 +32,7 @@ def statistics_numpy(x, mean, var):
 
 @compiled(parallel=True)
 def statistics_numba(x, mean, var):
-    # x is read once: the second pass over a block finds it in the cache. Over blocks,
+    # x is read from memory once: the second pass over a block reads the cache. Over blocks,
     # Σ (x − mean)² = Σ_b [Σ (x − mean_b)² + n_b (mean_b − mean)²]   (Chan, Golub & LeVeque 1983).
     m, c = x.shape
     blocks = (m + ROWS - 1) // ROWS
@@ -35,7 +40,7 @@ def statistics_numba(x, mean, var):
     for block in prange(blocks):                       # each iteration owns its row of both
         first, last = block * ROWS, min(m, (block + 1) * ROWS)
         rows, centre, square = x.dtype.type(last - first), means[block], squares[block]
-        origin = x[first]                              # large means would cost digits of the sum
+        origin = x[first]                              # subtracted, or a large mean loses digits
         for i in range(first, last):
             row = x[i]
             for j in range(c):
@@ -87,10 +92,10 @@ def add_blocks(partial, out):
         out[j] = total[j]
 
 
-# --- running(running_mean, running_var, momentum, mean, var, rows): towards the batch's ----------
+# --- running(running_mean, running_var, momentum, mean, var, rows): moving averages --------------
 
 def running_numpy(running_mean, running_var, momentum, mean, var, rows):
-    """In place, all (C,); the variance without bias, M/(M − 1)."""
+    """Updates them in place, all (C,); the variance is unbiased, by the factor M/(M − 1)."""
     running_mean += momentum * (mean - running_mean)
     running_var += momentum * (var * (rows / (rows - 1)) - running_var)
 
@@ -129,7 +134,7 @@ def inverse_cuda(var, eps, inverse):
 
 def normalize_numpy(x, mean, inverse, gamma, beta, activation, y):
     """``inverse`` is 1/√(var + ε); all but x and y are (C,); activations as in ``dense.py``."""
-    np.subtract(x, mean, out=y)                        # first, or a large mean would cancel badly
+    np.subtract(x, mean, out=y)                        # first: a large mean would lose digits
     y *= gamma * inverse
     bias_activation_numpy(y, beta, activation)
 
@@ -146,14 +151,14 @@ def normalize_numba(x, mean, inverse, gamma, beta, activation, y):
 
 
 def normalize_cuda(x, mean, inverse, gamma, beta, activation, y):
-    by_tiles("normalize", x, mean, inverse, gamma, beta, activation, y)
+    launch_tiles("normalize", x, mean, inverse, gamma, beta, activation, y)
 
 
-def by_tiles(kernel, *args):
-    """Launch a kernel that computes every element of a matrix like the first, no sums."""
+def launch_tiles(kernel, *args):
+    """Launch an elementwise kernel over tiles of the first argument, a matrix."""
     m, c = args[0].shape
     wide, across, width, _, _ = tiles_for(m, c, args[0].itemsize)
-    rows = 256 // width * (8 if wide else 4)           # so many a thread
+    rows = 256 // width * (8 if wide else 4)           # eight or four of them for each thread
     if m > 65535 * rows:
         rows *= blocks_for(m, 65535 * rows)
     launch(f"batch_norm.{kernel}", (blocks_for(across, width), blocks_for(m, rows)), 256, *args, m,
@@ -178,7 +183,7 @@ def backward_parameters_numba(dy, y, activation, x, mean, inverse, dgamma, dbeta
     for block in prange(blocks):                       # each iteration owns its row of both
         first, last = block * ROWS, min(m, (block + 1) * ROWS)
         product, plain, dh = products[block], sums[block], np.empty((last - first, c), x.dtype)
-        through(flat(dy[first:last]), flat(y[first:last]), activation, flat(dh))
+        activation_backward_row(flat(dy[first:last]), flat(y[first:last]), activation, flat(dh))
         for i in range(first, last):
             row, gradient = x[i], dh[i - first]
             for j in range(c):
@@ -218,7 +223,8 @@ def backward_x_numba(dy, y, activation, x, mean, inverse, gamma, dgamma, dbeta, 
     scale, slope, shift = gamma * inverse, inverse * dgamma / rows, dbeta / rows
     for block in prange((m + ROWS - 1) // ROWS):       # each iteration owns some rows of dx
         first, last = block * ROWS, min(m, (block + 1) * ROWS)
-        through(flat(dy[first:last]), flat(y[first:last]), activation, flat(dx[first:last]))
+        activation_backward_row(flat(dy[first:last]), flat(y[first:last]), activation,
+                                flat(dx[first:last]))
         for i in range(first, last):
             row, out = x[i], dx[i]
             for j in range(c):
@@ -226,10 +232,10 @@ def backward_x_numba(dy, y, activation, x, mean, inverse, gamma, dgamma, dbeta, 
 
 
 def backward_x_cuda(dy, y, activation, x, mean, inverse, gamma, dgamma, dbeta, dx):
-    by_tiles("backward_x", dy, y, activation, x, mean, inverse, gamma, dgamma, dbeta, dx)
+    launch_tiles("backward_x", dy, y, activation, x, mean, inverse, gamma, dgamma, dbeta, dx)
 
 
 @compiled
 def flat(rows):
-    """Whole rows of a matrix, one after another: a long loop instead of many short ones."""
+    """Rows of a matrix as one array: one long loop instead of many short ones."""
     return rows.reshape(rows.size)

@@ -1,7 +1,10 @@
-// Binary cross-entropy with logits: every element's loss and its gradient in one pass.
+// Binary cross-entropy with logits, loss and gradient in one pass: with logits l and targets t, the
+// loss is max(l, 0) − l t + ln(1 + e^−|l|) and the slope σ(l) − t. Each thread computes its own
+// elements; ``total`` adds the losses of four rows in a thread in a fixed order, and the caller
+// adds these partial sums. So the bits do not depend on the grid. Memory-bound.
 #include "rows.cuh"
 
-// max(l, 0) − l t + ln(1 + e^−|l|); the slope is σ(l) − t. One exponential serves both.
+// The loss; sets the slope. Both use the same exponential.
 template <typename T>
 __device__ T loss_of(T l, T t, T& slope) {
     const T zero = 0, one = 1;
@@ -10,8 +13,8 @@ __device__ T loss_of(T l, T t, T& slope) {
     return max(l, zero) - l * t + log1p(e);
 }
 
-// partial_bj = Σ losses of rows 4b … 4b + 3. A thread owns those rows in one column, or wide in
-// sixteen bytes of columns: all its loads are on their way before the first is needed.
+// partial_bj = Σ losses of rows 4b … 4b + 3. A thread computes those rows of one column (``wide``:
+// sixteen bytes of columns) and issues all its loads before it uses the first value.
 // constants: (false) (true)
 template <typename T, bool wide>
 __global__ void total(const T* logits, const T* target, T* slope, T* partial, int n, int d) {
@@ -20,7 +23,7 @@ __global__ void total(const T* logits, const T* target, T* slope, T* partial, in
     GRID_STRIDE(i, (n + ROWS - 1ll) / ROWS * across) {
         long long block = i;
         int column = split(block, across);
-        Some<T, SIZE> l[ROWS], t[ROWS], sums = all<SIZE>(T(0));
+        Vec<T, SIZE> l[ROWS], t[ROWS], sums = splat<SIZE>(T(0));
 #pragma unroll
         for (int r = 0; r < ROWS; r++)
             if (block * ROWS + r < n) {
@@ -30,7 +33,7 @@ __global__ void total(const T* logits, const T* target, T* slope, T* partial, in
 #pragma unroll
         for (int r = 0; r < ROWS; r++)
             if (block * ROWS + r < n) {
-                Some<T, SIZE> s;
+                Vec<T, SIZE> s;
                 for (int k = 0; k < SIZE; k++)
                     sums.at[k] += loss_of(l[r].at[k], t[r].at[k], s.at[k]);
                 write(slope, (block * ROWS + r) * across + column, s);
@@ -39,7 +42,7 @@ __global__ void total(const T* logits, const T* target, T* slope, T* partial, in
     }
 }
 
-// The losses themselves, all arrays (N, D). A thread owns sixteen bytes of each, then the next.
+// The losses themselves, all arrays (N, D). A thread computes sixteen bytes per iteration.
 template <typename T>
 __global__ void elements(const T* logits, const T* target, T* slope, T* losses, long long n) {
     GRID_STRIDE(i, packs<T>(n)) {

@@ -6,13 +6,13 @@ from .compiler import compiled, prange
 from .cuda import blocks_for, launch
 from .vector_math import exp, log1p
 
-ROWS = 4                               # a thread owns the partial sums of this many rows
-WORTH_PACKS = 1 << 18                  # elements from which on the GPU's threads have enough to do
+ROWS = 4                               # rows whose losses one partial sum adds
+PACKS_FROM = 1 << 18                   # elements from which a GPU thread reads sixteen bytes
 
 
 # --- total(logits, target, slope, partial): logits, target, slope (N, D) -------------------------
 # slope = σ(l) − t;  Σ partial = Σ loss, partial (⌈N/4⌉, D): sums of 4 rows each, so that the
-# order of additions is the same for any number of threads and runs along the vector units.
+# order of additions is the same for any number of threads, and the inner loop is vectorised.
 
 def total_numpy(logits, target, slope, partial):
     losses = np.empty_like(logits)
@@ -39,15 +39,16 @@ def total_numba(logits, target, slope, partial):
 
 def total_cuda(logits, target, slope, partial):
     n, d = logits.shape
-    wide = takes_packs(logits)
+    wide = uses_packs(logits)
     threads = partial.size * logits.itemsize // 16 if wide else partial.size
     launch("bce.total", blocks_for(threads, 128), 128, logits, target, slope, partial, n, d,
            constants=(wide,))
 
 
-def takes_packs(x):
-    """Whether threads own sixteen bytes of a row: it must divide, and leave them numerous."""
-    return x.shape[1] % (16 // x.itemsize) == 0 and x.size >= WORTH_PACKS
+def uses_packs(x):
+    """Whether a thread computes sixteen bytes of a row: if rows consist of whole packs, and enough
+    threads remain."""
+    return x.shape[1] % (16 // x.itemsize) == 0 and x.size >= PACKS_FROM
 
 
 # --- elements(logits, target, slope, losses): all (N, D) -----------------------------------------

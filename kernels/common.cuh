@@ -1,34 +1,34 @@
-// What all kernels share: walking over arrays, sums within a block, activations.
+// Shared by all kernels: loops over arrays, vectorised loads and stores, block sums, activations.
 //
-// T is float or double. Every result is owned by one thread or added up in a fixed order, so that
-// two runs give the same bits; no sum uses atomic additions of floating point.
+// T is float or double. Every result is computed by one thread or summed in a fixed order, so two
+// runs give the same bits; no sum uses atomic additions of floating point.
 #pragma once
 
 const int WARP = 32;
 const unsigned EVERY_LANE = 0xffffffffu;
 
-// --- arrays, sixteen bytes at a time -------------------------------------------------------------
+// --- vectorised loads and stores -----------------------------------------------------------------
 
-// for (i = this thread; i < n; i += all threads of the grid)
+// A grid-stride loop: for (i = global thread index; i < n; i += threads of the grid)
 #define GRID_STRIDE(i, n)                                                                    \
     for (long long i = blockIdx.x * (long long)blockDim.x + threadIdx.x; i < (long long)(n); \
          i += (long long)gridDim.x * blockDim.x)
 
-// Sixteen bytes, which a thread reads or writes in one access: four floats or two doubles.
+// Sixteen bytes, the widest access of a thread: four floats or two doubles.
 template <typename T>
 struct alignas(16) Pack {
     static const int SIZE = 16 / sizeof(T);
     T at[SIZE];
 };
 
-// How many packs hold n numbers, the last one perhaps in part.
+// The number of packs for n numbers; the last one may be partly filled.
 template <typename T>
 __device__ long long packs(long long n) {
     return (n + Pack<T>::SIZE - 1) / Pack<T>::SIZE;
 }
 
-// Pack i of the n numbers at p: one access where p allows it, else number by number; zeros behind
-// the end.
+// Loads pack i of the n numbers at p: in one access if p is aligned, else number by number; zeros
+// after the end.
 template <typename T>
 __device__ Pack<T> load(const T* p, long long i, long long n) {
     const int size = Pack<T>::SIZE;
@@ -52,7 +52,7 @@ __device__ void store(T* p, long long i, long long n, const Pack<T>& v) {
         if (first + k < n) p[first + k] = v.at[k];
 }
 
-// --- NumPy's functions that C++ has not, or otherwise: NaN wins -----------------------------------
+// --- NumPy's functions that C++ lacks or defines otherwise; maximum and minimum propagate NaN ----
 
 template <typename T>
 __device__ T maximum(T a, T b) { return a > b || a != a ? a : b; }
@@ -68,7 +68,7 @@ __device__ T square(T x) { return x * x; }
 
 // --- sums within a block -------------------------------------------------------------------------
 
-// Σ over the lanes of a warp, in every lane; all lanes must take part.
+// Σ over the lanes of a warp, returned to every lane; all lanes must call it.
 template <typename T>
 __device__ T warp_sum(T v) {
     for (int distance = WARP / 2; distance > 0; distance /= 2)
@@ -76,19 +76,19 @@ __device__ T warp_sum(T v) {
     return v;
 }
 
-// Σ over the block, in every thread; all threads must take part, blockDim.x a multiple of 32.
+// Σ over the block, returned to every thread; all threads must call it, blockDim.x % 32 == 0.
 template <typename T>
 __device__ T block_sum(T v) {
     __shared__ T of_warp[32];
     int lane = threadIdx.x % WARP, warp = threadIdx.x / WARP, warps = blockDim.x / WARP;
     v = warp_sum(v);
-    __syncthreads();                  // of_warp may still be read from the call before
+    __syncthreads();                  // of_warp may still be read in the previous call
     if (lane == 0) of_warp[warp] = v;
     __syncthreads();
     return warp_sum(lane < warps ? of_warp[lane] : T(0));
 }
 
-// --- activations: numbered as in dense.py; a' is given by the output y ---------------------------
+// --- activations: numbered as in dense.py; a' is a function of the output y ----------------------
 
 const int IDENTITY = 0, RELU = 1, LEAKY_RELU = 2, ELU = 3, SIGMOID = 4, TANH = 5, SOFTPLUS = 6;
 
@@ -107,9 +107,9 @@ __device__ T activate(T v, int activation) {
     }
 }
 
-// dy a'(·)
+// The gradient of the activation: dy a'(·)
 template <typename T>
-__device__ T through(T dy, T y, int activation) {
+__device__ T activation_gradient(T dy, T y, int activation) {
     const T zero = 0, one = 1, slope = T(0.2);
     switch (activation) {
         case RELU: return y > zero ? dy : zero;

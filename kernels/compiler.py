@@ -1,7 +1,7 @@
-"""How a Python function becomes a Numba kernel: lazily, at its first call, with a safe cache.
+"""Compiles Python functions with Numba: lazily, at their first call, with a cache on disk.
 
-Nothing here imports Numba until a kernel is really called: ``import scratchgen`` stays quick, and
-the NumPy and CUDA backends run where Numba is not installed.
+Numba is imported at the first call of a kernel. So ``import scratchgen`` is quick, and the NumPy
+and CUDA backends run without Numba.
 """
 
 import contextlib
@@ -22,26 +22,25 @@ from ..context import Lock
 from ..errors import Notice
 from . import blas, machine_code
 
-WORTH_WAKING_THREADS = 16384        # elements of a kernel's largest array
-SPINS = "5000"      # some ten microseconds: a fork and join, not a whole kernel
+PARALLEL_FROM = 16384     # elements of a kernel's largest array for which it uses several threads
+SPIN_COUNT = "5000"       # about ten microseconds: the time of a fork and join, not of a kernel
 # Only ``prange`` loops become parallel; by default Numba looks for others in each array expression,
 # which costs time in every compilation.
 ONLY_PRANGE = {"prange": True, "comprehension": False, "fusion": False, "inplace_binop": False,
                "numpy": False, "reduction": False, "setitem": False, "stencil": False}
-making = Lock()     # so that two Python threads do not compile, or register, the same thing at once
-prange = range      # what a kernel's source says; in a compiled kernel it is Numba's parallel range
-
+compile_lock = Lock()     # two Python threads must not compile or register the same function
+prange = range            # in the Python source; a compiled kernel uses Numba's parallel range
 
 
 class compiled:
     """Decorator: a kernel for the Numba backend, compiled at its first call.
 
-    Kernels may call each other; a name that refers to another ``compiled`` function is bound to
-    that function's compiled form. With ``parallel=True`` the ``prange`` loop is spread over
-    ``THREADS``, if the kernel's first array is large enough to be worth waking them; the results
-    are the same bits, for every iteration owns what it writes.
-    No kernel is compiled with ``fastmath``: an order of operations that the compiler may choose
-    would break bit-equality between machines and thread counts.
+    Kernels may call each other: a global name that refers to another ``compiled`` function is bound
+    to its compiled form. With ``parallel=True`` the ``prange`` loop runs on several threads if one
+    of the kernel's arrays has at least ``PARALLEL_FROM`` elements. The bits are the same, because
+    every iteration writes only its own part of the result.
+    No kernel is compiled with ``fastmath``: it lets the compiler change the order of operations,
+    and the bits would depend on the machine and the number of threads.
     """
 
     def __init__(self, function=None, *, parallel=False):
@@ -56,29 +55,29 @@ class compiled:
         return self.launcher()(*args)
 
     def dispatcher(self, parallel=False):
-        """The Numba dispatcher; made once."""
+        """The Numba dispatcher, created once."""
         if parallel not in self._dispatchers:
-            with making:
+            with compile_lock:
                 if parallel not in self._dispatchers:
                     self._dispatchers[parallel] = self.new_dispatcher(parallel)
         return self._dispatchers[parallel]
 
     def new_dispatcher(self, parallel):
         numba = load_numba()
-        function = rebind(self.function, compiled_names(self.function, parallel))
+        function = with_globals(self.function, compiled_globals(self.function, parallel))
         function.__qualname__ += "_parallel" if parallel else ""         # the cache's key
-        with cache_folder(numba) as kept:
-            return numba.njit(cache=kept, parallel=ONLY_PRANGE if parallel else False,
+        with cache_folder(numba) as writable:
+            return numba.njit(cache=writable, parallel=ONLY_PRANGE if parallel else False,
                               error_model="numpy", nogil=True)(function)
 
     def launcher(self):
-        """What to call from Python: the dispatcher, or for a parallel kernel the fitting one."""
+        """The function to call from Python: it selects the serial or the parallel dispatcher."""
         if not self.parallel:
             return self.dispatcher()
 
         def launch(*args):
             for a in args:
-                if type(a) is ndarray and a.size >= WORTH_WAKING_THREADS:
+                if type(a) is ndarray and a.size >= PARALLEL_FROM:
                     break
             else:
                 return self.dispatcher()(*args)
@@ -94,17 +93,17 @@ class compiled:
 
 @compiled
 def thread_count():
-    """Among how many threads a ``prange`` loop is shared; in a parallel kernel, all of Numba's."""
+    """The number of threads of a ``prange`` loop; in a parallel kernel, all of Numba's."""
     return 1
 
 
 class Pool:
-    """Who may wake Numba's threads.
+    """Access to Numba's threads.
 
-    Only one Python thread at a time: of two, the second computes alone (some of Numba's thread
-    pools allow only one to enter, and both would want the same cores). In a process forked from one
-    that has used them, nobody: the threads are not there, and a kernel would wait for them forever.
-    Whoever computes alone makes the same bits.
+    Only one Python thread at a time may use them; a second one runs the serial version meanwhile
+    (some of Numba's thread pools allow only one caller, and both would compete for the cores). In a
+    process forked from one that has used them, no thread may: Numba's threads do not exist there,
+    and a kernel would wait for them forever. The serial version computes the same bits.
     """
 
     free, used = threading.Lock(), False
@@ -121,9 +120,10 @@ if hasattr(os, "register_at_fork"):
 
 
 class Overloaded:
-    """A NumPy function that kernels may call too, where Numba compiles another version of it.
+    """A NumPy function for which compiled kernels use another version.
 
-    ``versions()`` gives what Numba calls an overload: argument types → the version to compile.
+    ``versions()`` returns a Numba overload: a function from argument types to the version to
+    compile.
     """
 
     def __init__(self, function, versions):
@@ -135,8 +135,8 @@ class Overloaded:
 
     @property
     def registered(self):
-        """The plain function, once Numba knows its versions."""
-        with making:
+        """The Python function, after its versions are registered with Numba."""
+        with compile_lock:
             if not self.known:
                 load_numba().extending.overload(self.function)(self.versions())
                 self.known = True
@@ -151,7 +151,7 @@ class Linked:
 
     @functools.cached_property
     def registered(self):
-        """What Numba calls an external function."""
+        """The function as a Numba ``ExternalFunction``."""
         types = load_numba().types
         signature = getattr(types, self.result)(*[types.int64] * self.arguments)
         return types.ExternalFunction(self.symbol, signature)
@@ -161,7 +161,7 @@ all_threads = Linked("get_num_threads", 0, "intp")     # of Numba's thread pool
 
 
 def by_precision(fast):
-    """Decorator: in kernels, ``fast`` for float32 and the function as it stands for float64."""
+    """Decorator: compiled kernels use ``fast`` for float32 and the function itself for float64."""
     def decorate(function):
         def versions():
             numba = load_numba()
@@ -177,8 +177,8 @@ def by_precision(fast):
 
 
 class CompiledUfuncs(dict):
-    """dtype → the NumPy ufunc that evaluates ``formula`` with ``names`` for its globals; each is
-    compiled when it is first asked for."""
+    """A dict dtype → NumPy ufunc of ``formula`` with ``names`` as globals, each compiled at its
+    first use."""
 
     def __init__(self, formula, names):
         super().__init__()
@@ -188,17 +188,18 @@ class CompiledUfuncs(dict):
         numba, code = load_numba(), self.formula.__code__
         scalar = numba.from_dtype(dtype)
         signature = scalar(*[scalar] * (code.co_argcount + code.co_kwonlyargcount))
-        with making, cache_folder(numba) as kept:
+        with compile_lock, cache_folder(numba) as writable:
             if dtype not in self:
-                self[dtype] = numba.vectorize([signature], cache=kept)(
-                    rebind(self.formula, self.names, literals=dtype.type))
+                self[dtype] = numba.vectorize([signature], cache=writable)(
+                    with_globals(self.formula, self.names, literals=dtype.type))
         return self[dtype]
 
 
-def rebind(function, names, literals=None):
-    """The same code with other globals; with ``literals``, its numbers as scalars of that type.
+def with_globals(function, names, literals=None):
+    """A copy of a function with other globals; ``literals`` is a type for its numeric literals.
 
-    Keyword-only parameters (a formula's options) then become positional: ufuncs know no others.
+    With ``literals``, keyword-only parameters (a formula's options) become positional, because
+    ufuncs have only positional ones.
     """
     code = function.__code__
     if literals is not None:
@@ -212,8 +213,8 @@ def rebind(function, names, literals=None):
     return copy
 
 
-def compiled_names(function, parallel=False):
-    """What the names in ``function`` mean once compiled: dispatchers, and the parallel range."""
+def compiled_globals(function, parallel=False):
+    """The globals of the compiled ``function``: dispatchers, and the parallel range."""
     numba = load_numba()
     names = {"prange": numba.prange}
     for name in function.__code__.co_names:
@@ -230,19 +231,19 @@ def compiled_names(function, parallel=False):
 @functools.cache
 def load_numba():
     """Numba, imported when the first kernel is compiled; the tiles of products are linked to it."""
-    with making:
+    with compile_lock:
         return _load_numba()
 
 
 @functools.cache
 def _load_numba():
-    patient_threads()
+    limit_openmp_spinning()
     import numba
     import numba.core.event
     from llvmlite import binding
     blas.use_threads(1)
-    with cache_folder(numba) as kept:
-        folder = numba.config.CACHE_DIR if kept else None
+    with cache_folder(numba) as writable:
+        folder = numba.config.CACHE_DIR if writable else None
     addresses = machine_code.addresses(*processor(numba), folder, source_fingerprint())
     for name, address in addresses.items():
         binding.add_symbol(name, address)
@@ -257,17 +258,17 @@ def processor(numba):
             features if config.CPU_FEATURES is None else config.CPU_FEATURES)
 
 
-def patient_threads():
-    """Load the OpenMP library that Numba's threads come from, so that they wait well.
+def limit_openmp_spinning():
+    """Load the OpenMP library that runs Numba's threads, with a short spinning time.
 
-    Between two kernels they spin, which is quick, and soon fall asleep, which leaves the core to
-    others. As it stands it spins long (or, asked to be passive, not at all): beside one busy
-    process a training step of 4 ms then takes up to 90. It reads its settings when it is loaded;
-    the user's own are respected.
+    Between two kernels the threads spin, so that the next kernel starts quickly, and then sleep, so
+    that other processes can use the core. By default they spin long (or, with a passive policy, not
+    at all): next to one busy process a training step of 4 ms then takes up to 90 ms. OpenMP reads
+    its settings when it is loaded. Settings of the user are kept.
     """
     if "GOMP_SPINCOUNT" in os.environ or "OMP_WAIT_POLICY" in os.environ:
         return
-    os.environ["GOMP_SPINCOUNT"] = SPINS
+    os.environ["GOMP_SPINCOUNT"] = SPIN_COUNT
     try:
         with contextlib.suppress(OSError):
             ctypes.CDLL("libgomp.so.1")
@@ -276,13 +277,13 @@ def patient_threads():
 
 
 @contextlib.contextmanager
-def watching(begins):
-    """Inside, ``begins(name)`` is called when the compilation of a kernel begins."""
+def on_compilation(callback):
+    """Inside, call ``callback(name)`` when the compilation of a kernel begins."""
     events = load_numba().core.event
 
     class Watcher(events.Listener):
         def on_start(self, event):
-            begins(event.data["dispatcher"].py_func.__name__)
+            callback(event.data["dispatcher"].py_func.__name__)
 
         def on_end(self, event):
             pass
@@ -293,30 +294,31 @@ def watching(begins):
 
 @contextlib.contextmanager
 def cache_folder(numba):
-    """Cache in a folder named by the source of all kernels; gives whether it can be written.
+    """Set Numba's cache folder, named by a hash of all kernels; yields whether it is writable.
 
-    Numba notices a change in a function's own file, not in the functions it calls; the fingerprint
-    does. A folder that the user has chosen (NUMBA_CACHE_DIR) is respected. Where the folder cannot
-    be written, kernels are compiled without a cache: the places that Numba would take instead
-    (beside the source, which is shared, without the fingerprint) are not used.
+    Numba detects a change in a function's file, but not in the functions that it calls; the hash
+    covers both. A folder that the user has chosen (NUMBA_CACHE_DIR) is kept. If the folder is not
+    writable, kernels are compiled without a cache: Numba's alternative, a folder next to the source
+    files, is not named by the hash and is shared by all users.
     """
     before = numba.config.CACHE_DIR
     folder = os.environ.get("NUMBA_CACHE_DIR")
     if not folder:
         base = os.environ.get("XDG_CACHE_HOME", "")
-        if not os.path.isabs(base):                    # as the specification of XDG has it
+        if not os.path.isabs(base):                    # the XDG specification ignores relative ones
             base = os.path.join(os.path.expanduser("~"), ".cache")
         folder = os.path.join(base, "scratchgen", "numba", source_fingerprint())
         numba.config.CACHE_DIR = folder
     try:
-        yield can_be_written(folder)
+        yield is_writable(folder)
     finally:
         numba.config.CACHE_DIR = before
 
 
 @functools.cache
-def can_be_written(folder):
-    """Whether files can be made in the folder, which is made if it is missing; says once if not."""
+def is_writable(folder):
+    """Whether files can be created in the folder, which is created if missing; warns once if not.
+    """
     try:
         if folder.startswith("~"):                     # a user without a home
             raise OSError(errno.ENOENT, "no home folder")

@@ -1,13 +1,16 @@
-// Convolution, channels last, forwards and transposed: naive, and as an implicit product.
+// Convolution, channels last, forward and transposed: naive, and as implicit GEMM.
 //
-// Names are those of conv2d.py: x (N, H, W, C), w (KH·KW·C, O), y and g (N, OH, OW, O); pairs are
-// (vertical, horizontal). The gradient of the filters is in conv2d_backward_w.cu.
+// y[i, j] = a(b + Σ_{u,v} x[i·s + u·d − p, j·s + v·d − p] w[u, v]), with the names of conv2d.py: x
+// (N, H, W, C), w (KH·KW·C, O), y and g (N, OH, OW, O); pairs are (vertical, horizontal). A block
+// computes a tile of pixels × channels of the result, with register blocking (conv2d_tile.cuh) or
+// tensor cores. The sum over taps and channels is not split over blocks, so its order, and the
+// bits, do not depend on the grid. Large convolutions are bounded by arithmetic. The gradient of
+// the filters is in conv2d_backward_w.cu.
 #include "conv2d_tile.cuh"
 
-// --- naive: the definition, and the ladder's first rung ------------------------------------------
+// --- naive: the definition -----------------------------------------------------------------------
 
-// y[i, j] = a(b + Σ_{u,v} x[i·s + u·d − p, j·s + v·d − p] w[u, v]). A thread owns one number of y;
-// threads side by side read w side by side, and the same x.
+// One thread per number of y; neighbouring threads read neighbouring w and the same x.
 template <typename T>
 __global__ void forward(const T* x, const T* w, const T* b, int activation, int2 kernel,
                         int2 stride, int2 padding, int2 dilation, T* y, int n, int h, int width,
@@ -29,8 +32,8 @@ __global__ void forward(const T* x, const T* w, const T* b, int activation, int2
     }
 }
 
-// x[i·s + u·d − p, …] = a(b + Σ g[i, j] w[u, v]ᵀ), w (O, KH·KW·C). A thread owns one number of x
-// and gathers: of each tap, g at the position from which the tap leads here, if there is one.
+// x[i·s + u·d − p, …] = a(b + Σ g[i, j] w[u, v]ᵀ), w (O, KH·KW·C). One thread per number of x,
+// which reads for each tap g at the position whose tap is this pixel, if there is one.
 template <typename T>
 __global__ void backward_x(const T* g, const T* w, const T* b, int activation, int2 kernel,
                            int2 stride, int2 padding, int2 dilation, T* x, int n, int h, int width,
@@ -54,39 +57,40 @@ __global__ void backward_x(const T* g, const T* w, const T* b, int activation, i
     }
 }
 
-// --- the factors of the implicit product ---------------------------------------------------------
+// --- the factors of implicit GEMM ----------------------------------------------------------------
 
 // The reduction: taps (u, v) of two axes, and the source's channels. It is the same for all threads
-// and mostly at rest, so it lies in shared memory, not in everybody's registers.
+// and rarely read, so it is in shared memory and does not use registers of every thread.
 struct Taps {
     Axis down, across;
     Radix radix;                      // of channel, v, u
 };
 
-// How the source is read. NUMBERS: one by one. PACKS: sixteen bytes at a time, which are of one
-// tap, for channels are a multiple of a pack. ONE_TAP: so is a whole slab, and the result's
-// channels are a multiple of a pack as well; all threads count alike then, and have less to decide.
+// How the source is read. NUMBERS: one number at a time. PACKS: sixteen bytes at a time, all of one
+// tap, if the channels are a multiple of a pack. ONE_TAP: a whole slab is of one tap, and the
+// result's channels are a multiple of a pack as well; the counters of all threads are then equal,
+// which needs fewer registers and branches.
 const int NUMBERS = 0, PACKS = 1, ONE_TAP = 2;
 
-// The left factor, rows of it: pixels of the result; along k: taps and channels of the source. A
-// warp reads 16 pixels' 32 bytes, or 4 pixels' 8 numbers. What a pixel (origin) and what a tap
-// (away) has to do with an address is kept apart.
+// The left factor: rows are pixels of the result, k are taps and channels of the source. A warp
+// reads 32 bytes of 16 pixels, or 8 numbers of 4 pixels. An address is the sum of a pointer for the
+// pixel (origin) and an offset for the tap (tap_offset).
 template <typename T, typename TILE, int BM, int READ>
 struct Pixels {
     static const int SIZE = READ == NUMBERS ? 1 : TILE::PACK, LOW = READ == NUMBERS ? 8 : 2,
                      COUNT = BM * TILE::K / SIZE / THREADS,
                      ROWS = LOW * BM > THREADS ? LOW * BM / THREADS : 1,
                      GROUPS = LOW * BM > THREADS ? 1 : THREADS / (LOW * BM),
-                     APART = GROUPS * LOW * SIZE, PACKS_OF_ROW = COUNT / ROWS,
+                     SPACING = GROUPS * LOW * SIZE, PACKS_OF_ROW = COUNT / ROWS,
                      PLACES = READ == ONE_TAP ? 1 : PACKS_OF_ROW;
     const Taps& taps;
     int channels;
-    bool whole;
-    int top[ROWS], left[ROWS], away[PLACES];
-    const T* origin[ROWS];            // may lie outside; what is inside is known before it is read
+    bool by_packs;
+    int top[ROWS], left[ROWS], tap_offset[PLACES];
+    const T* origin[ROWS];            // may be outside x; ``inside`` is checked before a read
     Counter place[PLACES];            // channel, v, u
     bool inside[PLACES][ROWS];
-    T held[COUNT * SIZE];
+    T values[COUNT * SIZE];
 
     __device__ static int row(int r) {
         int i = threadIdx.x / LOW + r * (THREADS / LOW);
@@ -97,7 +101,7 @@ struct Pixels {
     }
 
     __device__ Pixels(const T* p, const Taps& t, int channels, int first, int pixels)
-            : taps(t), channels(channels), whole(aligned(p)) {
+            : taps(t), channels(channels), by_packs(aligned(p)) {
         const Axis &down = taps.down, &across = taps.across;
 #pragma unroll
         for (int r = 0; r < ROWS; r++) {
@@ -110,15 +114,15 @@ struct Pixels {
         }
 #pragma unroll
         for (int q = 0; q < PLACES; q++) {
-            place[q].start(READ == ONE_TAP ? 0 : k() + q * APART, taps.radix);
-            look(q);
+            place[q].start(READ == ONE_TAP ? 0 : k() + q * SPACING, taps.radix);
+            locate(q);
         }
     }
 
-    // Where a new tap leads, and from which pixels it leads outside.
-    __device__ void look(int q) {
+    // The offset of a new tap, and for which pixels it is inside the source.
+    __device__ void locate(int q) {
         int down = place[q].high * taps.down.step, across = place[q].mid * taps.across.step;
-        away[q] = (down * taps.across.size + across) * channels + place[q].low;
+        tap_offset[q] = (down * taps.across.size + across) * channels + place[q].low;
 #pragma unroll
         for (int r = 0; r < ROWS; r++)
             inside[q][r] = place[q].high < taps.down.taps && taps.down.inside(top[r] + down)
@@ -129,46 +133,47 @@ struct Pixels {
 #pragma unroll
         for (int i = 0; i < COUNT; i++) {
             int r = i % ROWS, q = i / ROWS % PLACES;
-            T* to = held + i * SIZE;
+            T* to = values + i * SIZE;
 #pragma unroll
             for (int s = 0; s < SIZE; s++) to[s] = 0;
             if (inside[q][r])
-                take<T, SIZE>(origin[r] + away[q] + (READ == ONE_TAP ? i / ROWS * APART : 0), whole,
-                              to);
+                read_values<T, SIZE>(
+                    origin[r] + tap_offset[q] + (READ == ONE_TAP ? i / ROWS * SPACING : 0),
+                    by_packs, to);
         }
 #pragma unroll
         for (int q = 0; q < PLACES; q++)
             if (READ == ONE_TAP ? place[q].next(TILE::K, channels, taps.radix.mid)
-                                : place[q].advance(taps.radix)) away[q] += TILE::K;
-            else look(q);
+                                : place[q].advance(taps.radix)) tap_offset[q] += TILE::K;
+            else locate(q);
     }
 
-    __device__ void put(T* shared) const {
+    __device__ void store_tile(T* shared) const {
 #pragma unroll
         for (int i = 0; i < COUNT; i++)
 #pragma unroll
             for (int s = 0; s < SIZE; s++)
-                shared[(k() + i / ROWS * APART + s) * TILE::ROW_A + row(i % ROWS)] =
-                    TILE::kept(held[i * SIZE + s]);
+                shared[(k() + i / ROWS * SPACING + s) * TILE::ROW_A + row(i % ROWS)] =
+                    TILE::rounded(values[i * SIZE + s]);
     }
 };
 
 // The right factor, (taps and channels of the source, channels of the result): tap t and channel k
-// of the filters are at w + t·of_tap + k·of_channel. With ONE_TAP it has no count of its own but
-// follows ``lead``, the left factor's, which has just gone on to the slab after the one fetched.
+// of the filters are at w + t·of_tap + k·of_channel. With ONE_TAP it has no counter but uses
+// ``lead``, the left factor's, which has already advanced to the next slab.
 template <typename T, typename TILE, int BN, int READ>
 struct Filters {
-    static const int SIZE = TILE::PACK, WIDTH = BN / SIZE, APART = THREADS / WIDTH,
-                     COUNT = TILE::K > APART ? TILE::K / APART : 1,
+    static const int SIZE = TILE::PACK, WIDTH = BN / SIZE, SPACING = THREADS / WIDTH,
+                     COUNT = TILE::K > SPACING ? TILE::K / SPACING : 1,
                      PLACES = READ == ONE_TAP ? 1 : COUNT;
-    static const bool SPARE = TILE::K < APART;        // some threads have no row
+    static const bool SPARE = TILE::K < SPACING;        // some threads have no row
     const T* w;
     const Taps& taps;
     const Counter& lead;
-    int kernel_width, of_tap, of_channel, columns, column, row, away[PLACES];
-    bool whole, inside[PLACES];
+    int kernel_width, of_tap, of_channel, columns, column, row, tap_offset[PLACES];
+    bool by_packs, inside[PLACES];
     Counter place[PLACES];
-    T held[COUNT * SIZE];
+    T values[COUNT * SIZE];
 
     __device__ Filters(const T* p, const Taps& t, const Counter& lead, int kernel_width, int of_tap,
                        int of_channel, int first, int columns)
@@ -176,19 +181,19 @@ struct Filters {
               of_channel(of_channel), columns(columns) {
         column = first + threadIdx.x % WIDTH * SIZE;
         row = threadIdx.x / WIDTH;
-        whole = aligned(p) && (READ == ONE_TAP || (columns % SIZE == 0 && column < columns));
+        by_packs = aligned(p) && (READ == ONE_TAP || (columns % SIZE == 0 && column < columns));
 #pragma unroll
         for (int q = 0; q < PLACES; q++) {
-            if (READ != ONE_TAP) place[q].start(row + q * APART, taps.radix);
-            look(q);
+            if (READ != ONE_TAP) place[q].start(row + q * SPACING, taps.radix);
+            locate(q);
         }
     }
 
-    __device__ void look(int q) {
+    __device__ void locate(int q) {
         const Counter& at = READ == ONE_TAP ? lead : place[q];
         int tap = (taps.down.first + at.high * taps.down.every) * kernel_width
                   + taps.across.first + at.mid * taps.across.every;
-        away[q] = tap * of_tap + (READ == ONE_TAP ? row : at.low) * of_channel + column;
+        tap_offset[q] = tap * of_tap + (READ == ONE_TAP ? row : at.low) * of_channel + column;
         inside[q] = (!SPARE || row < TILE::K)
                     && (READ == ONE_TAP ? column < columns : at.high < taps.down.taps);
     }
@@ -196,46 +201,48 @@ struct Filters {
     __device__ void fetch() {
 #pragma unroll
         for (int i = 0; i < COUNT; i++) {
-            const T* from = w + away[i % PLACES] + (READ == ONE_TAP ? i * APART * of_channel : 0);
+            const T* from = w + tap_offset[i % PLACES]
+                            + (READ == ONE_TAP ? i * SPACING * of_channel : 0);
 #pragma unroll
-            for (int s = 0; s < SIZE; s++) held[i * SIZE + s] = 0;
+            for (int s = 0; s < SIZE; s++) values[i * SIZE + s] = 0;
             if (inside[i % PLACES]) {
-                if (READ == ONE_TAP || whole)
-                    take<T, SIZE>(from, whole, held + i * SIZE);
+                if (READ == ONE_TAP || by_packs)
+                    read_values<T, SIZE>(from, by_packs, values + i * SIZE);
                 else
 #pragma unroll
                     for (int s = 0; s < SIZE; s++)
-                        if (column + s < columns) held[i * SIZE + s] = from[s];
+                        if (column + s < columns) values[i * SIZE + s] = from[s];
             }
         }
 #pragma unroll
         for (int q = 0; q < PLACES; q++)
             if (READ == ONE_TAP ? lead.low > 0 : place[q].advance(taps.radix))
-                away[q] += TILE::K * of_channel;
+                tap_offset[q] += TILE::K * of_channel;
             else
-                look(q);
+                locate(q);
     }
 
-    __device__ void put(T* shared) const {
+    __device__ void store_tile(T* shared) const {
         if (!SPARE || row < TILE::K)
 #pragma unroll
             for (int i = 0; i < COUNT; i++) {
                 Pack<T> v;
 #pragma unroll
-                for (int s = 0; s < SIZE; s++) v.at[s] = TILE::kept(held[i * SIZE + s]);
+                for (int s = 0; s < SIZE; s++) v.at[s] = TILE::rounded(values[i * SIZE + s]);
                 *reinterpret_cast<Pack<T>*>(
-                    shared + (row + i * APART) * TILE::ROW_B + threadIdx.x % WIDTH * SIZE) = v;
+                    shared + (row + i * SPACING) * TILE::ROW_B + threadIdx.x % WIDTH * SIZE) = v;
             }
     }
 };
 
-// --- implicit product ----------------------------------------------------------------------------
+// --- implicit GEMM -------------------------------------------------------------------------------
 
-// Both maps above are y = a(b + gathered x · w), pixels of y × channels of y, reduced over taps and
-// channels of x (if ``transposed``, x is g and y is x): one function, two geometries. The transposed
-// one has blocks for each of the stride·stride phases of y's pixels (blockIdx.y, z), in which the
-// taps that count are the same: no multiplication by the zeros between strides, for any stride and
-// dilation. blockIdx.x says which tile; the tiles of the same pixels are neighbours.
+// Both convolutions above are y = a(b + patches of x · w), pixels of y × channels of y, reduced
+// over taps and channels of x (if ``transposed``, x is g and y is x): one function, two geometries.
+// The transposed one has separate blocks (blockIdx.y, z) for the stride·stride phases of y's
+// pixels. All pixels of a phase use the same taps, so nothing is multiplied by the zeros between
+// strides, for any stride and dilation. blockIdx.x is the tile; tiles of the same pixels are
+// neighbours.
 template <typename TILE, typename T, int BM, int BN, int READ>
 __device__ __forceinline__ void implicit_product(
         const T* x, const T* w, const T* b, int activation, int2 kernel, int2 stride, int2 padding,
@@ -247,11 +254,11 @@ __device__ __forceinline__ void implicit_product(
     __shared__ Taps taps;
     if (threadIdx.x == 0) {
         taps.down = transposed
-            ? spreading(h, oh, kernel.x, stride.x, padding.x, dilation.x, blockIdx.y)
-            : sliding(h, oh, kernel.x, stride.x, padding.x, dilation.x);
+            ? transposed_axis(h, oh, kernel.x, stride.x, padding.x, dilation.x, blockIdx.y)
+            : convolution_axis(h, oh, kernel.x, stride.x, padding.x, dilation.x);
         taps.across = transposed
-            ? spreading(width, ow, kernel.y, stride.y, padding.y, dilation.y, blockIdx.z)
-            : sliding(width, ow, kernel.y, stride.y, padding.y, dilation.y);
+            ? transposed_axis(width, ow, kernel.y, stride.y, padding.y, dilation.y, blockIdx.z)
+            : convolution_axis(width, ow, kernel.y, stride.y, padding.y, dilation.y);
         taps.radix = radix_of(c, taps.across.taps, TILE::K);
     }
     __syncthreads();
@@ -262,8 +269,10 @@ __device__ __forceinline__ void implicit_product(
 
     if (threadIdx.x < BM) {
         int pixel = first + threadIdx.x, j = pixel % across.count, i = pixel / across.count;
-        long long line = i / down.count * (long long)oh + down.start + i % down.count * down.apart;
-        places[threadIdx.x] = pixel < rows ? (line * ow + across.start + j * across.apart) * o : -1;
+        long long line = i / down.count * (long long)oh + down.start
+                         + i % down.count * down.spacing;
+        long long place = (line * ow + across.start + j * across.spacing) * o;
+        places[threadIdx.x] = pixel < rows ? place : -1;
     }
     Pixels<T, TILE, BM, READ> left(x, taps, c, first, rows);
     Filters<T, TILE, BN, READ> right(w, taps, left.place[0], kernel.y, transposed ? o : c * o,
@@ -273,8 +282,8 @@ __device__ __forceinline__ void implicit_product(
     multiply<TILE>(left, right, (sum + TILE::K - 1) / TILE::K, shared, sums);
 
     int mine = column + threadIdx.x % (BN / TILE::PACK) * TILE::PACK;
-    Pack<T> bias = load(b + mine, 0, o - mine);       // of the columns that a thread delivers
-    deliver<TILE>(sums, shared, [&](int row, int, Pack<T> v) {
+    Pack<T> bias = load(b + mine, 0, o - mine);       // of the columns that this thread stores
+    store_sums<TILE>(sums, shared, [&](int row, int, Pack<T> v) {
         if (places[row] < 0 || mine >= o) return;
         for (int k = 0; k < TILE::PACK; k++)
             v.at[k] = activate(v.at[k] + bias.at[k], activation);

@@ -1,29 +1,30 @@
-"""Convolution as a matrix product over patches, some images at a time.
+"""Convolution as a matrix product over patches (im2col), some images at a time.
 
-``columns`` holds for each output position the patch it sees, a row of KH·KW·C numbers; as a matrix
-(images·OH·OW, KH·KW·C) it is multiplied by the filters (KH·KW·C, O). Channels last make a row of a
-patch one contiguous run of KW·C numbers in x as well (with dilation: KW runs of C). All columns at
-once would be many times larger than x; those of a few images stay in a core's cache from the copy
-to the product, and the bias and the activation follow while y is there too.
+``columns`` has for each output position its patch, a row of KH·KW·C numbers; this matrix
+(images·OH·OW, KH·KW·C) is multiplied by the filters (KH·KW·C, O). With channels last, a row of a
+patch is one contiguous run of KW·C numbers of x (with dilation: KW runs of C). The columns of all
+images would be many times larger than x. Those of a few images stay in a core's cache between the
+copy and the product; bias and activation are applied while y is in the cache too.
 
 ``kernel``, ``stride``, ``padding`` and ``dilation`` are pairs of ints, filters are given as the
 matrix w (KH·KW·C, O), ``activation`` is one of the numbers in ``dense.py``.
 
-``winograd.py`` does it with fewer products where that is quicker, as ``conv2d_chooser.py`` decides.
-On the GPU there are no columns: blocks gather from x what they multiply (``conv2d_tile.cuh``).
+``conv2d_chooser.py`` selects Winograd convolution (``winograd.py``) where it is faster. The GPU
+kernels use implicit GEMM: they read the patches from x and do not store columns
+(``conv2d_tile.cuh``).
 """
 
 import numpy as np
 
 from . import winograd
 from .compiler import compiled, prange
-from .conv2d_chooser import by_winograd, convolution, gathered, shares_of_w
+from .conv2d_chooser import convolution, launch_implicit_gemm, plan_backward_w, uses_winograd
 from .cuda import blocks_for, empty, launch
 from .dense import activate, bias_activation_numpy, tile
 from .gemm_blocks import gemm
 
-COLUMNS = 1 << 18      # numbers: the columns of so many images at a time as fit in 1 MB (float32)
-SHARES = 4             # a gradient of the filters is the sum of so many shares, one after the other
+COLUMNS = 1 << 18      # the most numbers of the columns of one part: 1 MB in float32
+SHARES = 4             # partial sums of a gradient of the filters, added in a fixed order
 
 # An index that cannot be negative needs no check, and the loop becomes vector instructions.
 unsigned = np.uint64
@@ -40,7 +41,7 @@ def forward_numpy(x, w, b, activation, kernel, stride, padding, dilation, y):
 
 
 def forward_numba(x, w, b, activation, kernel, stride, padding, dilation, y):
-    if by_winograd(x.shape, y.shape, kernel, stride, dilation):
+    if uses_winograd(x.shape, y.shape, kernel, stride, dilation):
         winograd.forward(x, w, b, activation, kernel, stride, padding, y)
     else:
         forward_patches(x, w, b, activation, kernel, stride, padding, dilation, y)
@@ -69,13 +70,13 @@ def forward_cuda(x, w, b, activation, kernel, stride, padding, dilation, y):
     if convolution() == "naive":
         launch("conv2d.forward", blocks_for(y.size, 256), 256, *arguments, len(x), *sizes)
     else:
-        gathered(arguments, False, sizes, len(y) * y.shape[1] * y.shape[2], (1, 1))
+        launch_implicit_gemm(arguments, False, sizes, len(y) * y.shape[1] * y.shape[2], (1, 1))
 
 
 # --- backward_x(g, w, b, activation, kernel, stride, padding, dilation, x): the transposed map ----
 
 def backward_x_numpy(g, w, b, activation, kernel, stride, padding, dilation, x):
-    """g (N, OH, OW, O), w (O, KH·KW·C), turned so that the product is quick; b (C,);
+    """g (N, OH, OW, O), w (O, KH·KW·C), transposed for a fast product; b (C,);
     fills x (N, H, W, C) = a(b + sum of the patches g w)."""
     for image, out in zip(g, x, strict=True):
         columns = image.reshape(-1, image.shape[2]) @ w
@@ -84,7 +85,7 @@ def backward_x_numpy(g, w, b, activation, kernel, stride, padding, dilation, x):
 
 
 def backward_x_numba(g, w, b, activation, kernel, stride, padding, dilation, x):
-    if by_winograd(x.shape, g.shape, kernel, stride, dilation):
+    if uses_winograd(x.shape, g.shape, kernel, stride, dilation):
         winograd.backward_x(g, w, b, activation, kernel, stride, padding, x)
     else:
         backward_x_patches(g, w, b, activation, kernel, stride, padding, dilation, x)
@@ -116,7 +117,7 @@ def backward_x_cuda(g, w, b, activation, kernel, stride, padding, dilation, x):
                *g.shape[1:])
     else:
         of_a_phase = n * blocks_for(h, stride[0]) * blocks_for(width, stride[1])
-        gathered(arguments, True, (*g.shape[1:], *x.shape[1:]), of_a_phase, stride)
+        launch_implicit_gemm(arguments, True, (*g.shape[1:], *x.shape[1:]), of_a_phase, stride)
 
 
 # --- backward_w(x, g, kernel, stride, padding, dilation, dw): dw = columns(x)ᵀ g ------------------
@@ -130,7 +131,7 @@ def backward_w_numpy(x, g, kernel, stride, padding, dilation, dw):
 
 
 def backward_w_numba(x, g, kernel, stride, padding, dilation, dw):
-    if by_winograd(x.shape, g.shape, kernel, stride, dilation):
+    if uses_winograd(x.shape, g.shape, kernel, stride, dilation):
         winograd.backward_w(x, g, kernel, stride, padding, dw)
     else:
         backward_w_patches(x, g, kernel, stride, padding, dilation, dw)
@@ -168,16 +169,16 @@ def backward_w_cuda(x, g, kernel, stride, padding, dilation, dw):
                len(x), *sizes)
         return
     positions = len(g) * g.shape[1] * g.shape[2]
-    kernel_of, tile, blocks, shares, of_a_share = shares_of_w(x, dw, positions)
+    kernel_of, tile, blocks, shares, slabs_per_share = plan_backward_w(x, dw, positions)
     out = dw if shares == 1 else empty((shares, *dw.shape), dw.dtype)
     launch(f"conv2d_backward_w.{kernel_of}", (blocks, shares), 256, *arguments, out, len(x),
-           positions, of_a_share, *sizes, constants=tile[:6])
+           positions, slabs_per_share, *sizes, constants=tile[:6])
     if shares > 1:
         launch("conv2d_backward_w.add_shares", blocks_for(dw.size, 32), (32, 8), out, dw, shares,
                dw.size)
 
 
-# --- patches into columns, and back --------------------------------------------------------------
+# --- im2col and its transpose --------------------------------------------------------------------
 
 def columns_of(x, out, kernel, stride, padding, dilation):
     """The columns (OH·OW, KH·KW·C) of one image (H, W, C); ``out`` is (OH, OW)."""
@@ -203,7 +204,7 @@ def add_columns(columns, out, kernel, stride, padding, dilation, x):
 
 @compiled
 def copy_patches(lines, image, i, shape, kernel, stride, padding, dilation, filled):
-    """filled (OW·KH·KW·C,) = the patches that output row i of an image sees; zeros outside x."""
+    """filled (OW·KH·KW·C,) = the patches of output row i of an image; zeros outside x."""
     h, c = shape[1], shape[3]
     width, patch = shape[2] * c, kernel[0] * kernel[1] * c
     taps, run = (1, kernel[1] * c) if dilation[1] == 1 else (kernel[1], c)
@@ -227,7 +228,7 @@ def copy_patches(lines, image, i, shape, kernel, stride, padding, dilation, fill
 
 @compiled
 def add_patches(above, image, row, shape, out, kernel, stride, padding, dilation, line):
-    """line (W·C,) = row ``row`` of an image: the sum of what the patches hold for it."""
+    """line (W·C,) = row ``row`` of an image: the sum of its values in all patches."""
     c, oh, ow = shape[3], out[1], out[2]
     width, patch = shape[2] * c, kernel[0] * kernel[1] * c
     taps, run = (1, kernel[1] * c) if dilation[1] == 1 else (kernel[1], c)
@@ -253,7 +254,7 @@ def add_patches(above, image, row, shape, out, kernel, stride, padding, dilation
 
 @compiled
 def images_at_once(n, columns):
-    """Of how many images the columns are made at a time: a number that depends on shapes alone."""
+    """The number of images whose columns are computed at a time; depends on the shapes only."""
     fit = max(1, COLUMNS // max(1, columns))
     blocks = ((n + fit - 1) // fit + SHARES - 1) // SHARES * SHARES     # even shares
     return max(1, (n + blocks - 1) // max(1, blocks))
@@ -261,5 +262,5 @@ def images_at_once(n, columns):
 
 @compiled
 def as_lines(x):
-    """Images (N, H, W, C) as rows of pixels (N·H, W·C)."""
+    """Images (N, H, W, C) as a matrix of rows (N·H, W·C)."""
     return x.reshape(x.shape[0] * x.shape[1], x.shape[2] * x.shape[3])

@@ -1,9 +1,12 @@
 // The gradient of a convolution's filters: dw = columns(x)ᵀ g, (KH·KW·C, O), a sum over all
-// positions of all images. Names are those of conv2d.py.
+// positions of all images, with the names of conv2d.py; naive, and as implicit GEMM. A block
+// computes a tile of dw (conv2d_tile.cuh), for one share of the positions. add_shares adds the
+// shares in a fixed order; their number depends on the sizes only, so two runs give the same bits.
+// Large sums are bounded by arithmetic.
 #include "conv2d_tile.cuh"
 
 // dw[u, v] = Σ over images and positions of x[i·s + u·d − p, j·s + v·d − p]ᵀ g[i, j].
-// Naive: a thread owns one number of dw.
+// Naive: one thread per number of dw.
 template <typename T>
 __global__ void backward_w(const T* x, const T* g, int2 kernel, int2 stride, int2 padding,
                            int2 dilation, T* dw, int n, int h, int width, int c, int oh, int ow,
@@ -25,31 +28,30 @@ __global__ void backward_w(const T* x, const T* g, int2 kernel, int2 stride, int
     }
 }
 
-// --- the factors of the implicit product ---------------------------------------------------------
+// --- the factors of implicit GEMM ----------------------------------------------------------------
 
-// The positions that the sum goes over, the same for all threads: so they lie in shared memory, and
-// only what is needed most is in everybody's registers too.
+// The positions that are summed over. They are the same for all threads, so they are in shared
+// memory; only what is read most often is copied to registers.
 struct Positions {
     Axis down, across;
     Radix radix;                      // of column, row, image
 };
 
-// The left factor, transposed: rows are numbers of a patch (tap and channel), k are positions. A
-// thread stays with its tap and channels, a pack of them if EVEN, and goes from position to
-// position.
+// The left factor, transposed: rows are elements of a patch (tap and channel), k are positions. A
+// thread reads the same tap and channel (a pack of channels if EVEN) of different positions.
 template <typename T, typename TILE, int BM, bool EVEN>
 struct Patches {
-    static const int SIZE = EVEN ? TILE::PACK : 1, WIDTH = BM / SIZE, APART = THREADS / WIDTH,
-                     COUNT = TILE::K / APART, OUTSIDE = -(1 << 30);
+    static const int SIZE = EVEN ? TILE::PACK : 1, WIDTH = BM / SIZE, SPACING = THREADS / WIDTH,
+                     COUNT = TILE::K / SPACING, OUTSIDE = -(1 << 30);
     const T* x;
     const Positions& all;
     Radix radix;
     int channels, channel, u, v, images;
-    bool whole, there;
+    bool by_packs, valid;
     Counter place[COUNT];             // j, i, image
     int column[COUNT];                // of x, or far outside if the row is outside
     const T* at[COUNT];
-    T held[COUNT * SIZE];
+    T values[COUNT * SIZE];
 
     __device__ Patches(const T* p, const Positions& all, int channels, int images, int row,
                        int first)
@@ -57,18 +59,18 @@ struct Patches {
         int mine = row + threadIdx.x % WIDTH * SIZE, tap = mine / channels;
         channel = mine % channels;
         u = tap / all.across.taps, v = tap % all.across.taps;
-        there = u < all.down.taps;
-        whole = aligned(p);
+        valid = u < all.down.taps;
+        by_packs = aligned(p);
 #pragma unroll
         for (int q = 0; q < COUNT; q++) {
-            place[q].start(first + threadIdx.x / WIDTH + q * APART, radix);
-            look(q);
+            place[q].start(first + threadIdx.x / WIDTH + q * SPACING, radix);
+            locate(q);
         }
     }
 
-    __device__ void look(int q) {
+    __device__ void locate(int q) {
         int row = all.down.source(place[q].mid, u), line = place[q].high * all.down.size + row;
-        bool inside = there && place[q].high < images && all.down.inside(row);
+        bool inside = valid && place[q].high < images && all.down.inside(row);
         column[q] = all.across.source(place[q].low, v);
         at[q] = x + ((long long)line * all.across.size + column[q]) * channels + channel;
         if (!inside) column[q] = OUTSIDE;
@@ -77,26 +79,26 @@ struct Patches {
     __device__ void fetch() {
 #pragma unroll
         for (int q = 0; q < COUNT; q++) {
-            T* to = held + q * SIZE;
+            T* to = values + q * SIZE;
 #pragma unroll
             for (int s = 0; s < SIZE; s++) to[s] = 0;
-            if (all.across.inside(column[q])) take<T, SIZE>(at[q], whole, to);
+            if (all.across.inside(column[q])) read_values<T, SIZE>(at[q], by_packs, to);
             if (place[q].advance(radix)) {
                 column[q] += TILE::K * all.across.stride;
                 at[q] += TILE::K * all.across.stride * channels;
             } else {
-                look(q);
+                locate(q);
             }
         }
     }
 
-    __device__ void put(T* shared) const {
+    __device__ void store_tile(T* shared) const {
 #pragma unroll
         for (int q = 0; q < COUNT; q++) {
-            T* to = shared + (threadIdx.x / WIDTH + q * APART) * TILE::ROW_A
+            T* to = shared + (threadIdx.x / WIDTH + q * SPACING) * TILE::ROW_A
                     + threadIdx.x % WIDTH * SIZE;
 #pragma unroll
-            for (int s = 0; s < SIZE; s++) to[s] = TILE::kept(held[q * SIZE + s]);
+            for (int s = 0; s < SIZE; s++) to[s] = TILE::rounded(values[q * SIZE + s]);
         }
     }
 };
@@ -104,58 +106,58 @@ struct Patches {
 // The right factor: rows of g, from row ``first`` on.
 template <typename T, typename TILE, int BN, bool EVEN>
 struct Gradients {
-    static const int SIZE = TILE::PACK, WIDTH = BN / SIZE, APART = THREADS / WIDTH,
-                     COUNT = TILE::K / APART;
+    static const int SIZE = TILE::PACK, WIDTH = BN / SIZE, SPACING = THREADS / WIDTH,
+                     COUNT = TILE::K / SPACING;
     const T* at;
     int columns, column, left;        // left: rows of g from ours on
-    bool whole;
-    T held[COUNT * SIZE];
+    bool by_packs;
+    T values[COUNT * SIZE];
 
     __device__ Gradients(const T* g, int rows, int columns, int column, int first)
             : columns(columns), column(column + threadIdx.x % WIDTH * SIZE) {
         int row = first + threadIdx.x / WIDTH;
         at = g + (long long)row * columns + this->column;
         left = this->column < columns ? rows - row : 0;
-        whole = aligned(g);
+        by_packs = aligned(g);
     }
 
     __device__ void fetch() {
 #pragma unroll
         for (int q = 0; q < COUNT; q++) {
-            const T* from = at + (long long)q * APART * columns;
+            const T* from = at + (long long)q * SPACING * columns;
 #pragma unroll
-            for (int s = 0; s < SIZE; s++) held[q * SIZE + s] = 0;
-            if (q * APART < left) {
+            for (int s = 0; s < SIZE; s++) values[q * SIZE + s] = 0;
+            if (q * SPACING < left) {
                 if (EVEN)
-                    take<T, SIZE>(from, whole, held + q * SIZE);
+                    read_values<T, SIZE>(from, by_packs, values + q * SIZE);
                 else
 #pragma unroll
                     for (int s = 0; s < SIZE; s++)
-                        if (column + s < columns) held[q * SIZE + s] = from[s];
+                        if (column + s < columns) values[q * SIZE + s] = from[s];
             }
         }
         at += (long long)TILE::K * columns;
         left -= TILE::K;
     }
 
-    __device__ void put(T* shared) const {
+    __device__ void store_tile(T* shared) const {
 #pragma unroll
         for (int q = 0; q < COUNT; q++) {
             Pack<T> v;
 #pragma unroll
-            for (int s = 0; s < SIZE; s++) v.at[s] = TILE::kept(held[q * SIZE + s]);
-            *reinterpret_cast<Pack<T>*>(shared + (threadIdx.x / WIDTH + q * APART) * TILE::ROW_B
+            for (int s = 0; s < SIZE; s++) v.at[s] = TILE::rounded(values[q * SIZE + s]);
+            *reinterpret_cast<Pack<T>*>(shared + (threadIdx.x / WIDTH + q * SPACING) * TILE::ROW_B
                                         + threadIdx.x % WIDTH * SIZE) = v;
         }
     }
 };
 
-// --- implicit product ----------------------------------------------------------------------------
+// --- implicit GEMM -------------------------------------------------------------------------------
 
-// dw, or with several shares (gridDim.y) their partial sums (SHARES, KH·KW·C, O) in out. The sum
-// over positions is long and its result small, so that blocks share it: share s has ``slabs`` slabs
-// of the positions from s·slabs on. blockIdx.x says which tile. EVEN: channels of x and of g are
-// multiples of a pack, and read in packs.
+// dw, or with several shares (gridDim.y) their partial sums (SHARES, KH·KW·C, O) in ``out``. The
+// sum over positions is long and the result small, so the sum is split over blocks (split-k): share
+// s has ``slabs`` slabs of positions from s·slabs on. blockIdx.x is the tile. EVEN: channels of x
+// and of g are multiples of a pack, and are read in packs.
 template <typename TILE, typename T, int BM, int BN, bool EVEN>
 __device__ __forceinline__ void implicit_product(
         const T* x, const T* g, int2 kernel, int2 stride, int2 padding, int2 dilation, T* out,
@@ -164,8 +166,8 @@ __device__ __forceinline__ void implicit_product(
     T* shared = reinterpret_cast<T*>(memory);
     __shared__ Positions all;
     if (threadIdx.x == 0) {
-        all.down = sliding(h, oh, kernel.x, stride.x, padding.x, dilation.x);
-        all.across = sliding(width, ow, kernel.y, stride.y, padding.y, dilation.y);
+        all.down = convolution_axis(h, oh, kernel.x, stride.x, padding.x, dilation.x);
+        all.across = convolution_axis(width, ow, kernel.y, stride.y, padding.y, dilation.y);
         all.radix = radix_of(ow, oh, TILE::K);
     }
     __syncthreads();
@@ -179,7 +181,7 @@ __device__ __forceinline__ void implicit_product(
     multiply<TILE>(left, right, slabs, shared, sums);
 
     T* share = out + (long long)blockIdx.y * rows * o;
-    deliver<TILE>(sums, shared, [&](int r, int k, Pack<T> v) {
+    store_sums<TILE>(sums, shared, [&](int r, int k, Pack<T> v) {
         if (row + r < rows)
             store(share + (long long)(row + r) * o + column + k, 0, o - column - k, v);
     });
@@ -205,8 +207,8 @@ __global__ void __launch_bounds__(256, 2) tensor_core(
         x, g, kernel, stride, padding, dilation, out, n, positions, slabs, h, width, c, oh, ow, o);
 }
 
-// out_i = Σ over the shares. A block of 32 × 8 threads owns 32 numbers; a row of threads adds every
-// eighth share, then the first row adds the eight: always in this order.
+// out_i = Σ over the shares. A block of 32 × 8 threads computes 32 numbers; a row of threads adds
+// every eighth share, then the first row adds the eight sums, always in this order.
 template <typename T>
 __global__ void add_shares(const T* partial, T* out, int shares, long long n) {
     __shared__ T sums[8][WARP];

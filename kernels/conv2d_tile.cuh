@@ -1,20 +1,19 @@
-// Implicit products: tiles of matrices that are nowhere in memory, gathered from images on their
-// way into shared memory. The columns of a convolution would be KH·KW/stride² times as large as x;
-// here each block reads from x what it multiplies, and the caches see to what is read twice.
+// Implicit GEMM: tiles of the im2col matrix are read from the images directly into shared memory.
+// The matrix itself would be KH·KW/stride² times as large as x and is never stored; what is read
+// several times comes from the caches.
 //
-// A block of 256 threads owns a tile of the result, BM rows × BN columns; a thread holds TM × TN of
-// its sums in registers: TM·TN multiply-adds for TM + TN numbers from shared memory. A small tile
-// has fewer sums than threads could hold: warps then form SLICES, each with its part of every slab
-// of the reduction, and the slices are added, in their order, at the end. While a slab is
-// multiplied, the next is on its way to registers, then to the other half of shared memory: one
-// barrier a slab. Offsets within an image and within the filters are ints: each is of less than
-// 2^31 numbers.
+// A block of 256 threads computes a tile of the result, BM rows × BN columns; a thread has TM × TN
+// sums in registers: TM·TN multiply-adds for TM + TN numbers from shared memory. If the tile needs
+// fewer than 8 warps, the warps form SLICES, each with its part of every slab of the reduction, and
+// the slices are added in their order at the end. While a slab is multiplied, the next one is
+// loaded into registers, and then stored to the other half of shared memory: one barrier per slab.
+// Offsets within an image and within the filters are ints: each has less than 2^31 numbers.
 #pragma once
 #include "mma.cuh"
 
 const int THREADS = 256;
 
-// Blocks that shall fit on one processor: what a thread may have in registers follows from it.
+// Blocks per multiprocessor for __launch_bounds__, which limits the registers of a thread.
 template <typename T> const int RESIDENT = 2;
 template <> const int RESIDENT<double> = 1;
 
@@ -24,16 +23,16 @@ struct Tile {
     static const int LANES_N = BN / TN < 8 ? BN / TN : 8, LANES_M = WARP / LANES_N;
     static const int WARPS_N = BN / (TN * LANES_N), WARPS_M = BM / (TM * LANES_M);
     static const int SLICES = THREADS / WARP / (WARPS_M * WARPS_N), K_OF_SLICE = K / SLICES;
-    // Padding keeps banks apart when packs along k are turned: eight lanes in a row of threads
-    // write to 8 × 4 different ones.
+    // Padding avoids bank conflicts when packs along k are transposed: eight lanes in a row of
+    // threads write to 8 × 4 different banks.
     static const int ROW_A = BM + PACK, ROW_B = BN + PACK, SLAB = K * (ROW_A + ROW_B);
-    static const int LEAVING = SLICES * (BM / TM) * PACK * BN;     // of the sums, at a time
-    static const int SHARED = (2 * SLAB > LEAVING ? 2 * SLAB : LEAVING) / PACK;
+    static const int EPILOGUE = SLICES * (BM / TM) * PACK * BN;    // sums that are stored at a time
+    static const int SHARED = (2 * SLAB > EPILOGUE ? 2 * SLAB : EPILOGUE) / PACK;
     typedef T Sums[TM][TN];
 
-    __device__ static T kept(T v) { return v; }       // a number on its way into shared memory
+    __device__ static T rounded(T v) { return v; }    // applied before a store to shared memory
 
-    // A thread's place: its slice, its warp's and its lane's place in the tile.
+    // A thread's slice, and the position of its warp and of its lane in the tile.
     __device__ static int slice() {
         return SLICES > 1 ? threadIdx.x / WARP / (WARPS_M * WARPS_N) : 0;
     }
@@ -46,47 +45,47 @@ struct Tile {
     __device__ static int lane_n() { return threadIdx.x % LANES_N; }
 };
 
-// The same on tensor cores, in TF32: a warp owns DOWN × ACROSS products of 16 × 8 sums, and numbers
-// are rounded when they are written to shared memory. Which rows of the tile are called which of a
-// tensor core's is free: a lane takes two side by side in one access, into registers that the product
-// wants side by side. Rows in shared memory are 8 numbers longer than the tile, so that the lanes of
-// an access read different banks.
+// The same on tensor cores, in TF32: a warp computes DOWN × ACROSS products of 16 × 8 sums, and
+// numbers are rounded when they are stored to shared memory. The assignment of the tile's rows to
+// rows of the fragment is free: a lane takes two neighbouring rows, which it reads in one access.
+// Rows in shared memory are padded by 8 numbers, so that the lanes of an access read different
+// banks.
 template <int BM, int BN, int DOWN, int ACROSS, int DEPTH>
 struct TensorTile {
     static const int PACK = 4, K = DEPTH * PACK, WARPS_M = BM / (16 * DOWN),
                      WARPS_N = BN / (8 * ACROSS);
     static_assert(WARPS_M * WARPS_N * WARP == THREADS && K % 8 == 0, "a warp for each part");
     static const int ROW_A = BM + 8, ROW_B = BN + 8, SLAB = K * (ROW_A + ROW_B);
-    static const int HIGH = 16 * WARPS_M, LEAVING = HIGH * ROW_B;  // of the sums, at a time
-    static const int SHARED = (2 * SLAB > LEAVING ? 2 * SLAB : LEAVING) / PACK;
+    static const int HIGH = 16 * WARPS_M, EPILOGUE = HIGH * ROW_B;  // sums stored at a time
+    static const int SHARED = (2 * SLAB > EPILOGUE ? 2 * SLAB : EPILOGUE) / PACK;
     typedef float Sums[DOWN][ACROSS][4];
 
-    __device__ static float kept(float v) { return __uint_as_float(cvt_rna_tf32(v)); }
+    __device__ static float rounded(float v) { return __uint_as_float(cvt_rna_tf32(v)); }
     __device__ static int warp_m() { return threadIdx.x / WARP / WARPS_N; }
     __device__ static int warp_n() { return threadIdx.x / WARP % WARPS_N; }
     __device__ static int group() { return threadIdx.x % WARP / 4; }          // g of lane 4 g + t
     __device__ static int along() { return threadIdx.x % 4; }                 // t: which k
 };
 
-// SIZE numbers at p, in one access if ``whole``: p is aligned then.
+// Reads SIZE numbers at p, in one access if ``by_packs``, which requires an aligned p.
 template <typename T, int SIZE>
-__device__ void take(const T* p, bool whole, T* held) {
-    if (SIZE > 1 && whole) {
+__device__ void read_values(const T* p, bool by_packs, T* values) {
+    if (SIZE > 1 && by_packs) {
         Pack<T> v = *reinterpret_cast<const Pack<T>*>(p);
 #pragma unroll
-        for (int k = 0; k < SIZE; k++) held[k] = v.at[k];
+        for (int k = 0; k < SIZE; k++) values[k] = v.at[k];
     } else {
 #pragma unroll
-        for (int k = 0; k < SIZE; k++) held[k] = p[k];
+        for (int k = 0; k < SIZE; k++) values[k] = p[k];
     }
 }
 
 template <typename T>
 __device__ bool aligned(const T* p) { return reinterpret_cast<unsigned long long>(p) % 16 == 0; }
 
-// --- counting ------------------------------------------------------------------------------------
+// --- index counters without divisions ------------------------------------------------------------
 
-// The radices of a counter of three digits, and the digits of what is added to it each time.
+// The radices of a counter of three digits, and the digits of its step.
 struct Radix {
     int low, mid, step, add_low, add_mid, add_high;
 };
@@ -101,7 +100,7 @@ struct Counter {
     __device__ void start(int i, const Radix& r) {
         low = i % r.low, mid = i / r.low % r.mid, high = i / r.low / r.mid;
     }
-    // Adds the step; whether only the lowest digit has changed, as it mostly does.
+    // Adds the step; returns whether only the lowest digit has changed, the common case.
     __device__ bool advance(const Radix& r) {
         if (low + r.step < r.low) {
             low += r.step;
@@ -112,7 +111,7 @@ struct Counter {
         if (mid >= r.mid) mid -= r.mid, high++;
         return false;
     }
-    // The same where the step divides what the lowest digit counts to.
+    // The same if the step divides the radix of the lowest digit.
     __device__ bool next(int step, int of_low, int of_mid) {
         low += step;
         if (low < of_low) return true;
@@ -124,24 +123,27 @@ struct Counter {
 
 // --- geometry ------------------------------------------------------------------------------------
 
-// One axis of a gather. Position i < count of the result, which lies at start + i·apart, sees the
-// source at i·stride + offset + t·step, t < taps, through tap first + t·every of the filters.
+// One axis of a convolution. Position i < count of the result, at start + i·spacing, reads the
+// source at i·stride + offset + t·step, t < taps, and multiplies it by tap first + t·every of the
+// filters.
 struct Axis {
-    int size, count, start, apart, stride, offset, taps, step, first, every;
+    int size, count, start, spacing, stride, offset, taps, step, first, every;
     __device__ int source(int i, int t) const { return i * stride + offset + t * step; }
     __device__ bool inside(int place) const { return (unsigned)place < (unsigned)size; }
 };
 
-// A convolution's: every position sees every tap.
-__device__ Axis sliding(int size, int out, int kernel, int stride, int padding, int dilation) {
+// The axis of a convolution: every position has every tap.
+__device__ Axis convolution_axis(int size, int out, int kernel, int stride, int padding,
+                                 int dilation) {
     return {size, out, 0, 1, stride, -padding, kernel, dilation, 0, 1};
 }
 
-// Its transpose's, from g (size) to x (out). x at h gets g at i if h = i·stride + u·dilation −
-// padding, so the taps u of all h of one phase, h ≡ phase modulo stride, are the same: those that
-// make h + padding − u·dilation a multiple of stride. They are ``every`` apart, or there are none.
-__device__ Axis spreading(int size, int out, int kernel, int stride, int padding, int dilation,
-                          int phase) {
+// The axis of its transpose, from g (size) to x (out). x at h receives g at i if h = i·stride +
+// u·dilation − padding. So the taps u are the same for all h of one phase, h ≡ phase modulo stride:
+// those for which h + padding − u·dilation is a multiple of stride. They are at a distance of
+// ``every``, or there are none.
+__device__ Axis transposed_axis(int size, int out, int kernel, int stride, int padding,
+                                int dilation, int phase) {
     int every = 1, first = 0;
     while (every * dilation % stride) every++;
     while (first < every && (phase + padding - first * dilation) % stride) first++;
@@ -153,8 +155,8 @@ __device__ Axis spreading(int size, int out, int kernel, int stride, int padding
 
 // --- a tile of the result ------------------------------------------------------------------------
 
-// sums += a b over ``slabs`` slabs. A factor's fetch() reads its next slab into registers, put()
-// writes it to shared memory.
+// sums += a b over ``slabs`` slabs. A factor's fetch() reads its next slab into registers, and
+// store_tile() stores it to shared memory.
 template <typename TILE, typename T, int TM, int TN, typename A, typename B>
 __device__ void multiply(A& a, B& b, int slabs, T* shared, T (&sums)[TM][TN]) {
     const int pack = TILE::PACK;
@@ -165,8 +167,8 @@ __device__ void multiply(A& a, B& b, int slabs, T* shared, T (&sums)[TM][TN]) {
     if (slabs > 0) {
         a.fetch();
         b.fetch();
-        a.put(shared);
-        b.put(shared + TILE::K * TILE::ROW_A);
+        a.store_tile(shared);
+        b.store_tile(shared + TILE::K * TILE::ROW_A);
     }
     __syncthreads();
     int now = 0;
@@ -194,8 +196,8 @@ __device__ void multiply(A& a, B& b, int slabs, T* shared, T (&sums)[TM][TN]) {
         }
         now = TILE::SLAB - now;
         if (s < slabs) {
-            a.put(shared + now);
-            b.put(shared + now + TILE::K * TILE::ROW_A);
+            a.store_tile(shared + now);
+            b.store_tile(shared + now + TILE::K * TILE::ROW_A);
         }
         __syncthreads();
     }
@@ -210,8 +212,8 @@ __device__ void multiply(A& a, B& b, int slabs, float* shared, float (&sums)[DOW
     if (slabs > 0) {
         a.fetch();
         b.fetch();
-        a.put(shared);
-        b.put(shared + TILE::K * TILE::ROW_A);
+        a.store_tile(shared);
+        b.store_tile(shared + TILE::K * TILE::ROW_A);
     }
     __syncthreads();
     int now = 0;
@@ -245,18 +247,18 @@ __device__ void multiply(A& a, B& b, int slabs, float* shared, float (&sums)[DOW
         }
         now = TILE::SLAB - now;
         if (s < slabs) {
-            a.put(shared + now);
-            b.put(shared + now + TILE::K * TILE::ROW_A);
+            a.store_tile(shared + now);
+            b.store_tile(shared + now + TILE::K * TILE::ROW_A);
         }
         __syncthreads();
     }
 }
 
-// The sums leave through shared memory, a pack of each thread's rows at a time: put(row, column,
-// sums) is called once for each pack along the tile's rows, by threads side by side for packs side
-// by side; a thread's column is always the same.
-template <typename TILE, typename T, int TM, int TN, typename Put>
-__device__ void deliver(T (&sums)[TM][TN], T* shared, Put put) {
+// Passes the sums through shared memory, a pack of each thread's rows at a time: store_pack(row,
+// column, sums) is called once for each pack along the tile's rows, by neighbouring threads for
+// neighbouring packs (coalesced); a thread's column is always the same.
+template <typename TILE, typename T, int TM, int TN, typename Store>
+__device__ void store_sums(T (&sums)[TM][TN], T* shared, Store store_pack) {
     const int pack = TILE::PACK, high = TILE::LANES_M * TILE::WARPS_M * pack;
     const int width = TILE::LANES_N * TILE::WARPS_N * TN, wide = width / pack;
     int first = TILE::slice() * high + (TILE::warp_m() * TILE::LANES_M + TILE::lane_m()) * pack;
@@ -283,16 +285,16 @@ __device__ void deliver(T (&sums)[TM][TN], T* shared, Put put) {
                 for (int k = 0; k < pack; k++) total.at[k] += more.at[k];
             }
             int row = e / wide, m = row / pack;
-            put(m / TILE::LANES_M * (TM * TILE::LANES_M) + i * TILE::LANES_M
+            store_pack(m / TILE::LANES_M * (TM * TILE::LANES_M) + i * TILE::LANES_M
                 + m % TILE::LANES_M * pack + row % pack, e % wide * pack, total);
         }
         __syncthreads();
     }
 }
 
-// The same for fragments: of each warp's rows 16 at a time.
-template <typename TILE, int DOWN, int ACROSS, typename Put>
-__device__ void deliver(float (&sums)[DOWN][ACROSS][4], float* shared, Put put) {
+// The same for fragments: 16 of each warp's rows at a time.
+template <typename TILE, int DOWN, int ACROSS, typename Store>
+__device__ void store_sums(float (&sums)[DOWN][ACROSS][4], float* shared, Store store_pack) {
     const int wide = (TILE::ROW_B - 8) / TILE::PACK;
     float* mine = shared + (TILE::warp_m() * 16 + 2 * TILE::group()) * TILE::ROW_B
                   + TILE::warp_n() * 8 * ACROSS + 2 * TILE::along();
@@ -307,7 +309,7 @@ __device__ void deliver(float (&sums)[DOWN][ACROSS][4], float* shared, Put put) 
 #pragma unroll 1
         for (int e = threadIdx.x; e < TILE::HIGH * wide; e += THREADS) {
             int row = e / wide, column = e % wide * TILE::PACK;
-            put(row / 16 * 16 * DOWN + i * 16 + row % 16, column,
+            store_pack(row / 16 * 16 * DOWN + i * 16 + row % 16, column,
                 *reinterpret_cast<Pack<float>*>(shared + row * TILE::ROW_B + column));
         }
         __syncthreads();

@@ -1,9 +1,9 @@
-"""How CUDA C becomes a kernel: read from a ``.cu`` file, compiled by NVRTC, launched by CuPy.
+"""CUDA C kernels: read from ``.cu`` files, compiled by NVRTC, launched by CuPy.
 
-``launch("dense.bias_activation", grid, block, y, b, …)`` is the one way to the GPU. It reads the
-kernel's parameters from ``dense.cu``, takes T (float or double) from the arrays, and checks what a
-kernel cannot: dtype, device and contiguity of every array, the range of every number. Nothing here
-imports CuPy until a kernel is really launched, and nothing at all imports Numba.
+``launch("dense.bias_activation", grid, block, y, b, …)`` is the only way to launch a kernel. It
+reads the kernel's parameters from ``dense.cu``, takes T (float or double) from the arrays, and
+checks what a kernel cannot: dtype, device and contiguity of every array, the range of every number.
+CuPy is imported at the first launch; Numba is never imported here.
 """
 
 import contextlib
@@ -31,42 +31,41 @@ KERNEL = re.compile(
     re.MULTILINE)
 
 
-# --- what a .cu file says ------------------------------------------------------------------------
+# --- parsing a .cu file --------------------------------------------------------------------------
 
 class Kernel(NamedTuple):
-    """A ``__global__`` function: its text, name, parameters (C type, name), and its template.
+    """A ``__global__`` function: its source, name, parameters (C type, name), and its template.
 
-    ``constants``: the values of the template's parameters behind T that are meant to be compiled,
-    from a comment above it: ``// constants: (true, 8) (false, 8)``.
+    ``constants``: the values of the template parameters after T for which it is compiled, from a
+    comment above it: ``// constants: (true, 8) (false, 8)``.
     """
 
     code: str
     name: str
     parameters: tuple
-    of_type: bool                     # whether the template begins with a type, T
+    of_type: bool                     # whether the first template parameter is a type, T
     constants: tuple
 
     def expression(self, dtype, constants=()):
-        """What C++ calls one instance: ``tiled<float, true, 8>``."""
+        """The C++ expression of one instance: ``tiled<float, true, 8>``."""
         words = [FLOATS[np.dtype(dtype)]] * self.of_type + [
             str(c).lower() if isinstance(c, bool) else str(c) for c in constants]
         return f"{self.name}<{', '.join(words)}>" if words else self.name
 
     def instances(self):
-        """Every expression that is meant to be compiled."""
+        """The expressions of all instances."""
         return [self.expression(dtype, constants)
                 for dtype in (FLOATS if self.of_type else list(FLOATS)[:1])
                 for constants in self.constants or ((),)]
 
 
 def source(name):
-    """The text of the file ``name`` with its includes in place."""
+    """The text of the file ``name`` with its includes expanded."""
     return with_includes((FOLDER / name).read_text(encoding="utf-8"), name)
 
 
 def with_includes(text, name, seen=None):
-    """A text with the files that it includes in place, each once; ``#line`` says where lines are.
-    """
+    """A text with its includes expanded, each file once; ``#line`` keeps the line numbers."""
     seen = set() if seen is None else seen
     lines = [f'#line 1 "{name}"']
     for number, line in enumerate(text.splitlines(), 1):
@@ -81,7 +80,7 @@ def with_includes(text, name, seen=None):
 
 
 def parse(code):
-    """Name → Kernel of all ``__global__`` functions in a text."""
+    """A dict name → Kernel of all ``__global__`` functions in a text."""
     found = {}
     for match in KERNEL.finditer(code):
         parameters = [re.sub(r"\s+", " ", p.replace("__restrict__", "")).strip()
@@ -98,7 +97,7 @@ def parse(code):
 
 @functools.cache
 def kernels_of(family):
-    """Name → Kernel of ``<family>.cu``."""
+    """A dict name → Kernel of the file ``<family>.cu``."""
     return parse(source(f"{family}.cu"))
 
 
@@ -108,7 +107,7 @@ def launch(name, grid, block, *args, constants=()):
     """Run the kernel ``"family.kernel"`` on ``grid`` blocks of ``block`` threads (ints or tuples).
 
     ``args`` are device arrays, numbers, and pairs of ints, in the order of the .cu file;
-    ``constants`` the template's parameters behind T. An empty grid is no launch. TypeError and
+    ``constants`` are the template arguments after T. An empty grid launches nothing. TypeError and
     ValueError name the argument that does not fit.
     """
     family, _, kernel = name.partition(".")
@@ -116,7 +115,7 @@ def launch(name, grid, block, *args, constants=()):
 
 
 def launch_kernel(kernel, grid, block, args, constants=()):
-    """``launch`` for a Kernel that is at hand."""
+    """``launch`` for a ``Kernel`` instead of a name."""
     grid, block = (t if isinstance(t, tuple) else (t,) for t in (grid, block))
     if 0 in grid:
         return
@@ -136,7 +135,7 @@ def launch_kernel(kernel, grid, block, args, constants=()):
 
 
 def argument(kernel, a, kind, name, dtype):
-    """One argument as the kernel takes it; whatever does not fit is an error that names it."""
+    """One argument, converted for the launch; TypeError or ValueError if it does not fit."""
     if kind.endswith("*"):
         wanted = kind.removeprefix("const ").removesuffix("*").strip()
         wanted = dtype if wanted == "T" else np.dtype(SCALARS[wanted])
@@ -162,12 +161,12 @@ def argument(kernel, a, kind, name, dtype):
 
 
 def empty(shape, dtype):
-    """An uninitialised array on the device, for what a kernel needs between two launches."""
+    """An uninitialised array on the device, a workspace between two launches."""
     return device().xp.empty(shape, dtype)
 
 
 def blocks_for(n, block, at_most=None):
-    """How many blocks of ``block`` threads give each of n items a thread, or ``at_most``."""
+    """The number of blocks of ``block`` threads for n items, at most ``at_most``."""
     count = -(-n // block)
     return count if at_most is None else min(count, at_most)
 
@@ -175,27 +174,27 @@ def blocks_for(n, block, at_most=None):
 # --- the device ----------------------------------------------------------------------------------
 
 def device():
-    """What launches go to: the GPU, or what a test has put in its place."""
-    gpu = stand_in or found()
-    gpu.enter_thread()
+    """The device that kernels run on: the GPU, or the replacement that a test has set."""
+    gpu = replacement or find_gpu()
+    gpu.use_shared_stream()
     return gpu
 
 
 @functools.cache
-def found():
-    """The GPU; UserError, with what to do, where there is none."""
+def find_gpu():
+    """The GPU; UserError, with what to do, if there is none."""
     from .gpu import Gpu
     return Gpu()
 
 
 def after_fork():
-    """CUDA does not work in a process that was forked from one that has used it."""
-    global found
-    if found.cache_info().currsize:
-        found = lost
+    """Disable the GPU: CUDA does not work in a process forked from one that has used it."""
+    global find_gpu
+    if find_gpu.cache_info().currsize:
+        find_gpu = refuse_after_fork
 
 
-def lost():
+def refuse_after_fork():
     raise UserError("this process was forked from one that had used the GPU, and CUDA does not "
                     "work in it: start processes with multiprocessing's method 'spawn', or choose "
                     "the backend 'numba'")
@@ -205,4 +204,4 @@ if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=after_fork)
 
 
-stand_in = None
+replacement = None      # a device that a test uses instead of the GPU

@@ -1,8 +1,11 @@
-// The dense layer's second half: bias and activation in place, and the activation's way back.
-// The product itself is in gemm.cu. Every activation has a derivative that its output y gives.
+// Bias and activation of the dense layer, y = a(y + b) in place, and their gradients dx = dy a'(·)
+// and db = Σ dx over the rows. The matrix product itself is in gemm.cu, with the same epilogue. The
+// derivative of every activation is a function of its output y. Sums over rows are split into
+// shares of ROWS_PER_SHARE rows (dense.py), which add_shares adds in their order, so the bits do
+// not depend on the grid. All kernels are memory-bound.
 #include "rows.cuh"
 
-// y = a(y + b), y (N, O), b (O,). A thread owns sixteen bytes of y, then the next share.
+// y = a(y + b), y (N, O), b (O,). A thread updates sixteen bytes of y per iteration.
 template <typename T>
 __global__ void bias_activation(T* y, const T* b, int activation, long long n, int o) {
     GRID_STRIDE(i, packs<T>(n * o)) {
@@ -16,10 +19,10 @@ __global__ void bias_activation(T* y, const T* b, int activation, long long n, i
     }
 }
 
-// dx = dy a'(·) from y, or left alone if it is dy and a the identity; db_j = Σ over rows, within
-// shares of rows: db (SHARES, O). A block owns 32 columns of one share, wide 32 packs of them; a
-// thread every blockDim.y-th row in one column or pack, of which AHEAD are on their way at once. Then
-// a warp adds up what the threads of a column have. dx may be dy.
+// dx = dy a'(·) from y; db (SHARES, O) = Σ of dx over the rows of each share. dx may be dy, and is
+// not written if a is the identity as well. A block computes 32 columns (``wide``: 32 packs) of one
+// share, a thread every blockDim.y-th row of one column or pack, with the loads of AHEAD rows in
+// flight. Then a warp adds the sums of the threads of each column.
 const int AHEAD = 4;
 
 // constants: (false) (true)
@@ -30,21 +33,21 @@ __global__ void __launch_bounds__(1024) activation_backward(
     __shared__ T sums[WARP][WARP * SIZE + 1];
     int high = blockDim.y, across = o / SIZE, column = blockIdx.x * WARP + threadIdx.x;
     int first = blockIdx.y * share, last = min(n, first + share);
-    Some<T, SIZE> total = all<SIZE>(T(0));
+    Vec<T, SIZE> total = splat<SIZE>(T(0));
     if (column < across)
         for (int row = first + threadIdx.y; row < last; row += AHEAD * high) {
-            Some<T, SIZE> g[AHEAD], out[AHEAD];
+            Vec<T, SIZE> g[AHEAD], out[AHEAD];
             for (int u = 0; u < AHEAD; u++) {
                 long long i = (long long)(row + u * high) * across + column;
-                g[u] = row + u * high < last ? read<SIZE>(dy, i) : all<SIZE>(T(0));
+                g[u] = row + u * high < last ? read<SIZE>(dy, i) : splat<SIZE>(T(0));
                 if (activation != IDENTITY)
-                    out[u] = row + u * high < last ? read<SIZE>(y, i) : all<SIZE>(T(0));
+                    out[u] = row + u * high < last ? read<SIZE>(y, i) : splat<SIZE>(T(0));
             }
             for (int u = 0; u < AHEAD; u++) {
                 if (row + u * high >= last) break;
                 if (activation != IDENTITY)
                     for (int k = 0; k < SIZE; k++)
-                        g[u].at[k] = through(g[u].at[k], out[u].at[k], activation);
+                        g[u].at[k] = activation_gradient(g[u].at[k], out[u].at[k], activation);
                 if (activation != IDENTITY || dx != dy)
                     write(dx, (long long)(row + u * high) * across + column, g[u]);
                 for (int k = 0; k < SIZE; k++) total.at[k] += g[u].at[k];
@@ -59,7 +62,7 @@ __global__ void __launch_bounds__(1024) activation_backward(
     }
 }
 
-// out_j = Σ over the shares, in their order; a thread owns a column.
+// out_j = Σ over the shares, in their order; one thread per column.
 template <typename T>
 __global__ void add_shares(const T* partial, T* out, int shares, int o) {
     GRID_STRIDE(j, o) {

@@ -1,6 +1,6 @@
-"""The dense layer: matrix product, bias and activation part by part, and the activation's way back.
+"""The dense layer: matrix product with bias and activation, and the gradient of the activation.
 
-Every activation here has a derivative that its own output y gives, so x @ w + b is never kept.
+The derivative of every activation here is a function of its output y, so x w + b is not saved.
 """
 
 import numpy as np
@@ -15,9 +15,10 @@ IDENTITY, RELU, LEAKY_RELU, ELU, SIGMOID, TANH, SOFTPLUS = range(7)
 ACTIVATIONS = {None: IDENTITY, "relu": RELU, "leaky_relu": LEAKY_RELU, "elu": ELU,
                "sigmoid": SIGMOID, "tanh": TANH, "softplus": SOFTPLUS}
 SLOPE = 0.2                                            # of leaky_relu for x < 0
-WIDE, ROWS, SHARE = 256, 8, 4096      # activation_backward: a row, and a thread's share, at least
-# On the GPU: rows of a share of a sum; numbers from which on sixteen bytes a thread are read.
-ROWS_OF_A_SHARE, WORTH_PACKS = 128, 1 << 19
+# activation_backward, least sizes: columns of a row; rows and elements of a share (one task).
+WIDE, ROWS, SHARE = 256, 8, 4096
+# On the GPU: rows of a share of the sum; array size from which a thread reads sixteen bytes.
+ROWS_PER_SHARE, PACKS_FROM = 128, 1 << 19
 
 
 # --- forward(x, w, tw, b, activation, y): y = a(x w + b), x (N, C), b (O,), y (N, O) -------------
@@ -35,7 +36,7 @@ def forward_numba(x, w, tw, b, activation, y):
     for t in prange(down * across):                    # each iteration owns a block of y
         gemm_share(np.int64(t), down, across, x, w, y, np.int64(0), np.int64(tw), np.int64(0))
         top, bottom, left, right = share(np.int64(t), down, across, n, o, y.itemsize)
-        for i in range(top, bottom):                   # while they are in this core's cache
+        for i in range(top, bottom):                   # while the block is in the core's cache
             activate(y[i, left:right], b[left:right], activation)
 
 
@@ -75,7 +76,7 @@ def bias_activation_cuda(y, b, activation):
 
 @compiled
 def activate(row, b, activation):
-    """row = a(row + b): one loop for each activation, so that each becomes vector instructions."""
+    """row = a(row + b): one loop for each activation, so that the compiler vectorises each."""
     zero, one, slope = row.dtype.type(0), row.dtype.type(1), row.dtype.type(SLOPE)
     if activation == IDENTITY:
         for j in range(row.size):
@@ -106,7 +107,7 @@ def activate(row, b, activation):
 
 @compiled
 def tile(b, times):
-    """(C,) again and again: a bias for a whole row of pixels."""
+    """b (C,) repeated ``times`` times: the bias of a row of pixels."""
     out = np.empty(times * b.size, b.dtype)
     for i in range(times):
         for j in range(b.size):
@@ -117,7 +118,7 @@ def tile(b, times):
 # --- activation_backward(dy, y, activation, dx, db): dx = dy a'(·) from y, db = Σ over rows ------
 
 def activation_backward_numpy(dy, y, activation, dx, db):
-    """dy, y, dx (N, O), db (O,); dx may be dy, and is left alone then by the identity."""
+    """dy, y, dx (N, O), db (O,); dx may be dy, which the identity leaves unchanged."""
     one = y.dtype.type(1)
     if activation == IDENTITY:
         dx[...] = dy
@@ -138,7 +139,7 @@ def activation_backward_numpy(dy, y, activation, dx, db):
 
 @compiled(parallel=True)
 def activation_backward_numba(dy, y, activation, dx, db):
-    # Narrow rows are taken several at once, as one row of WIDE numbers or more if that divides.
+    # Several narrow rows are processed as one row of at least WIDE numbers, if n is divisible.
     n, o = y.shape
     rows = 1
     while n % (2 * rows) == 0 and rows * o < WIDE and n > 0:
@@ -153,7 +154,7 @@ def activation_backward_numba(dy, y, activation, dx, db):
         sums = partial[part]
         for i in range(part * high, min(tall, (part + 1) * high)):
             if not same:
-                through(gradients[i], outputs[i], activation, results[i])
+                activation_backward_row(gradients[i], outputs[i], activation, results[i])
             row = results[i]
             for j in range(width):
                 sums[j] += row[j]
@@ -168,19 +169,19 @@ def activation_backward_numba(dy, y, activation, dx, db):
 
 def activation_backward_cuda(dy, y, activation, dx, db):
     n, o = y.shape
-    shares = max(1, blocks_for(n, ROWS_OF_A_SHARE))
+    shares = max(1, blocks_for(n, ROWS_PER_SHARE))
     sums = db if shares == 1 else empty((shares, o), db.dtype)
     size = 16 // y.dtype.itemsize
-    wide = o % size == 0 and n * o >= WORTH_PACKS      # else more threads are worth more
+    wide = o % size == 0 and n * o >= PACKS_FROM      # else more threads are worth more
     launch("dense.activation_backward", (blocks_for(o, 32 * size if wide else 32), shares),
-           (32, 8 if wide else 32), dy, y, activation, dx, sums, n, o, ROWS_OF_A_SHARE,
+           (32, 8 if wide else 32), dy, y, activation, dx, sums, n, o, ROWS_PER_SHARE,
            constants=(wide,))
     if shares > 1:
         launch("dense.add_shares", blocks_for(o, 256), 256, sums, db, shares, o)
 
 
 @compiled
-def through(dy, y, activation, dx):
+def activation_backward_row(dy, y, activation, dx):
     """dx = dy a'(·) for one row."""
     zero, one, slope = y.dtype.type(0), y.dtype.type(1), y.dtype.type(SLOPE)
     if activation == IDENTITY:

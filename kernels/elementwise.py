@@ -1,4 +1,4 @@
-"""Formulas as CUDA C: the formula of an elementwise op, traced once, becomes a kernel of one pass.
+"""Formulas as CUDA C: the formula of an elementwise op, body once, becomes a kernel of one pass.
 
 A formula is called with terms that write down what happens to them: ``1.0 / (1.0 + np.exp(-x))``
 becomes ``(T(1.0) / (T(1.0) + exp((-x))))``, and this is put into the loop below. On the CPU Numba
@@ -50,7 +50,7 @@ class Term(NDArrayOperatorsMixin):
         self.text = text
 
     def __array_ufunc__(self, ufunc, method, *inputs, **options):
-        texts = [written(x) for x in inputs]
+        texts = [c_expression(x) for x in inputs]
         if method == "__call__" and not options and ufunc in INFIX:
             return Term(f"({texts[0]} {INFIX[ufunc]} {texts[1]})")
         if method == "__call__" and not options and ufunc in FUNCTIONS:
@@ -59,15 +59,15 @@ class Term(NDArrayOperatorsMixin):
 
     def __array_function__(self, function, types, args, options):
         if function is np.where and not options:
-            condition, a, b = (written(x) for x in args)
+            condition, a, b = (c_expression(x) for x in args)
             return Term(f"({condition} ? {a} : {b})")
         if function is np.clip and not options:
-            x, low, high = (written(x) for x in args)
+            x, low, high = (c_expression(x) for x in args)
             return Term(f"minimum(maximum({x}, {low}), {high})")
         return NotImplemented
 
 
-def written(x):
+def c_expression(x):
     """A term, or a number of the formula, in C."""
     return x.text if isinstance(x, Term) else f"T({float(x)!r})"
 
@@ -79,7 +79,7 @@ class Formula:
         self.function = function
         self.names = list(inspect.signature(function).parameters)
         self.name = function.__qualname__.replace(".", "_").lower()
-        self.known = {}
+        self.kernels = {}
 
     def __call__(self, *inputs):
         """The result, of the inputs' common shape and of the first array's dtype."""
@@ -89,11 +89,11 @@ class Formula:
         shape = np.broadcast_shapes(*(a.shape for a in arrays))
         passed, kinds, width = [], [], 1
         for x in inputs:
-            x, kind, c = how_to_read(x, shape, dtype, width, xp)
+            x, kind, c = access_to(x, shape, dtype, width, xp)
             width = max(width, c)
             passed.append(x)
             kinds.append(kind)
-        same = inputs[self.names.index(self.traced)] if self.traced in self.names else None
+        same = inputs[self.names.index(self.body)] if self.body in self.names else None
         if getattr(same, "shape", None) == shape:
             return same                                # the rule passes an input on
         y = cuda.empty(shape, dtype)
@@ -102,32 +102,32 @@ class Formula:
         return y
 
     @functools.cached_property
-    def traced(self):
+    def body(self):
         """The formula in C."""
         signature = inspect.signature(self.function)
         plain = [p.name for p in signature.parameters.values() if p.kind is not p.KEYWORD_ONLY]
         options = {n: Term(n) for n in self.names if n not in plain}
-        return written(self.function(*(Term(n) for n in plain), **options))
+        return c_expression(self.function(*(Term(n) for n in plain), **options))
 
     def kernel(self, kinds):
         """The kernel for inputs that are read in these ways."""
-        if kinds not in self.known:
+        if kinds not in self.kernels:
             code = cuda.with_includes(self.source(kinds), f"{self.name}.cu")
-            self.known[kinds] = cuda.parse(code)[self.name]
-        return self.known[kinds]
+            self.kernels[kinds] = cuda.parse(code)[self.name]
+        return self.kernels[kinds]
 
     def source(self, kinds):
         """Its CUDA C."""
-        known = list(zip(self.names, kinds, strict=True))
+        kernels = list(zip(self.names, kinds, strict=True))
         parameters = ", ".join(f"T {n}_value" if kind == "value" else f"const T* {n}"
-                               for n, kind in known)
-        loads = "".join(f"        Pack<T> {n}_pack = load({n}, i, n);\n" for n, kind in known
+                               for n, kind in kernels)
+        loads = "".join(f"        Pack<T> {n}_pack = load({n}, i, n);\n" for n, kind in kernels
                         if kind == "full")
-        text = self.traced
+        text = self.body
         # Within the loop a name means the number, which hides the array of that name.
         reads = "".join(f"            const T {n}_k = {READ[kind].format(name=n)};\n"
-                        for n, kind in known)
-        for n, _ in known:
+                        for n, kind in kernels)
+        for n, _ in kernels:
             text = rename(text, n, f"{n}_k")
         return KERNEL.format(text=text, name=self.name, parameters=parameters, loads=loads,
                              reads=reads)
@@ -138,7 +138,7 @@ def rename(text, name, other):
     return cuda.re.sub(rf"\b{name}\b", other, text)
 
 
-def how_to_read(x, shape, dtype, width, xp):
+def access_to(x, shape, dtype, width, xp):
     """(what to pass, the way to read it, the row length it implies) for an input."""
     if not isinstance(x, xp.ndarray):                  # a number, perhaps in an array of its own
         return float(x), "value", 1

@@ -1,12 +1,14 @@
-// The matrix product, a ladder: naive, tiled, register_tiled (and split over blocks), tensor_core.
-//
-// c = activation(a b + bias), or activation(c + a b + bias) if ``accumulate``; a (m, k), b (k, n),
-// given transposed if ``ta``, ``tb``; bias (n,) counts if ``biased``. Sums are in an order that the
-// sizes alone decide, so that two runs give the same bits.
+// The matrix product in four steps of optimisation: naive, tiled, register_tiled (also split over
+// blocks), tensor_core. c = activation(a b + bias), or activation(c + a b + bias) if
+// ``accumulate``; a (m, k), b (k, n), given transposed if ``ta``, ``tb``; bias (n,) is used if
+// ``biased``. A block computes a tile of c; with split-k, gridDim.y blocks compute partial sums of
+// the same tile, and the last of them adds these in a fixed order. The order of every sum depends
+// on the sizes only, so two runs give the same bits. Large products are bounded by arithmetic,
+// small ones by latency.
 #include "tiles.cuh"
 #include "mma.cuh"
 
-// c_ij = Σ_k a_ik b_kj. A thread owns one number of c; threads side by side read b side by side.
+// c_ij = Σ_k a_ik b_kj. One thread per number of c; neighbouring threads read neighbouring columns.
 template <typename T>
 __global__ void naive(const T* a, const T* b, T* c, bool ta, bool tb, const T* bias, int activation,
                       bool biased, bool accumulate, int m, int n, int k) {
@@ -19,11 +21,11 @@ __global__ void naive(const T* a, const T* b, T* c, bool ta, bool tb, const T* b
     T total = 0;
     for (int i = 0; i < k; i++) total += x[i * a_step] * y[i * b_step];
     Output<T> out = {c, biased ? bias : nullptr, activation, accumulate, m, n};
-    c[at] = out.finished(total, row, column);
+    c[at] = out.epilogue(total, row, column);
 }
 
-// The same; a block of 16 × 16 threads owns 16 × 16 numbers of c and goes along k in steps of 16:
-// each number of a and b is read from memory once a block instead of sixteen times.
+// The same; a block of 16 × 16 threads computes 16 × 16 numbers of c and goes along k in steps of
+// 16: each number of a and b is read from memory once per block instead of sixteen times.
 template <typename T>
 __global__ void tiled(const T* a, const T* b, T* c, bool ta, bool tb, const T* bias, int activation,
                       bool biased, bool accumulate, int m, int n, int k) {
@@ -44,15 +46,15 @@ __global__ void tiled(const T* a, const T* b, T* c, bool ta, bool tb, const T* b
     }
     Output<T> out = {c, biased ? bias : nullptr, activation, accumulate, m, n};
     if (row + y < m && column + x < n)
-        c[(long long)(row + y) * n + column + x] = out.finished(total, row + y, column + x);
+        c[(long long)(row + y) * n + column + x] = out.epilogue(total, row + y, column + x);
 }
 
-// sums += a b over ``length`` k. While a step is multiplied, the next is on its way from memory to
-// registers, and then goes to the other half of shared memory: one barrier a step. What full steps
-// leave over comes first, so that the loop has nothing to ask about the end.
-template <bool BY_PACKS, typename T, int OWN, int COUNT, typename A, typename B>
-__device__ __forceinline__ void sweep(A& from_a, B& from_b, T* shared, const T* my_a, const T* my_b,
-                                      int length, T (&sums)[8][OWN]) {
+// sums += a b over ``length`` k. While a step is multiplied, the next one is loaded into registers,
+// and then stored to the other half of shared memory (double buffering): one barrier per step. The
+// incomplete step comes first, so that the loop needs no bounds checks.
+template <bool BY_PACKS, typename T, int TN, int COUNT, typename A, typename B>
+__device__ __forceinline__ void multiply_steps(A& from_a, B& from_b, T* shared, const T* my_a,
+                                               const T* my_b, int length, T (&sums)[8][TN]) {
     const int step = A::DEEP, half = step * (A::LENGTH + B::LENGTH);
     int odd = length > 0 ? (length - 1) % step + 1 : 0, now = 0;
     from_a.read(odd);
@@ -63,20 +65,20 @@ __device__ __forceinline__ void sweep(A& from_a, B& from_b, T* shared, const T* 
     for (int left = (length - odd) / step; left > 0; left--) {
         from_a.template read<BY_PACKS>();
         from_b.template read<BY_PACKS>();
-        multiply<T, OWN, COUNT, A::LENGTH, B::LENGTH>(my_a + now, my_b + now, sums);
+        multiply<T, TN, COUNT, A::LENGTH, B::LENGTH>(my_a + now, my_b + now, sums);
         now = half - now;
         from_a.write(shared + now);
         from_b.write(shared + now + step * A::LENGTH);
         __syncthreads();
     }
-    multiply<T, OWN, COUNT, A::LENGTH, B::LENGTH>(my_a + now, my_b + now, sums);
+    multiply<T, TN, COUNT, A::LENGTH, B::LENGTH>(my_a + now, my_b + now, sums);
 }
 
-// The sums of 8 × OWN registers leave through shared memory, a pack of each thread's rows at once:
-// slices are added there, and threads side by side then write side by side. ``mine`` is where a
-// thread's first number goes.
-template <int SLICES, int HIGH, typename C, typename T, int OWN>
-__device__ __forceinline__ void leave(const C& tile, T* shared, T* mine, T (&sums)[8][OWN]) {
+// Stores the sums of 8 × TN registers through shared memory, a pack of each thread's rows at a
+// time: the slices are added there, and the stores to c are coalesced. ``mine`` is the place of a
+// thread's first number in shared memory.
+template <int SLICES, int HIGH, typename C, typename T, int TN>
+__device__ __forceinline__ void store_sums(const C& tile, T* shared, T* mine, T (&sums)[8][TN]) {
     const int size = Pack<T>::SIZE;
 #pragma unroll 1
     for (int p = 0; p < 8 / size; p++) {
@@ -85,22 +87,23 @@ __device__ __forceinline__ void leave(const C& tile, T* shared, T* mine, T (&sum
         for (int i = 0; i < 8; i++)
             if (i / size == p)
 #pragma unroll
-                for (int j = 0; j < OWN; j += size)
+                for (int j = 0; j < TN; j += size)
                     *reinterpret_cast<Pack<T>*>(mine + i % size * C::LENGTH + j * 8) =
                         *reinterpret_cast<Pack<T>*>(&sums[i][j]);
         __syncthreads();
-        tile.template drain<SLICES, HIGH, 32>(shared, p * HIGH);
+        tile.template store_part<SLICES, HIGH, 32>(shared, p * HIGH);
     }
     __syncthreads();
     tile.add_partials(reinterpret_cast<unsigned*>(shared));
 }
 
-// The same; a block of 256 threads owns ROWS × COLUMNS numbers of c (blockIdx.x says which) and
-// share blockIdx.y of the sum, a thread 8 × OWN sums in registers: 8 OWN multiply-adds for 8 + OWN
-// numbers from shared memory. A small tile has fewer sums than threads could hold: the warps then
-// form slices, each with a part of every step, of FLOATS k (half as many doubles).
+// The same with register blocking; a block of 256 threads computes the tile blockIdx.x of ROWS ×
+// COLUMNS numbers of c, and share blockIdx.y of its sums. A thread has 8 × TN sums in registers:
+// 8 TN multiply-adds for 8 + TN numbers from shared memory. If the tile needs fewer than 8 warps,
+// the warps form slices, each with a part of every step along k. A step has FLOATS k (half as many
+// in double).
 // constants: (128, 128, 16, 8) (64, 64, 16, 4) (32, 32, 32, 4)
-template <typename T, int ROWS, int COLUMNS, int FLOATS, int OWN>
+template <typename T, int ROWS, int COLUMNS, int FLOATS, int TN>
 __global__ void __launch_bounds__(256, Pack<T>::SIZE / 2) register_tiled(
         const T* a, const T* b, T* c, bool ta, bool tb, const T* bias, int activation, bool biased,
         bool accumulate, int m, int n, int k, T* partial, unsigned* tickets) {
@@ -108,7 +111,7 @@ __global__ void __launch_bounds__(256, Pack<T>::SIZE / 2) register_tiled(
     typedef Factor<T, ROWS, step, 256> A;
     typedef Factor<T, COLUMNS, step, 256> B;
     typedef Tile<T, ROWS, COLUMNS, 256> C;
-    const int size = Pack<T>::SIZE, high = 4 * size, across = COLUMNS / (8 * OWN),
+    const int size = Pack<T>::SIZE, high = 4 * size, across = COLUMNS / (8 * TN),
               warps = ROWS / 32 * across, slices = 8 / warps, count = step / slices;
     const int stage = step * (A::LENGTH + B::LENGTH),
               part = slices * (ROWS / 32 * high) * C::LENGTH;
@@ -124,22 +127,22 @@ __global__ void __launch_bounds__(256, Pack<T>::SIZE / 2) register_tiled(
     int warp = threadIdx.x / WARP, slice = warp / warps;
     int down = warp % warps / across, right = warp % warps % across;
     T* my_a = shared + slice * count * A::LENGTH + down * 32 + lane_row() * size;
-    T* my_b = shared + step * A::LENGTH + slice * count * B::LENGTH + right * 8 * OWN
+    T* my_b = shared + step * A::LENGTH + slice * count * B::LENGTH + right * 8 * TN
               + lane_column() * size;
-    T sums[8][OWN] = {};
-    if (from_a.whole && from_b.whole)
-        sweep<true, T, OWN, count>(from_a, from_b, shared, my_a, my_b, end - first, sums);
+    T sums[8][TN] = {};
+    if (from_a.by_packs && from_b.by_packs)
+        multiply_steps<true, T, TN, count>(from_a, from_b, shared, my_a, my_b, end - first, sums);
     else
-        sweep<false, T, OWN, count>(from_a, from_b, shared, my_a, my_b, end - first, sums);
+        multiply_steps<false, T, TN, count>(from_a, from_b, shared, my_a, my_b, end - first, sums);
 
     C tile = {{c, biased ? bias : nullptr, activation, accumulate, m, n},
               place.x * ROWS, place.y * COLUMNS, partial, tickets};
     T* mine = shared + (slice * (ROWS / 32) + down) * high * C::LENGTH
-              + lane_row() * size * C::LENGTH + right * 8 * OWN + lane_column() * size;
-    leave<slices, high>(tile, shared, mine, sums);
+              + lane_row() * size * C::LENGTH + right * 8 * TN + lane_column() * size;
+    store_sums<slices, high>(tile, shared, mine, sums);
 }
 
-// sums += a b for sixteen k, by one warp: its rows of a begin at ``row``, of b's transpose at
+// sums += a b for sixteen k, by one warp, whose rows of a begin at ``row`` and columns of b at
 // ``column``.
 template <typename A, typename B, int DOWN, int ACROSS>
 __device__ void multiply_sixteen(const float* a, const float* b, int row, int column, int g, int t,
@@ -160,9 +163,9 @@ __device__ void multiply_sixteen(const float* a, const float* b, int row, int co
             }
 }
 
-// As ``leave`` above, for fragments: of each warp's rows 32 at a time, which begin at ``mine``.
+// Like ``store_sums`` above, for fragments: 32 of each warp's rows at a time, from ``mine`` on.
 template <typename A, typename B, typename C, int DOWN, int ACROSS>
-__device__ __forceinline__ void leave(const C& tile, float* shared, float* mine, int g, int t,
+__device__ __forceinline__ void store_sums(const C& tile, float* shared, float* mine, int g, int t,
                                       float (&sums)[DOWN][ACROSS][4]) {
 #pragma unroll 1
     for (int p = 0; p < DOWN / 2; p++) {
@@ -177,16 +180,17 @@ __device__ __forceinline__ void leave(const C& tile, float* shared, float* mine,
                         mine[(A::place(2 * i + e / 2, g) - 32 * p) * C::LENGTH
                              + B::place(j, 2 * t + e % 2)] = sums[i][j][e];
         __syncthreads();
-        tile.template drain<1, 32, 16 * DOWN>(shared, p * 32);
+        tile.template store_part<1, 32, 16 * DOWN>(shared, p * 32);
     }
     __syncthreads();
     tile.add_partials(reinterpret_cast<unsigned*>(shared));
 }
 
-// The same in TF32 on tensor cores: products of numbers rounded to ten bits, sums in float. A block
-// of HIGH × WIDE warps owns the tile, a warp DOWN × ACROSS products of 16 × 8 for each 8 k. Tiles of 16 k are copied two ahead of the one that is multiplied. Within
-// those 16 the k may be taken in any order if both factors do the same: lane 4 g + t takes 4 t to
-// 4 t + 3, which are one access of sixteen bytes where a row's k lie side by side.
+// The same in TF32 on tensor cores: factors rounded to ten bits of mantissa, sums in float. A block
+// of HIGH × WIDE warps computes the tile, a warp DOWN × ACROSS products of 16 × 8 for each 8 k.
+// Tiles of 16 k are copied asynchronously, two steps ahead. Within the 16 k any order is right if
+// both factors use the same: lane 4 g + t takes k = 4 t to 4 t + 3, one access of sixteen bytes if
+// the k of a row are contiguous.
 // constants: (0,0,4,8,2,2) (0,1,4,8,2,2) (1,0,4,8,2,2) (1,1,4,8,2,2) (0,0,2,4,2,2) (0,1,2,4,2,2) (1,0,2,4,2,2) (1,1,2,4,2,2)
 template <bool TA, bool TB, int DOWN, int ACROSS, int HIGH, int WIDE>
 __global__ void __launch_bounds__(32 * HIGH * WIDE, 2) tensor_core(
@@ -228,5 +232,5 @@ __global__ void __launch_bounds__(32 * HIGH * WIDE, 2) tensor_core(
 
     C tile = {{c, biased ? bias : nullptr, activation, accumulate, m, n},
               place.x * rows, place.y * columns, partial, tickets};
-    leave<A, B>(tile, shared, shared + down * 32 * C::LENGTH + column, g, t, sums);
+    store_sums<A, B>(tile, shared, shared + down * 32 * C::LENGTH + column, g, t, sums);
 }

@@ -11,10 +11,10 @@ from ..errors import UserError
 from .compiler import compiled, prange, thread_count
 from .cuda import blocks_for, device, empty, launch
 from .gemm_blocks import gemm_share, shares
-from .gemm_chooser import REGISTER_TILES, TENSOR_TILES, allow_tf32, choose, count
+from .gemm_chooser import REGISTER_TILES, TENSOR_TILES, allow_tf32, choose, count_tiles
 
-TICKETS = 1 << 16                # the most tiles whose sums several blocks of a GPU share
-IN_FLOAT32, IN_TF32 = 1, 7       # what CuPy calls the two precisions of cuBLAS
+TICKETS = 1 << 16                # the most tiles for which a product is split over blocks of a GPU
+IN_FLOAT32, IN_TF32 = 1, 7       # CuPy's numbers for the two precisions of cuBLAS
 
 
 # --- matmul(a, b, c, ta, tb): c = a b;  matmul_add(a, b, c, ta, tb): c += a b --------------------
@@ -53,27 +53,27 @@ def matmul_add_cuda(a, b, c, ta, tb):
     product(a, b, c, ta, tb, accumulate=True)
 
 
-# --- the same on a GPU: c = activation(a b + bias), in one launch --------------------------------
+# --- on a GPU: c = activation(a b + bias), in one launch -----------------------------------------
 
 def product(a, b, c, ta, tb, bias=None, activation=0, accumulate=False):
     """c (M, N) = activation(a b + bias), or activation(c + a b + bias) to ``accumulate``.
 
-    a (M, K), b (K, N) or their transposes, bias (N,) or none; ``activation`` as in dense.py. The
-    rung is the one that ``choose`` says. c must not overlap a or b.
+    a (M, K), b (K, N) or their transposes, bias (N,) or none; ``activation`` as in dense.py.
+    ``choose`` selects the kernel. c must not overlap a or b.
     """
     m, n = c.shape
     k = a.shape[0] if ta else a.shape[1]
     rung, tile, split, blocks = choose(m, n, k, c.dtype, ta, tb)
     epilogue = (c if bias is None else bias, activation, bias is not None, accumulate, m, n)
     if rung == "cublas":
-        by_cublas(a, b, c, ta, tb, epilogue)
+        cublas_product(a, b, c, ta, tb, epilogue)
     elif rung == "naive":
         launch("gemm.naive", blocks, 256, a, b, c, ta, tb, *epilogue, k)
     elif rung == "tiled":
         launch("gemm.tiled", (blocks_for(m, 16), blocks_for(n, 16)), (16, 16), a, b, c, ta, tb,
                *epilogue, k)
     else:
-        tiles = count(m, n, tile)
+        tiles = count_tiles(m, n, tile)
         split = split if tiles <= TICKETS else 1
         partial = c if split == 1 else empty(tiles * split * tile[0] * tile[1], c.dtype)
         rest = (*epilogue, k, partial, device().cached(tickets, device()))
@@ -88,22 +88,22 @@ def product(a, b, c, ta, tb, bias=None, activation=0, accumulate=False):
 
 @functools.lru_cache(maxsize=8)
 def tickets(gpu):
-    """A count for each tile, of the blocks that are done with it; every launch leaves zeros.
+    """For each tile a counter of the blocks that have finished it; every launch leaves zeros.
 
-    Products on two streams at once would share the counts, and must not be.
+    All products use the same counters, so two must not run on two streams at once.
     """
     return gpu.xp.zeros(TICKETS, np.uint32)
 
 
-def by_cublas(a, b, c, ta, tb, epilogue):
-    """The last rung: NVIDIA's library, then bias and activation in a launch of their own.
+def cublas_product(a, b, c, ta, tb, epilogue):
+    """The product by NVIDIA's cuBLAS, then bias and activation in a second launch.
 
-    In full float32, whatever CUPY_TF32 says, unless ``allow_tf32`` is on. UserError inside a
-    capture, where CuPy cannot call cuBLAS.
+    In full float32, whatever the value of CUPY_TF32, unless ``allow_tf32`` is on. UserError inside
+    a capture, where CuPy cannot call cuBLAS.
     """
     if device().is_capturing():
-        raise UserError("gemm 'cublas' cannot be captured, for CuPy gives cuBLAS no stream that is "
-                        "recording: use gemm 'auto', or run the step without a capture")
+        raise UserError("gemm 'cublas' cannot be captured, because CuPy cannot call cuBLAS on a "
+                        "capturing stream: use gemm 'auto', or run the step without a capture")
     xp, (bias, activation, biased, accumulate, m, n) = device().xp, epilogue
     precisions = xp._core._routines_linalg
     before = precisions.get_compute_type(c.dtype)

@@ -1,12 +1,12 @@
-"""Which rung of the ladder in gemm.cu computes a matrix product on the GPU, by its shape.
+"""Selects the kernel of gemm.cu that computes a matrix product on the GPU, by its shape.
 
-    explain(100, 500, 784)             # one line: rung, tile, shares of the sum, blocks
+    explain(100, 500, 784)             # one line: kernel ("rung"), tile, split of the sum, blocks
     use_gemm("tiled")                  # from now on, or in a with block
-    allow_tf32(True)                   # tensor cores; float32 is exact to 24 bits otherwise
+    allow_tf32(True)                   # tensor cores; float32 products keep 24 bits otherwise
 
-A GPU with 132 processors wants as many blocks. A large product has them with tiles of 128 × 128,
-which read shared memory least; a smaller one takes smaller tiles; and where even those are too few,
-several blocks share each sum: the rung "split".
+A GPU with 132 multiprocessors needs at least 132 blocks. A large product has them with tiles of
+128 × 128, which read shared memory least; a smaller product takes smaller tiles. If these are still
+too few, each sum is split over several blocks (split-k): the rung "split".
 """
 
 import functools
@@ -19,11 +19,11 @@ from ..errors import UserError, unknown
 from .cuda import device
 
 RUNGS = ("naive", "tiled", "register_tiled", "split", "tensor_core", "cublas")
-# By precision. tiles: rows, columns, and how many blocks there must be for the tile to be taken.
-# Sums are split until there are ``blocks`` blocks, in ``most`` shares, of ``share`` numbers at
-# least. float32 and tf32: by a sweep over tiles and shares on an H200 (``benchmarks.gpu``, part
-# kernels); adding up the shares costs as much as halving the longest sums of the small networks
-# gains. float64 is set by reasoning, not measured.
+# By precision. tiles: rows, columns, and the least number of blocks for which the tile is used.
+# A sum is split into up to ``most`` parts of at least ``share`` terms, until there are ``blocks``
+# blocks. float32 and tf32: from a sweep over tiles and splits on an H200 (``benchmarks.gpu``, part
+# kernels); for the longest sums of the small networks, adding the partial sums costs as much as
+# another halving gains. The float64 values are estimates, not measured.
 TABLE = {
     "float32": {"tiles": [[128, 128, 200], [64, 64, 100], [32, 32, 0]],
                 "blocks": 132, "share": 64, "most": 16},
@@ -35,13 +35,13 @@ REGISTER_TILES = {(128, 128): (128, 128, 16, 8), (64, 64): (64, 64, 16, 4),
                   (32, 32): (32, 32, 32, 4)}
 TENSOR_TILES = {(128, 128): (4, 8, 2, 2), (64, 64): (2, 4, 2, 2)}
 TENSOR_CORES = 80                                      # the least compute capability with TF32
-# The least product for which "auto" takes them where TF32 is allowed: so many multiply-adds, or
-# tiles of 64 × 64. Below, float32 is quicker (measured on an H200), and exact.
+# The least multiply-adds, or tiles of 64 × 64, for which "auto" uses TF32 if it is allowed. Smaller
+# products are faster in float32 (measured on an H200), and more accurate.
 WORTH_MULTIPLY_ADDS, WORTH_TILES = 1 << 27, 132
 
 
 class Choice(NamedTuple):
-    """A rung, its tile (rows, columns), how many blocks share a sum, and the number of blocks."""
+    """A kernel, its tile (rows, columns), the blocks per sum, and the number of all blocks."""
 
     rung: str
     tile: tuple
@@ -50,9 +50,9 @@ class Choice(NamedTuple):
 
 
 class use_gemm(Setting):
-    """Take the rung ``name`` for matrix products on the GPU: "naive", "tiled", "register_tiled",
+    """Use the kernel ``name`` for matrix products on the GPU: "naive", "tiled", "register_tiled",
     "split", "tensor_core" (TF32), "cublas", or "auto", by shape. ``tile`` (rows, columns) and
-    ``split`` (blocks that share a sum) replace the table's. A captured step keeps what it had.
+    ``split`` (blocks per sum) replace the table's values. A captured step keeps its kernels.
     """
 
     switch = Switch("gemm", ("auto", None, None))
@@ -70,8 +70,8 @@ class use_gemm(Setting):
 
 class allow_tf32(Setting):
     """Whether float32 products and convolutions may round their factors to TF32 (ten bits of
-    mantissa), on tensor cores; ``use_gemm("cublas")`` obeys too. False at first. float64 is never
-    touched, nor what is too small to gain by it.
+    mantissa) and use tensor cores; also applies to ``use_gemm("cublas")``. Off by default. Never
+    applies to float64, nor to products too small to gain.
     """
 
     switch = Switch("allow_tf32", False)
@@ -81,12 +81,12 @@ class allow_tf32(Setting):
 
 
 def choose(m, n, k, dtype, ta=False, tb=False):
-    """The Choice for c (m, n) = a b with sums of k numbers, by the table or by ``use_gemm``."""
+    """The Choice for c (m, n) = a b with sums of k terms, by the table or by ``use_gemm``."""
     dtype = np.dtype(dtype).name
     name, tile, split = use_gemm.switch.get()
     if name == "auto":
         packed = (m if ta else k) % 4 == 0 and (k if tb else n) % 4 == 0
-        worth = m * n * k > WORTH_MULTIPLY_ADDS or count(m, n, (64, 64)) >= WORTH_TILES
+        worth = m * n * k > WORTH_MULTIPLY_ADDS or count_tiles(m, n, (64, 64)) >= WORTH_TILES
         if (allow_tf32.switch.get() and dtype == "float32" and packed and worth
                 and has_tensor_cores()):
             name = "tensor_core"
@@ -97,7 +97,7 @@ def choose(m, n, k, dtype, ta=False, tb=False):
         if not has_tensor_cores():
             raise UserError("gemm 'tensor_core' needs a GPU of compute capability "
                             f"{TENSOR_CORES / 10} or more: use gemm 'auto'")
-    return planned(m, n, k, "tf32" if name == "tensor_core" else dtype, name, tile, split)
+    return cached_choice(m, n, k, "tf32" if name == "tensor_core" else dtype, name, tile, split)
 
 
 def has_tensor_cores():
@@ -105,12 +105,12 @@ def has_tensor_cores():
 
 
 @functools.lru_cache(maxsize=4096)
-def planned(m, n, k, precision, name, tile, split):
-    """The Choice, from numbers alone."""
+def cached_choice(m, n, k, precision, name, tile, split):
+    """The Choice, a function of its arguments only."""
     if name == "naive":
         return Choice(name, (1, 1), 1, -(-m * n // 256))
     if name == "tiled":
-        return Choice(name, (16, 16), 1, count(m, n, (16, 16)))
+        return Choice(name, (16, 16), 1, count_tiles(m, n, (16, 16)))
     if name == "cublas":
         return Choice(name, (0, 0), 1, 0)
     table = TABLE[precision]
@@ -119,8 +119,8 @@ def planned(m, n, k, precision, name, tile, split):
         (rows, columns) for rows, columns, least in
         ([smallest] if name == "split" else table["tiles"])
         if [rows, columns, least] == smallest or (
-            min(m / rows, n / columns) > 0.5 and count(m, n, (rows, columns)) >= least))
-    blocks = count(m, n, tile)
+            min(m / rows, n / columns) > 0.5 and count_tiles(m, n, (rows, columns)) >= least))
+    blocks = count_tiles(m, n, tile)
     if split is None and name != "register_tiled":
         split = min(table["blocks"] // max(1, blocks), k // table["share"], table["most"])
         split = max(split, 2 if name == "split" else 1)
@@ -129,13 +129,13 @@ def planned(m, n, k, precision, name, tile, split):
     return Choice(name, tile, split or 1, blocks * (split or 1))
 
 
-def count(m, n, tile):
-    """How many tiles c (m, n) has."""
+def count_tiles(m, n, tile):
+    """The number of tiles of c (m, n)."""
     return -(-m // tile[0]) * -(-n // tile[1])
 
 
 def explain(m, n, k, dtype="float32", ta=False, tb=False):
-    """What ``choose`` says, in one line."""
+    """The result of ``choose`` as one line of text."""
     rung, (rows, columns), split, blocks = choose(m, n, k, dtype, ta, tb)
     size = f"({m}, {k}) ({k}, {n}) {np.dtype(dtype).name}: {rung}"
     if rung == "cublas":

@@ -1,4 +1,4 @@
-"""The GPU through CuPy: arrays, compilation, launches, and steps captured as graphs."""
+"""The GPU, used through CuPy: arrays, compilation, launches, steps captured as CUDA graphs."""
 
 import contextlib
 import pathlib
@@ -15,11 +15,10 @@ OPTIONS = ("--std=c++17",)
 
 
 class Gpu:
-    """The device that ``cuda.launch`` launches on; ``xp`` is CuPy.
+    """The device on which ``cuda.launch`` runs kernels; ``xp`` is the module CuPy.
 
-    All threads share one stream, not CuPy's default one, and whatever they ask for is done in the
-    order in which it was asked. A capture records on a stream of its own, so that other threads go
-    on meanwhile.
+    All threads share one non-default stream, so their work runs in the order in which it was
+    launched. A capture records on a separate stream, so that other threads can go on.
     """
 
     def __init__(self):
@@ -32,43 +31,43 @@ class Gpu:
                             f"{self.capability / 10:.1f}, and the kernels need {OLDEST / 10:.1f} "
                             "or more; choose --backend numba")
         self.shared, self.local = cupy.cuda.Stream(non_blocking=True), threading.local()
-        self.enter_thread()
+        self.use_shared_stream()
         self.functions, self.on_compile = {}, lambda name: None
 
-    # --- streams: CuPy's current stream is a matter of each thread ---
+    # --- streams: CuPy's current stream is local to a thread ---
 
-    def enter_thread(self):
-        """Let CuPy's own work in the calling thread go to the shared stream; once a thread."""
+    def use_shared_stream(self):
+        """Make the shared stream CuPy's current stream in the calling thread, once per thread."""
         if not hasattr(self.local, "stream"):
-            self.local.stream, self.local.recorded = self.shared, None
+            self.local.stream, self.local.captured = self.shared, None
             self.shared.use()
 
     @property
     def stream(self):
-        """Where the calling thread's work goes: the shared stream, or that of its capture."""
-        self.enter_thread()
+        """The calling thread's stream: the shared one, or the one that it captures."""
+        self.use_shared_stream()
         return self.local.stream
 
     def is_capturing(self):
-        """Whether the calling thread's work is being recorded."""
-        self.enter_thread()
-        return self.local.recorded is not None
+        """Whether the calling thread is capturing its work."""
+        self.use_shared_stream()
+        return self.local.captured is not None
 
     def synchronize(self):
-        """Wait until all work that was asked for is done."""
+        """Wait until all launched work is done."""
         self.stream.synchronize()
 
     # --- kernels ---
 
     def launch(self, kernel, expression, grid, block, args):
-        """Run a compiled kernel; it is compiled when it is first called."""
+        """Run a kernel, which is compiled at its first launch."""
         function = self.functions.get((kernel.code, expression))
         if function is None:
             function = self.functions[kernel.code, expression] = self.compiled(kernel, expression)
         function(grid, block, args, stream=self.stream)
 
     def compiled(self, kernel, expression):
-        """The function, from CuPy's cache on disk if it was compiled before."""
+        """The compiled function, from CuPy's cache on disk if it is there."""
         self.on_compile(expression)
         templated = "<" in expression
         code = kernel.code if templated else kernel.code.replace(
@@ -81,87 +80,87 @@ class Gpu:
             raise RuntimeError(explain(expression, str(error))) from None
 
     @contextlib.contextmanager
-    def watching(self, begins):
-        """Inside, ``begins(name)`` is called when a kernel is compiled, or read from the cache."""
-        before, self.on_compile = self.on_compile, begins
+    def on_compilation(self, callback):
+        """Inside, call ``callback(name)`` when a kernel is compiled or read from the cache."""
+        before, self.on_compile = self.on_compile, callback
         try:
             yield
         finally:
             self.on_compile = before
 
     def free_memory(self):
-        """Bytes that nobody uses."""
+        """Bytes of the GPU's memory that are free."""
         return self.xp.cuda.runtime.memGetInfo()[0]
 
     # --- captures ---
 
     @contextlib.contextmanager
     def capturing(self):
-        """Inside, the thread's work is recorded and not done; yields the Recorded to be launched.
+        """Inside, the thread's work is captured, not executed; yields the ``CapturedGraph``.
 
-        What is allocated inside comes from a pool that nobody else draws from. An error inside
-        ends the capture and arrives as it is. UserError for a capture inside another one.
+        Memory allocated inside comes from a pool of the graph. An error inside ends the capture
+        and is raised unchanged. UserError for a capture inside another one.
         """
         if self.is_capturing():
-            raise UserError("a capture begins inside another one: capture the outer step alone")
+            raise UserError("a capture callback inside another one: capture the outer step alone")
         cuda = self.xp.cuda
-        recorded, stream = Recorded(self), cuda.Stream(non_blocking=True)
+        captured, stream = CapturedGraph(self), cuda.Stream(non_blocking=True)
         try:
-            with cuda.using_allocator(recorded.pool.malloc):
-                self.switch(stream, recorded)
+            with cuda.using_allocator(captured.pool.malloc):
+                self.set_stream(stream, captured)
                 stream.begin_capture(cuda.runtime.streamCaptureModeRelaxed)
                 try:
-                    yield recorded
+                    yield captured
                 except BaseException:
-                    with contextlib.suppress(Exception):           # the first error is the cause
+                    with contextlib.suppress(Exception):           # raise the first error, not this
                         stream.end_capture()
                     raise
-                recorded.graph = stream.end_capture()
+                captured.graph = stream.end_capture()
         except BaseException:
-            recorded.kept.clear()
-            recorded.pool.free_all_blocks()
+            captured.kept_alive.clear()
+            captured.pool.free_all_blocks()
             raise
         finally:
-            self.switch(self.shared, None)
+            self.set_stream(self.shared, None)
 
-    def switch(self, stream, recorded):
-        """From now on the calling thread's work goes to ``stream``."""
-        self.local.stream, self.local.recorded = stream, recorded
+    def set_stream(self, stream, captured):
+        """Make ``stream`` the calling thread's stream; ``captured`` is its graph or None."""
+        self.local.stream, self.local.captured = stream, captured
         stream.use()
 
     @contextlib.contextmanager
-    def not_captured(self):
-        """Inside, work is done at once even during a capture: for arrays that outlive the step."""
-        before = self.stream, self.local.recorded
+    def outside_capture(self):
+        """Inside, work runs at once even during a capture: for arrays that outlive the step."""
+        before = self.stream, self.local.captured
         try:
-            with self.xp.cuda.using_allocator(before[1].allocator_outside):
-                self.switch(self.shared, None)
+            with self.xp.cuda.using_allocator(before[1].outer_allocator):
+                self.set_stream(self.shared, None)
                 yield
         finally:
-            self.switch(*before)
+            self.set_stream(*before)
 
     def cached(self, function, *arguments):
-        """function(*arguments), an array from a cache; made outside of a capture, and held by it.
+        """The cached array function(*arguments), computed outside the capture and kept alive by it.
 
-        An array made inside would have no values before the first replay, and one that the cache
-        forgets would be freed while the graph still reads it.
+        An array computed inside the capture would have no values before the first replay, and an
+        array that the cache drops would be freed while the graph still reads it.
         """
         if not self.is_capturing():
             return function(*arguments)
-        with self.not_captured():
+        with self.outside_capture():
             array = function(*arguments)
-        self.local.recorded.kept[id(array)] = array
+        self.local.captured.kept_alive[id(array)] = array
         return array
 
     # --- between the host and the GPU ---
 
-    def upload(self, mine):
-        """The way for batches into the array ``mine``."""
-        return Upload(self, mine)
+    def upload(self, target):
+        """The ``Upload`` that copies batches into the array ``target``."""
+        return Upload(self, target)
 
-    def copy_out(self, array):
-        """Begin to copy an array to the host; returns a function: the copy if it is there, or None.
-        """
+    def copy_to_host(self, array):
+        """Start a copy of an array to the host; returns a function that gives the copy when it has
+        arrived, before that None."""
         event = self.xp.cuda.Event(disable_timing=True)
         copy = self.pinned(array.shape, array.dtype)
         array.get(stream=self.stream, out=copy, blocking=False)
@@ -169,70 +168,70 @@ class Gpu:
         return lambda: copy if event.done else None
 
     def pinned(self, shape, dtype):
-        """A NumPy array in memory that the GPU copies from and to by itself."""
+        """A NumPy array in pinned (page-locked) memory, for asynchronous copies."""
         n = int(np.prod(shape)) * np.dtype(dtype).itemsize
         memory = self.xp.cuda.alloc_pinned_memory(max(n, 1))
         return np.frombuffer(memory, dtype, int(np.prod(shape))).reshape(shape)
 
 
-class Recorded:
-    """A captured step: the graph, the memory it computes in, and what else it reads (``kept``)."""
+class CapturedGraph:
+    """A captured step: the graph, its memory pool, and the cached arrays that it reads."""
 
     def __init__(self, gpu):
-        self.gpu, self.pool, self.kept, self.graph = gpu, gpu.xp.cuda.MemoryPool(), {}, None
-        self.allocator_outside = gpu.xp.cuda.get_allocator()
+        self.gpu, self.pool, self.kept_alive, self.graph = gpu, gpu.xp.cuda.MemoryPool(), {}, None
+        self.outer_allocator = gpu.xp.cuda.get_allocator()
 
     def launch(self):
         self.graph.launch(self.gpu.stream)
 
 
 class Upload:
-    """Batches on their way from the host to one array, the next while the last is computed with.
+    """Copies batches from the host to one array on the GPU, with double buffering.
 
-    Two pinned buffers and two on the GPU, in turn; a stream of its own carries from one to the
-    other, so that the copy of a batch overlaps with the step on the batch before.
+    Two pinned buffers and two on the GPU alternate. The copy between them runs on a separate
+    stream, so it overlaps with the step on the previous batch.
     """
 
-    def __init__(self, gpu, mine):
-        self.gpu, self.mine, self.turn, self.stream = gpu, mine, 0, None
+    def __init__(self, gpu, target):
+        self.gpu, self.target, self.next_buffer, self.stream = gpu, target, 0, None
 
     def prepare(self):
         """Make the buffers, when the first batch comes from the host.
 
         The memory of ``staged`` may have been another array's a moment ago, which kernels on the
-        main stream still read. So the first copy waits for them too: each ``taken`` is recorded.
+        main stream still read. So the first copy waits for them too: each ``consumed`` is captured.
         """
-        cuda, mine = self.gpu.xp.cuda, self.mine
+        cuda, target = self.gpu.xp.cuda, self.target
         self.stream = cuda.Stream(non_blocking=True)
-        self.pinned = [self.gpu.pinned(mine.shape, mine.dtype) for _ in range(2)]
-        self.staged = [self.gpu.xp.empty_like(mine) for _ in range(2)]
-        self.arrived, self.taken = ([cuda.Event(disable_timing=True) for _ in range(2)]
-                                    for _ in range(2))
-        for event in self.taken:
+        self.pinned = [self.gpu.pinned(target.shape, target.dtype) for _ in range(2)]
+        self.staged = [self.gpu.xp.empty_like(target) for _ in range(2)]
+        self.arrived, self.consumed = ([cuda.Event(disable_timing=True) for _ in range(2)]
+                                       for _ in range(2))
+        for event in self.consumed:
             event.record(self.gpu.stream)
 
-    def send(self, given):
-        """mine[...] = given, of the GPU or the host, in the order of the device's own stream; the
-        host does not wait."""
-        if isinstance(given, self.gpu.xp.ndarray):
-            if given is not self.mine:
-                self.gpu.xp.copyto(self.mine, given)
+    def send(self, batch):
+        """target[...] = batch (on the GPU or the host), in the order of the main stream; the host
+        does not wait."""
+        if isinstance(batch, self.gpu.xp.ndarray):
+            if batch is not self.target:
+                self.gpu.xp.copyto(self.target, batch)
             return
         if self.stream is None:
             self.prepare()
-        k, self.turn = self.turn, 1 - self.turn
-        self.arrived[k].synchronize()                  # the copy out of pinned[k], two batches ago
-        self.pinned[k][...] = given
-        self.stream.wait_event(self.taken[k])
+        k, self.next_buffer = self.next_buffer, 1 - self.next_buffer
+        self.arrived[k].synchronize()                  # pinned[k] was last read two batches ago
+        self.pinned[k][...] = batch
+        self.stream.wait_event(self.consumed[k])
         self.staged[k].set(self.pinned[k], stream=self.stream)
         self.arrived[k].record(self.stream)
         self.gpu.stream.wait_event(self.arrived[k])
-        self.gpu.xp.copyto(self.mine, self.staged[k])
-        self.taken[k].record(self.gpu.stream)
+        self.gpu.xp.copyto(self.target, self.staged[k])
+        self.consumed[k].record(self.gpu.stream)
 
 
 def explain(expression, log):
-    """NVRTC's message with the source line it means."""
+    """NVRTC's error message, with the source lines that it names."""
     lines = [f"the CUDA kernel {expression} does not compile:"]
     for file, number, message in re.findall(r"(\w+\.cuh?)\((\d+)\): (error.*)", log):
         path = FOLDER / file
@@ -243,7 +242,7 @@ def explain(expression, log):
 
 
 def import_cupy():
-    """CuPy with a GPU behind it; UserError with what to install or do."""
+    """CuPy, after a check for a GPU; UserError with what to install or do."""
     try:
         import cupy
     except ImportError as error:

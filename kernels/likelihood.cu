@@ -1,7 +1,11 @@
-// Gaussians and classes: log-likelihoods, divergences, squared errors, and the ways back.
+// Gaussian KL divergence and log-likelihood, squared error, cross-entropy, and their gradients; the
+// formula stands above each kernel. Sums over a row are computed by a group of lanes (rows.cuh):
+// each adds every lanes-th number, then a tree adds the lanes. The number of lanes depends on the
+// sizes only, so the bits do not depend on the grid. The gradients are elementwise, sixteen bytes
+// per thread. All kernels are memory-bound.
 #include "rows.cuh"
 
-// Row and column of number i of a matrix with d columns, which then walks along the row and on.
+// Row and column of number i of a matrix with d columns; next() goes to number i + 1.
 struct Place {
     long long row;
     int column, d;
@@ -14,9 +18,9 @@ struct Place {
     }
 };
 
-// --- one Gaussian of logvar v against N(0, 1) ----------------------------------------------------
+// --- N(mean, e^logvar) against N(0, 1) -----------------------------------------------------------
 
-// kl_n = ½ Σ_z [m² + e^v − v − 1]. Lanes own a row (see rows.cuh).
+// kl_n = ½ Σ_z [m² + e^v − v − 1]. A group of lanes per row.
 template <typename T>
 __global__ void gaussian_kl(const T* mean, const T* logvar, T* kl, long long n, int z, int lanes) {
     Lane l = lane_of(n, lanes);
@@ -24,11 +28,11 @@ __global__ void gaussian_kl(const T* mean, const T* logvar, T* kl, long long n, 
     T total = 0;
 #pragma unroll 4
     for (int j = l.lane; j < z; j += lanes) total += m[j] * m[j] + exp(v[j]) - v[j] - T(1);
-    total = over_lanes(SUM, total, lanes);
-    if (l.mine && l.lane == 0) kl[l.row] = T(0.5) * total;
+    total = reduce_lanes(SUM, total, lanes);
+    if (l.valid && l.lane == 0) kl[l.row] = T(0.5) * total;
 }
 
-// dm = dy m, dv = dy ½ (e^v − 1); dy (N,). A thread owns sixteen bytes of both results.
+// dm = dy m, dv = dy ½ (e^v − 1); dy (N,). A thread computes sixteen bytes of both results.
 template <typename T>
 __global__ void gaussian_kl_backward(const T* dy, const T* mean, const T* logvar, T* dmean,
                                      T* dlogvar, long long n, int z) {
@@ -47,7 +51,7 @@ __global__ void gaussian_kl_backward(const T* dy, const T* mean, const T* logvar
 
 // --- x under N(mean, e^logvar); logvar of x's shape, or one number -------------------------------
 
-// log p_n = −½ Σ_d [ln 2π + v + (x − m)² e^−v]. Lanes own a row.
+// log p_n = −½ Σ_d [ln 2π + v + (x − m)² e^−v]. A group of lanes per row.
 template <typename T>
 __global__ void gaussian_log_likelihood(const T* x, const T* mean, const T* logvar, T* log_p,
                                         long long n, int d, int lanes, bool one_logvar) {
@@ -61,11 +65,11 @@ __global__ void gaussian_log_likelihood(const T* x, const T* mean, const T* logv
         T off = seen[j] - m[j], of = v[one_logvar ? 0 : j];
         total += log_2pi + of + off * off * exp(-of);
     }
-    total = over_lanes(SUM, total, lanes);
-    if (l.mine && l.lane == 0) log_p[l.row] = T(-0.5) * total;
+    total = reduce_lanes(SUM, total, lanes);
+    if (l.valid && l.lane == 0) log_p[l.row] = T(-0.5) * total;
 }
 
-// With r = (x − m) e^−v: dm = dy r, dv = dy ½ (r (x − m) − 1); dx is −dm. A thread owns sixteen
+// With r = (x − m) e^−v: dm = dy r, dv = dy ½ (r (x − m) − 1); dx is −dm. A thread computes sixteen
 // bytes of both results.
 template <typename T>
 __global__ void gaussian_log_likelihood_backward(const T* dy, const T* x, const T* mean,
@@ -86,10 +90,10 @@ __global__ void gaussian_log_likelihood_backward(const T* dy, const T* x, const 
     }
 }
 
-// --- squared errors, classes ---------------------------------------------------------------------
+// --- squared error, cross-entropy ----------------------------------------------------------------
 
-// difference = x − t; partial_bj = Σ of its squares in rows 4b … 4b + 3. A thread owns those rows
-// in one column, or wide in sixteen bytes of columns, and has all its loads on their way at once.
+// difference = x − t; partial_bj = Σ of its squares in rows 4b … 4b + 3. A thread computes those
+// rows of one column (``wide``: sixteen bytes of columns) and issues all its loads first.
 // constants: (false) (true)
 template <typename T, bool wide>
 __global__ void squared_error(const T* x, const T* target, T* difference, T* partial, int n,
@@ -99,7 +103,7 @@ __global__ void squared_error(const T* x, const T* target, T* difference, T* par
     GRID_STRIDE(i, (n + ROWS - 1ll) / ROWS * across) {
         long long block = i;
         int column = split(block, across);
-        Some<T, SIZE> v[ROWS], t[ROWS], sums = all<SIZE>(T(0));
+        Vec<T, SIZE> v[ROWS], t[ROWS], sums = splat<SIZE>(T(0));
 #pragma unroll
         for (int r = 0; r < ROWS; r++)
             if (block * ROWS + r < n) {
@@ -120,29 +124,29 @@ __global__ void squared_error(const T* x, const T* target, T* difference, T* par
 }
 
 // losses_n = ln Σ_k e^(l_k − m) − (l_label − m), m = max l; slope = softmax(l) − onehot(label).
-// Lanes own a row and keep HELD numbers of it in registers; what goes beyond is read again.
+// A group of lanes per row; a lane keeps IN_REGISTERS numbers in registers and reads others again.
 template <typename T>
 __global__ void cross_entropy(const T* logits, const long long* labels, T* losses, T* slope,
                               long long n, int k, int lanes) {
-    const int HELD = 8;
+    const int IN_REGISTERS = 8;
     Lane l = lane_of(n, lanes);
     const T* from = logits + l.row * k;
-    T v[HELD], m = -infinity<T>(), sum = 0;
-    for (int u = 0; u < HELD; u++)
+    T v[IN_REGISTERS], m = -infinity<T>(), sum = 0;
+    for (int u = 0; u < IN_REGISTERS; u++)
         v[u] = l.lane + u * lanes < k ? from[l.lane + u * lanes] : -infinity<T>();
-    for (int u = 0; u < HELD; u++) m = combine(LARGEST, m, v[u]);
-    int rest = l.lane + HELD * lanes;
+    for (int u = 0; u < IN_REGISTERS; u++) m = combine(LARGEST, m, v[u]);
+    int rest = l.lane + IN_REGISTERS * lanes;
     for (int j = rest; j < k; j += lanes) m = combine(LARGEST, m, from[j]);
-    m = over_lanes(LARGEST, m, lanes);
-    for (int u = 0; u < HELD; u++)
+    m = reduce_lanes(LARGEST, m, lanes);
+    for (int u = 0; u < IN_REGISTERS; u++)
         if (l.lane + u * lanes < k) sum += v[u] = exp(v[u] - m);
     for (int j = rest; j < k; j += lanes) sum += exp(from[j] - m);
-    sum = over_lanes(SUM, sum, lanes);
-    if (!l.mine) return;
+    sum = reduce_lanes(SUM, sum, lanes);
+    if (!l.valid) return;
     int label = labels[l.row];
     if (l.lane == 0) losses[l.row] = log(sum) - (from[label] - m);
     T* to = slope + l.row * k;
-    for (int u = 0; u < HELD; u++) {
+    for (int u = 0; u < IN_REGISTERS; u++) {
         int j = l.lane + u * lanes;
         if (j < k) to[j] = v[u] / sum - (j == label ? T(1) : T(0));
     }
@@ -150,7 +154,7 @@ __global__ void cross_entropy(const T* logits, const long long* labels, T* losse
         to[j] = exp(from[j] - m) / sum - (j == label ? T(1) : T(0));
 }
 
-// out_nd = dy_n slope_nd, dy (N,) or one number. A thread owns sixteen bytes of out.
+// out_nd = dy_n slope_nd, dy (N,) or one number. A thread computes sixteen bytes of out.
 template <typename T>
 __global__ void scale_rows(const T* dy, const T* slope, T* out, long long n, int d, bool one_dy) {
     GRID_STRIDE(i, packs<T>(n * d)) {

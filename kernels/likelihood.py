@@ -1,27 +1,26 @@
-"""Gaussians and classes: log-likelihoods, divergences, squared errors, and the ways back.
+"""Gaussian log-likelihood and KL divergence, squared error, cross-entropy, and their gradients.
 
-The NumPy versions are the formulas of ``ops/loss.py``; the compiled ones do all of it in one pass.
-Log-variance is ``logvar``; results with (N,) are one number a row.
+The NumPy versions are the formulas of ``ops/loss.py``; the compiled ones need one pass. ``logvar``
+is the log-variance; a result of shape (N,) has one number per row.
 """
 
 import math
 
 import numpy as np
 
-from .bce import ROWS, takes_packs
+from .bce import ROWS, uses_packs
 from .compiler import compiled, prange
 from .cuda import blocks_for, launch
-from .reduce import by_rows, lanes_for
+from .reduce import lanes_for, row_grid
 from .vector_math import exp, expm1, log
 
 LOG_2PI = math.log(2 * math.pi)
 
 
 @compiled
-def added(terms):
-    """Σ of a row, which is overwritten: one half is added to the other until one number is left.
-    So the rounding error hardly grows with the length, and the additions are vector instructions.
-    """
+def pairwise_sum(terms):
+    """Σ of a row, which is overwritten: its second half is added to the first until one number is
+    left. The rounding error grows with log n only, and the loop is vectorised."""
     n = terms.size
     if n == 0:
         return terms.dtype.type(0)
@@ -47,11 +46,11 @@ def gaussian_kl_numba(mean, logvar, kl):
         m, v, terms = mean[i], logvar[i], np.empty(mean.shape[1], mean.dtype)
         for j in range(m.size):
             terms[j] = m[j] * m[j] + exp(v[j]) - v[j] - one
-        kl[i] = half * added(terms)
+        kl[i] = half * pairwise_sum(terms)
 
 
 def gaussian_kl_cuda(mean, logvar, kl):
-    over_rows("gaussian_kl", mean, logvar, kl, *mean.shape)
+    launch_rows("gaussian_kl", mean, logvar, kl, *mean.shape)
 
 
 # --- gaussian_kl_backward(dy, mean, logvar, dmean, dlogvar): dm = dy m, dv = dy ½ (e^v − 1) ------
@@ -73,7 +72,7 @@ def gaussian_kl_backward_numba(dy, mean, logvar, dmean, dlogvar):
 
 
 def gaussian_kl_backward_cuda(dy, mean, logvar, dmean, dlogvar):
-    elementwise("gaussian_kl_backward", dy, mean, logvar, dmean, dlogvar, *mean.shape)
+    launch_elementwise("gaussian_kl_backward", dy, mean, logvar, dmean, dlogvar, *mean.shape)
 
 
 # --- squared_error(x, target, difference, partial): difference = x − t ---------------------------
@@ -100,7 +99,7 @@ def squared_error_numba(x, target, difference, partial):
 
 
 def squared_error_cuda(x, target, difference, partial):
-    wide = takes_packs(x)
+    wide = uses_packs(x)
     threads = partial.size * x.itemsize // 16 if wide else partial.size
     launch("likelihood.squared_error", blocks_for(threads, 128), 128, x, target, difference,
            partial, *x.shape, constants=(wide,))
@@ -127,7 +126,7 @@ def cross_entropy_numba(logits, labels, losses, slope):
             largest = row[j] if row[j] > largest or row[j] != row[j] else largest
         for j in range(row.size):
             out[j] = exp(row[j] - largest)
-        total = added(out.copy())
+        total = pairwise_sum(out.copy())
         for j in range(row.size):
             out[j] /= total
         losses[i] = log(total) - (row[labels[i]] - largest)
@@ -135,7 +134,7 @@ def cross_entropy_numba(logits, labels, losses, slope):
 
 
 def cross_entropy_cuda(logits, labels, losses, slope):
-    over_rows("cross_entropy", logits, labels, losses, slope, *logits.shape)
+    launch_rows("cross_entropy", logits, labels, losses, slope, *logits.shape)
 
 
 # --- gaussian_log_likelihood(x, mean, logvar, log_p) ---------------------------------------------
@@ -151,16 +150,16 @@ def gaussian_log_likelihood_numpy(x, mean, logvar, log_p):
 def gaussian_log_likelihood_numba(x, mean, logvar, log_p):
     half, log_2pi = x.dtype.type(-0.5), x.dtype.type(LOG_2PI)
     for i in prange(x.shape[0]):                       # each iteration owns a row
-        seen, m, terms = x[i], mean[i], row_of(logvar, i, x.shape[1])
+        seen, m, terms = x[i], mean[i], logvar_row(logvar, i, x.shape[1])
         for j in range(seen.size):
             v, off = terms[j], seen[j] - m[j]
             terms[j] = log_2pi + v + off * off * exp(-v)
-        log_p[i] = half * added(terms)
+        log_p[i] = half * pairwise_sum(terms)
 
 
 @compiled
-def row_of(logvar, i, d):
-    """Row i of logvar, or its one number d times: a new array."""
+def logvar_row(logvar, i, d):
+    """A copy of row i of logvar; a logvar of one number is repeated d times."""
     row, flat = np.empty(d, logvar.dtype), logvar.reshape(logvar.size)
     if flat.size == 1:
         row[:] = flat[0]
@@ -170,7 +169,7 @@ def row_of(logvar, i, d):
 
 
 def gaussian_log_likelihood_cuda(x, mean, logvar, log_p):
-    over_rows("gaussian_log_likelihood", x, mean, logvar, log_p, *x.shape,
+    launch_rows("gaussian_log_likelihood", x, mean, logvar, log_p, *x.shape,
               rest=(logvar.size == 1,))
 
 
@@ -189,7 +188,7 @@ def gaussian_log_likelihood_backward_numba(dy, x, mean, logvar, dmean, dlogvar):
     half, one = x.dtype.type(0.5), x.dtype.type(1)
     for i in prange(x.shape[0]):                       # each iteration owns a row of both
         seen, m, dm, dv, g = x[i], mean[i], dmean[i], dlogvar[i], dy[i] * half
-        v = row_of(logvar, i, x.shape[1])
+        v = logvar_row(logvar, i, x.shape[1])
         for j in range(seen.size):
             off = seen[j] - m[j]
             r = off * exp(-v[j])
@@ -198,8 +197,8 @@ def gaussian_log_likelihood_backward_numba(dy, x, mean, logvar, dmean, dlogvar):
 
 
 def gaussian_log_likelihood_backward_cuda(dy, x, mean, logvar, dmean, dlogvar):
-    elementwise("gaussian_log_likelihood_backward", dy, x, mean, logvar, dmean, dlogvar, *x.shape,
-                logvar.size == 1)
+    launch_elementwise("gaussian_log_likelihood_backward", dy, x, mean, logvar, dmean, dlogvar,
+                       *x.shape, logvar.size == 1)
 
 
 # --- scale_rows(dy, slope, out): out = dy slope, slope and out (N, D), dy (N,) or (1,) -----------
@@ -217,19 +216,19 @@ def scale_rows_numba(dy, slope, out):
 
 
 def scale_rows_cuda(dy, slope, out):
-    elementwise("scale_rows", dy, slope, out, *slope.shape, dy.size == 1)
+    launch_elementwise("scale_rows", dy, slope, out, *slope.shape, dy.size == 1)
 
 
 # --- on the GPU ----------------------------------------------------------------------------------
 
-def over_rows(kernel, *args, rest=()):
-    """Launch a kernel whose lanes own rows of the first array."""
+def launch_rows(kernel, *args, rest=()):
+    """Launch a kernel that assigns a group of lanes to each row of the first array."""
     n, d = args[0].shape
     lanes = lanes_for(n, d)
-    grid, block = by_rows(n, lanes)
+    grid, block = row_grid(n, lanes)
     launch(f"likelihood.{kernel}", grid, block, *args, lanes, *rest)
 
 
-def elementwise(kernel, *args):
-    """Launch a kernel whose threads own sixteen bytes of arrays shaped like the second."""
+def launch_elementwise(kernel, *args):
+    """Launch a kernel whose threads compute sixteen bytes each of arrays like the second."""
     launch(f"likelihood.{kernel}", blocks_for(args[1].size, 1024), 256, *args)

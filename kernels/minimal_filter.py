@@ -1,4 +1,4 @@
-"""Winograd's minimal filtering along one axis: its small matrices, and lanes for a whole axis.
+"""Winograd's minimal filtering along one axis: its small matrices, and those of a whole axis.
 
 m neighbouring outputs of a filter w of r taps, from m + r − 1 inputs x:
 
@@ -13,7 +13,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-POINTS = 0, None, 1, -1          # None: infinity. With more points float32 would lose digits
+POINTS = 0, None, 1, -1          # None: infinity. With more points float32 loses digits
 INPUTS, LANES_OF_INPUT, OUTPUTS, LANES_OF_OUTPUT, TAPS, POINTS_OF_TAP = range(6)
 
 
@@ -21,8 +21,8 @@ class Axis(NamedTuple):
     """Minimal filtering along an axis: the lanes of point p are ``first[p]`` to ``first[p + 1]``.
 
     Six sparse matrices: a lane is a sum of INPUTS (Bᵀ), an output a sum of lanes (LANES_OF_OUTPUT,
-    Aᵀ), a point a sum of TAPS (G), and the gradients need them the other way round, too. In matrix
-    k, row i is the sum of ``weight[k, i, j]`` times number ``index[k, i, j]``, j < ``terms[k, i]``.
+    Aᵀ), a point a sum of TAPS (G); the other three are their transposes, for the gradients. Row i
+    of matrix k has the value ``weight[k, i, j]`` in column ``index[k, i, j]``, j < ``terms[k, i]``.
     """
 
     taps: int
@@ -35,9 +35,9 @@ class Axis(NamedTuple):
 def minimal_filter(m, r):
     """Bᵀ (Z, Z), G (Z, r) and Aᵀ (m, Z) for m outputs of r taps, Z = m + r − 1.
 
-    y and w are read as coefficients of polynomials: their product is known from its values at Z
-    points, and comes back by Lagrange's formula, a value at infinity being the highest coefficient.
-    Filtering is the transpose of multiplying, by Tellegen's principle.
+    y and w are taken as coefficients of polynomials. Their product follows from its values at Z
+    points by Lagrange's formula; the value at infinity is the highest coefficient. Filtering is the
+    transpose of polynomial multiplication (Tellegen's principle).
     """
     points = POINTS[:m + r - 1]
     finite = [t for t in points if t is not None]
@@ -52,12 +52,12 @@ def minimal_filter(m, r):
 
 
 def powers(t, n):
-    """(1, t, …, tⁿ⁻¹), which take a polynomial's coefficients to its value at t."""
+    """(1, t, …, tⁿ⁻¹): times a polynomial's coefficients, its value at t."""
     return np.eye(n)[n - 1] if t is None else float(t) ** np.arange(n)
 
 
 def tile_of(r):
-    """How many outputs the largest tile has: as many as there are points for."""
+    """The number of outputs of the largest tile, given by the number of POINTS."""
     return len(POINTS) + 1 - r
 
 
@@ -68,7 +68,7 @@ def count_lanes(n, r):
 
 @functools.lru_cache(maxsize=256)
 def axis(n, r, dtype):
-    """The ``Axis`` of n outputs of r taps: tiles as large as POINTS allow, and a smaller last."""
+    """The ``Axis`` of n outputs of r taps: the largest tiles, and a smaller last one."""
     largest = tile_of(r)
     g = minimal_filter(largest, r)[1]
     lanes = []

@@ -1,6 +1,6 @@
-// Tensor cores: products of 16 × 8 by 8 × 8 numbers in TF32 (ten bits of mantissa), a warp each,
-// and copies to shared memory that a thread doesn't wait for. Both need compute capability 8.0; a
-// kernel that uses them compiles for older GPUs, and stops there.
+// Tensor cores: products of 16 × 8 by 8 × 8 numbers in TF32 (ten bits of mantissa), one per warp,
+// and asynchronous copies to shared memory. Both need compute capability 8.0; on older GPUs a
+// kernel that uses them compiles, and stops with a trap.
 #pragma once
 #include "common.cuh"
 
@@ -11,8 +11,8 @@
 #define ON_AMPERE(...) __trap()
 #endif
 
-// d = a b + c; lane = 4 g + t holds of a (g, t), (g + 8, t), (g, t + 4), (g + 8, t + 4), of b
-// (t, g), (t + 4, g), of c and d (g, 2t), (g, 2t + 1), (g + 8, 2t), (g + 8, 2t + 1).
+// d = a b + c; the fragments of lane 4 g + t: a (g, t), (g + 8, t), (g, t + 4), (g + 8, t + 4),
+// b (t, g), (t + 4, g), c and d (g, 2t), (g, 2t + 1), (g + 8, 2t), (g + 8, 2t + 1).
 __device__ void mma_m16n8k8_tf32(float d[4], const unsigned a[4], const unsigned b[2],
                                  const float c[4]) {
     ON_AMPERE(asm volatile(
@@ -30,14 +30,14 @@ __device__ unsigned cvt_rna_tf32(float v) {
     return max((int)((unsigned)bits + 0x1000u), bits);
 }
 
-// Sixteen bytes from global to shared memory, past the registers.
+// Copies sixteen bytes from global to shared memory, without registers.
 __device__ void copy_async_16(void* shared, const void* global) {
     ON_AMPERE(asm volatile(
         "cp.async.cg.shared.global [%0], [%1], 16;"
         :: "r"((unsigned)__cvta_generic_to_shared(shared)), "l"(global) : "memory"));
 }
 
-// What was copied since the last commit is a group; wait until at most N groups are on their way.
+// The copies since the last commit form a group; wait until at most N groups are in flight.
 __device__ void copy_async_commit() {
     ON_AMPERE(asm volatile("cp.async.commit_group;" ::: "memory"));
 }
@@ -48,25 +48,25 @@ __device__ void copy_async_wait() {
 }
 #endif
 
-// --- a factor in shared memory, sixteen k of it --------------------------------------------------
+// --- a tile of a factor in shared memory ---------------------------------------------------------
 
-// A tile of ROWS × 16 numbers, copied by THREADS threads. Where a row's k lie side by side in memory
-// (ALONG) they do in the tile too; else the rows of one k do, and are permuted by an exclusive or,
-// so that the 32 lanes of a fragment read 32 different banks either way.
+// A tile of ROWS × 16 numbers, copied by THREADS threads. If the k of a row are contiguous in
+// memory (ALONG), they are so in the tile; else the rows of one k are, permuted by an exclusive or
+// (swizzled). The 32 lanes of a fragment read 32 different banks either way.
 template <int ROWS, bool ALONG, int THREADS>
 struct Copied {
     static const int DEEP = 16, SIZE = ROWS * DEEP, CHUNKS = SIZE / 4 / THREADS;
     const float* p;
-    int first_row, rows, length, end; // of the array; k from ``end`` on are zeros
-    bool whole;
+    int first_row, rows, length, end; // of the array; zeros are used for k ≥ end
+    bool by_packs;
 
     __device__ Copied(const float* p, int first_row, int rows, int length, int end)
         : p(p), first_row(first_row), rows(rows), length(length), end(end) {
-        whole = reinterpret_cast<unsigned long long>(p) % 16 == 0
+        by_packs = reinterpret_cast<unsigned long long>(p) % 16 == 0
                 && (ALONG ? length : rows) % 4 == 0;
     }
 
-    // Four numbers, chunk i of this thread: where they are in the tile.
+    // The place of chunk i of this thread, four numbers, in the tile.
     __device__ static int row(int i) {
         int e = threadIdx.x + i * THREADS;
         return ALONG ? e / 4 : e % (ROWS / 4) * 4;
@@ -79,13 +79,13 @@ struct Copied {
     }
     __device__ const float* from(int i, int first_k) const {
         int r = first_row + row(i);
-        if (r >= rows) r = 0;                             // its sums are not kept
+        if (r >= rows) r = 0;                             // any valid row: its sums are not stored
         return p + (ALONG ? (long long)r * length + k(i) + first_k
                           : (long long)(k(i) + first_k) * rows + r);
     }
 
     __device__ void copy(float* shared, int first_k) const {
-        if (whole && first_k + DEEP <= end) {
+        if (by_packs && first_k + DEEP <= end) {
 #pragma unroll
             for (int i = 0; i < CHUNKS; i++) copy_async_16(to(shared, i), from(i, first_k));
         } else {
@@ -97,14 +97,15 @@ struct Copied {
         }
     }
 
-    // Row number e that lane 4 g + t holds of a warp's part. Which rows of a tile are called which of
-    // a tensor core's is free, so where the rows of one k lie side by side it holds four of these.
+    // Row number e of lane 4 g + t in a warp's part. The assignment of the tile's rows to rows of
+    // the fragment is free, so if the rows of one k are contiguous, a lane has four contiguous
+    // rows.
     __device__ static int place(int e, int g) {
         return ALONG ? 8 * e + g : e / 4 * 32 + 4 * g + e % 4;
     }
 
-    // The k = 4 t … 4 t + 3 of its COUNT rows as tensor cores take them; ``first``, where the warp's
-    // part begins, is a multiple of 32.
+    // The k = 4 t … 4 t + 3 of its COUNT rows, rounded to TF32; ``first``, the first row of the
+    // warp's part, is a multiple of 32.
     template <int COUNT>
     __device__ static void fragments(const float* shared, int first, int g, int t,
                                      unsigned (&v)[COUNT][4]) {

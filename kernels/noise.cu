@@ -1,17 +1,19 @@
-// Corruptions, the noise being an argument, and the batches of a shuffled data set.
+// Corruptions of a batch, with the noise as an argument, and the gathering of shuffled batches. The
+// formula stands above each kernel. A thread computes sixteen bytes of the result and nothing is
+// summed, so the bits do not depend on the grid. All kernels are memory-bound.
 #include "rows.cuh"
 
-// Pack i of the noise that goes with pack i of the data: float, whatever T is.
+// The noise for pack i of the data; it is float for every T.
 template <typename T>
-__device__ Some<float, Pack<T>::SIZE> noise_of(const float* p, long long i, long long n) {
+__device__ Vec<float, Pack<T>::SIZE> noise_of(const float* p, long long i, long long n) {
     const int SIZE = Pack<T>::SIZE;
     if ((i + 1) * SIZE <= n) return read<SIZE>(p, i);
-    Some<float, SIZE> v;
+    Vec<float, SIZE> v;
     for (int k = 0; k < SIZE; k++) v.at[k] = i * SIZE + k < n ? p[i * SIZE + k] : 0.0f;
     return v;
 }
 
-// All four are one pass: a thread owns sixteen bytes of the result. x is finite.
+// x is finite in the corruptions.
 
 // noisy = x [u ≥ fraction]
 template <typename T>
@@ -24,7 +26,8 @@ __global__ void masking(const T* x, const float* uniform, float fraction, T* noi
     }
 }
 
-// noisy = [u < fraction/2] where u < fraction, else x: given u < fraction, its half is a fair coin.
+// noisy = [u < fraction/2] where u < fraction, else x: given u < fraction, [u < fraction/2] is 0 or
+// 1 with equal probability.
 template <typename T>
 __global__ void salt_and_pepper(const T* x, const float* uniform, float fraction, T* noisy,
                                 long long n) {
@@ -50,9 +53,9 @@ __global__ void gaussian(const T* x, const float* normal, T std, T* noisy, long 
 
 // --- batches -------------------------------------------------------------------------------------
 
-// Four grey values, read in one access where their place allows it.
-__device__ inline Some<unsigned char, 4> four(const unsigned char* p) {
-    Some<unsigned char, 4> v;
+// Reads four grey values, in one access if p is aligned.
+__device__ inline Vec<unsigned char, 4> four(const unsigned char* p) {
+    Vec<unsigned char, 4> v;
     if (reinterpret_cast<unsigned long long>(p) % 4 == 0) {
         unsigned all_four = *reinterpret_cast<const unsigned*>(p);
         for (int k = 0; k < 4; k++) v.at[k] = all_four >> 8 * k & 255;
@@ -62,9 +65,9 @@ __device__ inline Some<unsigned char, 4> four(const unsigned char* p) {
     return v;
 }
 
-// out_i = images[order[first + i]] / scale, rows of D grey values; zeros for rows behind the end of
-// the order, of which nothing is read. A division: its result is the float next to v/255. A thread
-// owns four numbers of a row (the last of a row perhaps fewer).
+// out_i = images[order[first + i]] / scale, rows of D grey values; zeros for rows after the end of
+// ``order``. A division, so that the result is v/255 correctly rounded. A thread computes four
+// numbers of a row (the last one of a row may have fewer).
 template <typename T>
 __global__ void gather(const unsigned char* images, const long long* order,
                        const unsigned long long* first, T scale, T* out, long long count,
@@ -95,8 +98,8 @@ __global__ void gather(const unsigned char* images, const long long* order,
     }
 }
 
-// The same for images that are numbers already. A thread owns sixteen bytes of a row, or if D does
-// not divide into them one number.
+// The same for images of dtype T. A thread computes sixteen bytes of a row (``wide``), or one
+// number if D is not a multiple.
 // constants: (false) (true)
 template <typename T, bool wide>
 __global__ void gather_numbers(const T* images, const long long* order,
@@ -107,7 +110,7 @@ __global__ void gather_numbers(const T* images, const long long* order,
     GRID_STRIDE(i, b * across) {
         long long row = i, next = *first;
         int column = split(row, across);
-        Some<T, SIZE> v = all<SIZE>(T(0));
+        Vec<T, SIZE> v = splat<SIZE>(T(0));
         if (next + row < count) {
             v = read<SIZE>(images, order[next + row] * across + column);
             for (int k = 0; k < SIZE; k++) v.at[k] /= scale;

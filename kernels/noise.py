@@ -9,8 +9,7 @@ import numpy as np
 from .compiler import compiled, prange
 from .cuda import blocks_for, launch
 
-MISSING = {"gather_numba": "a loader on the CPU indexes and divides with NumPy, while data are in "
-                           "its cache"}
+MISSING = {"gather_numba": "on the CPU the loader indexes and divides with NumPy"}
 
 
 # --- masking(x, uniform, fraction, noisy): noisy = x [u ≥ fraction] ------------------------------
@@ -27,13 +26,13 @@ def masking_numba(x, uniform, fraction, noisy):
 
 
 def masking_cuda(x, uniform, fraction, noisy):
-    elementwise("masking", x, uniform, fraction, noisy)
+    launch_elementwise("masking", x, uniform, fraction, noisy)
 
 
 # --- salt_and_pepper(x, uniform, fraction, noisy): 0 or 1, by a fair coin, where u < fraction ----
 
 def salt_and_pepper_numpy(x, uniform, fraction, noisy):
-    """One draw serves twice: given u < fraction, the half of it that u lies in is a fair coin."""
+    """One uniform number is enough: given u < fraction, [u < fraction/2] is a fair coin."""
     salt = (uniform < np.float32(0.5 * fraction)).astype(x.dtype)
     noisy[...] = np.where(uniform < np.float32(fraction), salt, x)
 
@@ -48,7 +47,7 @@ def salt_and_pepper_numba(x, uniform, fraction, noisy):
 
 
 def salt_and_pepper_cuda(x, uniform, fraction, noisy):
-    elementwise("salt_and_pepper", x, uniform, fraction, noisy)
+    launch_elementwise("salt_and_pepper", x, uniform, fraction, noisy)
 
 
 # --- gaussian(x, normal, std, noisy): noisy = x + std·normal -------------------------------------
@@ -65,18 +64,18 @@ def gaussian_numba(x, normal, std, noisy):
 
 
 def gaussian_cuda(x, normal, std, noisy):
-    elementwise("gaussian", x, normal, std, noisy)
+    launch_elementwise("gaussian", x, normal, std, noisy)
 
 
-def elementwise(kernel, *args):
-    """Launch a kernel whose threads own sixteen bytes of the first array each."""
+def launch_elementwise(kernel, *args):
+    """Launch a kernel whose threads compute sixteen bytes each, like the first array."""
     n = args[0].size
     launch(f"noise.{kernel}", blocks_for(n, 1024), 256, *args, n)
 
 
 # --- gather(images, order, first, scale, out): out_i = images[order[first + i]] / scale ----------
 # images (COUNT, D) of grey values (uint8) or of out's dtype, order int64 (COUNT,), first uint64
-# (1,), an array so that a recorded step can move on; out (B, D). Rows behind the order are zeros.
+# (1,), an array so that it can change between replays; out (B, D). Rows after the end are zeros.
 
 def gather_numpy(images, order, first, scale, out):
     rows = order[int(first[0]):int(first[0]) + len(out)]

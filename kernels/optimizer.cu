@@ -1,6 +1,7 @@
-// One optimiser step over a whole network's buffer; the formulas are in optimizer.py. A thread owns
-// sixteen bytes of every array. The numbers that change from step to step (the learning rate, Adam's
-// corrections) lie in the GPU's memory, so that a step can be captured once and replayed.
+// One optimiser step over the parameters of a network; the formulas are in optimizer.py. A thread
+// updates sixteen bytes of every array; the updates are elementwise, so the bits do not depend on
+// the grid. The numbers that change from step to step (learning rate, Adam's bias corrections) are
+// read from the GPU's memory, so that a step can be captured once and replayed. Memory-bound.
 #include "common.cuh"
 
 template <typename T>
@@ -71,7 +72,7 @@ __global__ void adam(T* p, const T* g, T* m, T* v, const T* numbers, long long n
     }
 }
 
-// partial_b = Σ g² over the share of block b, in double; then clip_scale adds them in their order.
+// partial_b = Σ g² over the elements of block b, in double; clip_norm adds them in their order.
 template <typename T>
 __global__ void clip_squares(const T* g, double* partial, long long n) {
     double total = 0;
@@ -80,7 +81,7 @@ __global__ void clip_squares(const T* g, double* partial, long long n) {
     if (threadIdx.x == 0) partial[blockIdx.x] = total;
 }
 
-// norm = ‖g‖;  g ×= limit/norm where that is below 1. Every block adds up the partial sums itself.
+// norm = ‖g‖;  g ×= limit/norm if that is below 1. Every block adds all partial sums.
 template <typename T>
 __global__ void clip_norm(T* g, double limit, double* norm, long long n, const double* partial,
                           int parts) {

@@ -1,8 +1,7 @@
-"""One optimiser step over a whole network: its parameters, gradients and state are flat arrays.
+"""One optimiser step over a network: its parameters, gradients and state are flat arrays.
 
-p parameters, g gradients, (m, v) state; all (P,). Every element is independent, so each thread owns
-its share. ``numbers`` is an array of the arrays' own precision: what its names are, and in which
-order, stands above each kernel.
+p parameters, g gradients, (m, v) state; all (P,). Every element is independent of the others.
+``numbers`` is an array of the same dtype; the comment above each kernel lists its elements.
 """
 
 import math
@@ -12,7 +11,7 @@ import numpy as np
 from .compiler import compiled, prange
 from .cuda import blocks_for, empty, launch
 
-BLOCK, PARTS = 256, 128               # threads; blocks that add up the squares of a norm
+BLOCK, PARTS = 256, 128               # threads of a block; blocks that add the squares of a norm
 
 # --- sgd(p, g, m, numbers, nesterov), numbers: lr, momentum, decay -------------------------------
 # g += decay p;  m = momentum m + g;  p −= lr (g + momentum m  if nesterov else  m)
@@ -127,7 +126,7 @@ def adam_cuda(p, g, m, v, numbers):
 # --- clip_norm(g, limit, norm): norm = ‖g‖, and g ×= limit/norm if that is below 1 ---------------
 
 def clip_norm_numpy(g, limit, norm):
-    """``limit`` is a Python float, norm (1,) float64; the squares are added up in float64."""
+    """``limit`` is a Python float, norm (1,) float64; the squares are added in float64."""
     length = math.sqrt(np.sum(np.square(g), dtype=np.float64))
     norm[0] = length
     if length > limit:
@@ -153,5 +152,5 @@ def clip_norm_cuda(g, limit, norm):
 
 
 def blocks(p):
-    """A block for each BLOCK packs of sixteen bytes."""
+    """The number of blocks if each thread processes sixteen bytes."""
     return blocks_for(p.size * p.itemsize, 16 * BLOCK)

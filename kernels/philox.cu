@@ -1,5 +1,7 @@
-// Philox 4×32-10 and the laws made from its bits: the same bits as on every other backend.
-// The counter lies in the GPU's memory, so that a replayed step finds another one each time.
+// The random generator Philox 4×32-10, and uniform and normal numbers from its bits. A thread
+// computes one block of four words, a function of its index alone, so the bits do not depend on the
+// grid and are those of the other backends. The counter is read from the GPU's memory, because it
+// changes between the replays of a captured step. Bounded by arithmetic (draw_normal) or by stores.
 #include "common.cuh"
 
 // The constants of philox.py, to the last bit.
@@ -27,7 +29,7 @@ __device__ uint4 philox(unsigned long long index, unsigned long long stream,
     return make_uint4(c0, c1, c2, c3);
 }
 
-// Block i of four words from counter + i; a thread owns a block, the last may be cut off.
+// Block i of four words from counter + i; one thread per block, the last may be incomplete.
 __global__ void bits(unsigned long long seed, unsigned long long stream,
                      const unsigned long long* counter, unsigned* out, long long n) {
     GRID_STRIDE(i, (n + 3) / 4) {
@@ -45,7 +47,7 @@ __global__ void bits(unsigned long long seed, unsigned long long stream,
 // Multiples of 2⁻²⁴ in [0, 1), from the upper 24 bits.
 __device__ float unit(unsigned word) { return __fmul_rn((float)(word >> 8), 5.9604644775390625e-8f); }
 
-// A thread owns four numbers, here and below: one access of sixteen bytes where an array allows it.
+// A thread handles four numbers, here and below: one access of sixteen bytes if p is aligned.
 __device__ uint4 four_words(const unsigned* p, long long i, long long n) {
     if (4 * i + 4 <= n && reinterpret_cast<unsigned long long>(p) % 16 == 0)
         return reinterpret_cast<const uint4*>(p)[i];
@@ -72,8 +74,8 @@ __global__ void uniform(const unsigned* __restrict__ bits, float* __restrict__ o
     GRID_STRIDE(i, (n + 3) / 4) store_four(out, i, n, units(four_words(bits, i, n)));
 }
 
-// √(−2 ln u) (cos 2πv, sin 2πv), step by step as in philox.py: every operation is rounded by
-// itself (the _rn functions are never fused), so that the bits are those of the other backends.
+// √(−2 ln u) (cos 2πv, sin 2πv), step by step as in philox.py: every operation is rounded
+// separately (the _rn functions are never fused), so the bits are those of the other backends.
 __device__ float plus(float a, float b) { return __fadd_rn(a, b); }
 __device__ float times(float a, float b) { return __fmul_rn(a, b); }
 
@@ -114,13 +116,13 @@ __device__ float4 normals(uint4 w) {
     return make_float4(a.x, a.y, b.x, b.y);
 }
 
-// Box and Muller: two normals from two words, of which there is an even number.
+// Box-Muller: two normals from two words; the number of words is even.
 __global__ void normal(const unsigned* __restrict__ bits, float* __restrict__ out, long long n) {
     GRID_STRIDE(i, (n + 3) / 4)
         store_four(out, i, n, normals(four_words(bits, i, (n + 1) / 2 * 2)));
 }
 
-// The same two laws straight from the counter, and no words in memory.
+// The same two distributions directly from the counter, without storing the words.
 __global__ void draw_uniform(unsigned long long seed, unsigned long long stream,
                              const unsigned long long* counter, float* out, long long n) {
     GRID_STRIDE(i, (n + 3) / 4) {

@@ -1,11 +1,11 @@
-"""Philox 4×32-10, the counter-based generator, and the laws made from its bits.
+"""Philox 4×32-10, a counter-based generator, and uniform and normal numbers from its bits.
 
 Salmon, Moraes, Dror, Shaw, "Parallel Random Numbers: As Easy as 1, 2, 3", SC 2011. Four 32-bit
-words of counter and two of key give four random words; nothing is carried from one draw to the
-next, so any draw can be made alone, in any order, on any device.
+words of counter and two of key give four random words. A draw does not depend on earlier draws, so
+draws can be made in any order and on any device.
 
-Every version yields the same bits, the normal law included: it uses only operations that IEEE 754
-rounds exactly (+ − × ÷ √) and its own series for log, sin and cos.
+Every version gives the same bits, also of normal numbers: they are computed only by operations that
+IEEE 754 rounds exactly (+ − × ÷ √) and series for log, sin and cos.
 """
 
 import math
@@ -21,7 +21,7 @@ M0, M1 = np.uint64(0xD2511F53), np.uint64(0xCD9E8D57)                    # round
 W0, W1 = np.uint32(0x9E3779B9), np.uint32(0xBB67AE85)                    # key increments
 LOW, SHIFT = np.uint64(0xFFFFFFFF), np.uint64(32)
 ROUNDS = 10
-SHARE = 1024                                             # blocks that a thread makes in a row
+SHARE = 1024                                             # blocks of one parallel iteration
 THREADS = 256                                            # of a block, on the GPU
 UNIT = F(2.0**-24)
 ZERO, ONE, HALF, TWO, FOUR = F(0), F(1), F(0.5), F(2), F(4)
@@ -116,12 +116,12 @@ def normal_cuda(bits, out):
 
 # --- draw_uniform, draw_normal (seed, stream, counter, out): bits and law in one pass ------------
 
-MISSING = {"draw_uniform_numba": "bits, then the law: on the CPU two passes cost no more",
-           "draw_normal_numba": "bits, then the law: on the CPU two passes cost no more"}
+MISSING = {"draw_uniform_numba": "the CPU computes bits, then numbers: two passes cost no more",
+           "draw_normal_numba": "the CPU computes bits, then numbers: two passes cost no more"}
 
 
 def draw_uniform_numpy(seed, stream, counter, out):
-    uniform_numpy(drawn(seed, stream, counter, out.size), out)
+    uniform_numpy(random_words(seed, stream, counter, out.size), out)
 
 
 def draw_uniform_cuda(seed, stream, counter, out):
@@ -130,7 +130,7 @@ def draw_uniform_cuda(seed, stream, counter, out):
 
 
 def draw_normal_numpy(seed, stream, counter, out):
-    normal_numpy(drawn(seed, stream, counter, out.size), out)
+    normal_numpy(random_words(seed, stream, counter, out.size), out)
 
 
 def draw_normal_cuda(seed, stream, counter, out):
@@ -138,8 +138,8 @@ def draw_normal_cuda(seed, stream, counter, out):
            out, out.size)
 
 
-def drawn(seed, stream, counter, n):
-    """Words for n numbers, an even number of them."""
+def random_words(seed, stream, counter, n):
+    """Random words for n numbers; their count is even."""
     words = np.empty(n + n % 2, np.uint32)
     bits_numpy(seed, stream, counter, words)
     return words
@@ -148,7 +148,7 @@ def drawn(seed, stream, counter, n):
 def box_muller(b0, b1):
     """√(−2 ln u) (cos 2πv, sin 2πv), u in (0, 1] from ``b0``, v in [0, 1) from ``b1``; float32.
 
-    The same code serves arrays and, compiled, scalars: that is why the bits agree.
+    The same code is used for arrays and, compiled, for scalars, so the bits agree.
     """
     u = F(b0 >> np.uint32(8)) * UNIT + UNIT
     v = F(b1 >> np.uint32(8)) * UNIT

@@ -1,9 +1,10 @@
-// Pooling: the largest, or the mean, of the pixels under a window, and the way back.
+// Max and average pooling, and their gradients.
 //
-// Images are channels-last. A thread owns one number of the result, or wide sixteen bytes of
-// channels of one pixel, and gathers what it needs: nothing is written twice, so no two threads
-// meet. Neighbouring threads read neighbouring channels, and windows that overlap find their pixels
-// in the cache. Pairs are (rows, columns): .x and .y.
+// Images are channels-last. A thread computes one number of the result (``wide``: sixteen bytes of
+// channels of one pixel) and reads all its inputs, the gradients too: no two threads write the same
+// number, each sum has a fixed order, and the bits do not depend on the grid. Neighbouring threads
+// read neighbouring channels; pixels of overlapping windows come from the cache. Memory-bound.
+// Pairs are (rows, columns): .x and .y.
 #include "rows.cuh"
 
 // Pixel (row, column) of image `image`, and pack `channel` of it.
@@ -23,13 +24,14 @@ struct Pixel {
 struct Outputs {
     int first, last;
     __device__ Outputs(int p, int kernel, int stride, int padding, int out) {
-        int reach = p + padding - kernel;              // windows that begin here have just left p
+        int reach = p + padding - kernel;              // a window that begins here ends before p
         first = reach < 0 ? 0 : reach / stride + 1;
         last = min(out - 1, (p + padding) / stride);
     }
 };
 
-// y = max under the window, tap = the first that reaches it; NaN wins. The border counts as −∞.
+// y = max over the window, tap = the first position of the maximum; NaN propagates. The border
+// counts as −∞.
 // constants: (false) (true)
 template <typename T, bool wide>
 __global__ void max_forward(const T* x, int2 kernel, int2 stride, int2 padding, T* y, int* tap,
@@ -38,13 +40,13 @@ __global__ void max_forward(const T* x, int2 kernel, int2 stride, int2 padding, 
     int across = c / SIZE;
     GRID_STRIDE(i, (long long)n * oh * ow * across) {
         Pixel out(i, oh, ow, across);
-        Some<T, SIZE> largest = all<SIZE>(-infinity<T>());
-        Some<int, SIZE> which = all<SIZE>(-1);
+        Vec<T, SIZE> largest = splat<SIZE>(-infinity<T>());
+        Vec<int, SIZE> which = splat<SIZE>(-1);
         int top = out.row * stride.x - padding.x, left = out.column * stride.y - padding.y;
         for (int u = max(0, -top); u < min(kernel.x, h - top); u++) {
             long long line = (out.image * h + top + u) * w + left;
             for (int v = max(0, -left); v < min(kernel.y, w - left); v++) {
-                Some<T, SIZE> seen = read<SIZE>(x, (line + v) * across + out.channel);
+                Vec<T, SIZE> seen = read<SIZE>(x, (line + v) * across + out.channel);
                 for (int k = 0; k < SIZE; k++) {
                     T s = seen.at[k];
                     if (s > largest.at[k] || s != s || which.at[k] < 0) {
@@ -70,21 +72,21 @@ __global__ void max_backward(const T* dy, const int* tap, int2 kernel, int2 stri
         Pixel in(i, h, w, across);
         Outputs down(in.row, kernel.x, stride.x, padding.x, oh);
         Outputs along(in.column, kernel.y, stride.y, padding.y, ow);
-        Some<T, SIZE> total = all<SIZE>(T(0));
+        Vec<T, SIZE> total = splat<SIZE>(T(0));
         for (int a = down.last; a >= down.first; a--)
             for (int b = along.last; b >= along.first; b--) {
                 long long at = ((in.image * oh + a) * ow + b) * across + in.channel;
                 int t = (in.row + padding.x - a * stride.x) * kernel.y + in.column + padding.y -
                         b * stride.y;
-                Some<T, SIZE> g = read<SIZE>(dy, at);
-                Some<int, SIZE> which = read<SIZE>(tap, at);
+                Vec<T, SIZE> g = read<SIZE>(dy, at);
+                Vec<int, SIZE> which = read<SIZE>(tap, at);
                 for (int k = 0; k < SIZE; k++) total.at[k] += which.at[k] == t ? g.at[k] : T(0);
             }
         write(dx, i, total);
     }
 }
 
-// y = Σ under the window / (KH KW), the border counting as 0.
+// y = Σ over the window / (KH KW); the border counts as 0.
 // constants: (false) (true)
 template <typename T, bool wide>
 __global__ void average_forward(const T* x, int2 kernel, int2 stride, int2 padding, T* y, int n,
@@ -94,12 +96,12 @@ __global__ void average_forward(const T* x, int2 kernel, int2 stride, int2 paddi
     T count = T(kernel.x * kernel.y);
     GRID_STRIDE(i, (long long)n * oh * ow * across) {
         Pixel out(i, oh, ow, across);
-        Some<T, SIZE> total = all<SIZE>(T(0));
+        Vec<T, SIZE> total = splat<SIZE>(T(0));
         int top = out.row * stride.x - padding.x, left = out.column * stride.y - padding.y;
         for (int u = max(0, -top); u < min(kernel.x, h - top); u++) {
             long long line = (out.image * h + top + u) * w + left;
             for (int v = max(0, -left); v < min(kernel.y, w - left); v++) {
-                Some<T, SIZE> seen = read<SIZE>(x, (line + v) * across + out.channel);
+                Vec<T, SIZE> seen = read<SIZE>(x, (line + v) * across + out.channel);
                 for (int k = 0; k < SIZE; k++) total.at[k] += seen.at[k];
             }
         }
@@ -108,7 +110,7 @@ __global__ void average_forward(const T* x, int2 kernel, int2 stride, int2 paddi
     }
 }
 
-// dx = Σ dy over the windows that hold this pixel / (KH KW): the transpose.
+// dx = Σ dy over the windows that contain this pixel / (KH KW).
 // constants: (false) (true)
 template <typename T, bool wide>
 __global__ void average_backward(const T* dy, int2 kernel, int2 stride, int2 padding, T* dx, int n,
@@ -120,10 +122,10 @@ __global__ void average_backward(const T* dy, int2 kernel, int2 stride, int2 pad
         Pixel in(i, h, w, across);
         Outputs down(in.row, kernel.x, stride.x, padding.x, oh);
         Outputs along(in.column, kernel.y, stride.y, padding.y, ow);
-        Some<T, SIZE> total = all<SIZE>(T(0));
+        Vec<T, SIZE> total = splat<SIZE>(T(0));
         for (int a = down.last; a >= down.first; a--)
             for (int b = along.last; b >= along.first; b--) {
-                Some<T, SIZE> g =
+                Vec<T, SIZE> g =
                     read<SIZE>(dy, ((in.image * oh + a) * ow + b) * across + in.channel);
                 for (int k = 0; k < SIZE; k++) total.at[k] += g.at[k];
             }

@@ -63,12 +63,12 @@ def max_forward_numba(x, kernel, stride, padding, y, tap):
 
 
 def max_forward_cuda(x, kernel, stride, padding, y, tap):
-    wide, grid = shares_of(y)
+    wide, grid = vector_grid(y)
     launch("pool.max_forward", grid, 256, x, kernel, stride, padding, y, tap, *x.shape,
            *y.shape[1:3], constants=(wide,))
 
 
-def shares_of(result):
+def vector_grid(result):
     """(whether a thread owns sixteen bytes of an image's channels, blocks of 256 threads)."""
     wide = result.shape[3] % (16 // result.itemsize) == 0
     threads = result.size * result.itemsize // 16 if wide else result.size
@@ -110,7 +110,7 @@ def max_backward_numba(dy, tap, kernel, stride, padding, dx):
 
 
 def max_backward_cuda(dy, tap, kernel, stride, padding, dx):
-    wide, grid = shares_of(dx)
+    wide, grid = vector_grid(dx)
     launch("pool.max_backward", grid, 256, dy, tap, kernel, stride, padding, dx, *dx.shape,
            *dy.shape[1:3], constants=(wide,))
 
@@ -149,7 +149,7 @@ def average_forward_numba(x, kernel, stride, padding, y):
 
 
 def average_forward_cuda(x, kernel, stride, padding, y):
-    wide, grid = shares_of(y)
+    wide, grid = vector_grid(y)
     launch("pool.average_forward", grid, 256, x, kernel, stride, padding, y, *x.shape,
            *y.shape[1:3], constants=(wide,))
 
@@ -193,6 +193,6 @@ def average_backward_numba(dy, kernel, stride, padding, dx):
 
 
 def average_backward_cuda(dy, kernel, stride, padding, dx):
-    wide, grid = shares_of(dx)
+    wide, grid = vector_grid(dx)
     launch("pool.average_backward", grid, 256, dy, kernel, stride, padding, dx, *dx.shape,
            *dy.shape[1:3], constants=(wide,))

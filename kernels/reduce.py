@@ -67,12 +67,12 @@ def reduce(x, y, operation, divisor=1):
     """On the GPU; in two launches where the results are too few to keep it busy one by one."""
     a, r, b = x.shape
     if b == 1:
-        over_rows(x.reshape(a, r), y, operation, divisor)
+        reduce_rows(x.reshape(a, r), y, operation, divisor)
     else:
-        over_columns(x, y, operation, divisor)
+        reduce_columns(x, y, operation, divisor)
 
 
-def over_rows(x, y, operation, divisor):
+def reduce_rows(x, y, operation, divisor):
     """y (A,) from x (A, R)."""
     a, r = x.shape
     wide, shares = r % (16 // x.itemsize) == 0, 1
@@ -82,14 +82,14 @@ def over_rows(x, y, operation, divisor):
     share = 4 * max(1, blocks_for(r, 4 * shares))      # whole packs
     shares = max(1, blocks_for(r, share))
     sums = y if shares == 1 else empty((a, shares), x.dtype)
-    grid, block = by_rows(a, lanes)
+    grid, block = row_grid(a, lanes)
     launch("reduce.rows", (grid, shares), block, x, sums, operation,
            divisor if shares == 1 else 1, a, r, share, lanes, constants=(wide,))
     if shares > 1:
-        over_rows(sums, y, operation, divisor)
+        reduce_rows(sums, y, operation, divisor)
 
 
-def over_columns(x, y, operation, divisor):
+def reduce_columns(x, y, operation, divisor):
     """y (A, B) from x (A, R, B)."""
     a, r, b = x.shape
     if r * b < LITTLE:
@@ -103,7 +103,7 @@ def over_columns(x, y, operation, divisor):
     launch("reduce.columns", (a * blocks_for(across, width), shares), 256, x, sums, operation,
            divisor if shares == 1 else 1, r, b, share, width, constants=(wide,))
     if shares > 1:
-        over_columns(sums, y, operation, divisor)
+        reduce_columns(sums, y, operation, divisor)
 
 
 def lanes_for(rows, length, most=256, numbers=8):
@@ -155,7 +155,7 @@ def softmax_numpy(x, y):
 
 
 def softmax_cuda(x, y):
-    over_exponentials("softmax", x, y)
+    launch_softmax("softmax", x, y)
 
 
 def log_softmax_numpy(x, y):
@@ -164,7 +164,7 @@ def log_softmax_numpy(x, y):
 
 
 def log_softmax_cuda(x, y):
-    over_exponentials("log_softmax", x, y)
+    launch_softmax("log_softmax", x, y)
 
 
 def logsumexp_numpy(x, y):
@@ -175,7 +175,7 @@ def logsumexp_numpy(x, y):
 
 
 def logsumexp_cuda(x, y):
-    over_exponentials("logsumexp", x, y)
+    launch_softmax("logsumexp", x, y)
 
 
 # --- softmax_backward, log_softmax_backward (dy, y, dx): from the output, all (N, D) -------------
@@ -185,7 +185,7 @@ def softmax_backward_numpy(dy, y, dx):
 
 
 def softmax_backward_cuda(dy, y, dx):
-    over_exponentials("softmax_backward", dy, y, dx)
+    launch_softmax("softmax_backward", dy, y, dx)
 
 
 def log_softmax_backward_numpy(dy, y, dx):
@@ -193,18 +193,18 @@ def log_softmax_backward_numpy(dy, y, dx):
 
 
 def log_softmax_backward_cuda(dy, y, dx):
-    over_exponentials("log_softmax_backward", dy, y, dx)
+    launch_softmax("log_softmax_backward", dy, y, dx)
 
 
-def over_exponentials(kernel, *arrays):
+def launch_softmax(kernel, *arrays):
     """Launch a kernel whose lanes own rows of the first array, eight numbers in registers each."""
     n, d = arrays[0].shape
     lanes = lanes_for(n, d, most=512)                  # each of which may use 128 registers
-    grid, block = by_rows(n, lanes)
+    grid, block = row_grid(n, lanes)
     launch(f"reduce.{kernel}", grid, block, *arrays, n, d, lanes)
 
 
-def by_rows(n, lanes):
+def row_grid(n, lanes):
     """(grid, block) for ``lanes`` threads a row."""
     block = max(256, lanes) if lanes <= 32 else lanes
     return blocks_for(n * lanes, block), block

@@ -1,10 +1,11 @@
 // Upsampling by repeated pixels, y[i, j] = x[⌊i / scale⌋, ⌊j / scale⌋], and its transpose.
 //
-// Images are channels-last; a thread owns one number of the result, or wide sixteen bytes of
-// channels of one pixel. scale is (rows, columns): .x and .y; h and w are those of small images.
+// Images are channels-last; a thread computes one number of the result (``wide``: sixteen bytes of
+// channels of one pixel), sums in a fixed order, so the bits do not depend on the grid.
+// Memory-bound. scale is (rows, columns): .x and .y; h and w are the sizes of the smaller images.
 #include "rows.cuh"
 
-// A pixel of x is read by the scale.x scale.y threads that repeat it, from the cache but once.
+// scale.x · scale.y threads read each pixel of x, all but the first from the cache.
 // constants: (false) (true)
 template <typename T, bool wide>
 __global__ void upsample_forward(const T* x, int2 scale, T* y, int n, int h, int w, int c) {
@@ -28,11 +29,11 @@ __global__ void upsample_backward(const T* dy, int2 scale, T* dx, int n, int h, 
     GRID_STRIDE(i, (long long)n * h * w * across) {
         long long row = i;
         int channel = split(row, across), column = split(row, w);
-        Some<T, SIZE> total = all<SIZE>(T(0));
+        Vec<T, SIZE> total = splat<SIZE>(T(0));
         for (int u = 0; u < scale.x; u++) {
             long long first = ((row * scale.x + u) * w + column) * scale.y;
             for (int v = 0; v < scale.y; v++) {
-                Some<T, SIZE> g = read<SIZE>(dy, (first + v) * across + channel);
+                Vec<T, SIZE> g = read<SIZE>(dy, (first + v) * across + channel);
                 for (int k = 0; k < SIZE; k++) total.at[k] += g.at[k];
             }
         }

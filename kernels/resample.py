@@ -7,7 +7,7 @@ import numpy as np
 
 from .compiler import compiled, prange
 from .cuda import launch
-from .pool import shares_of
+from .pool import vector_grid
 
 # --- upsample_forward(x, scale, y): y[i, j] = x[⌊i / scale⌋, ⌊j / scale⌋] ------------------------
 
@@ -29,7 +29,7 @@ def upsample_forward_numba(x, scale, y):
 
 
 def upsample_forward_cuda(x, scale, y):
-    wide, grid = shares_of(y)
+    wide, grid = vector_grid(y)
     launch("resample.upsample_forward", grid, 256, x, scale, y, *x.shape, constants=(wide,))
 
 
@@ -55,7 +55,7 @@ def upsample_backward_numba(dy, scale, dx):
 
 
 def upsample_backward_cuda(dy, scale, dx):
-    wide, grid = shares_of(dx)
+    wide, grid = vector_grid(dx)
     launch("resample.upsample_backward", grid, 256, dy, scale, dx, *dx.shape, constants=(wide,))
 
 

@@ -1,20 +1,23 @@
-// What kernels over the rows and columns of a matrix share: the numbers of a thread, a row reduced
-// by the lanes that own it, columns reduced by a block, indices taken apart.
+// Shared by kernels over rows and columns of a matrix: vector loads, reductions of a row by lanes
+// and of columns by a block, index arithmetic.
+//
+// A *share* is the part of a long sum that one block computes, where a sum is split over several
+// blocks. A second kernel adds the partial sums of the shares in a fixed order.
 #pragma once
 #include "common.cuh"
 
-// --- the numbers of a thread ---------------------------------------------------------------------
+// --- vector loads and stores ---------------------------------------------------------------------
 
-// SIZE numbers: sixteen bytes in a wide kernel, which is for rows of whole packs, else one number.
+// SIZE numbers: sixteen bytes in a ``wide`` kernel (rows must be whole packs), else one number.
 template <typename T, int SIZE>
-struct Some {
+struct Vec {
     T at[SIZE];
 };
 
-// Numbers i SIZE … i SIZE + SIZE − 1 at p: one access if they are sixteen bytes and p allows it.
+// Reads numbers i SIZE … i SIZE + SIZE − 1 at p, in one access if they are sixteen aligned bytes.
 template <int SIZE, typename T>
-__device__ Some<T, SIZE> read(const T* p, long long i) {
-    Some<T, SIZE> v;
+__device__ Vec<T, SIZE> read(const T* p, long long i) {
+    Vec<T, SIZE> v;
     if constexpr (SIZE > 1 && SIZE * sizeof(T) == 16)
         if (reinterpret_cast<unsigned long long>(p) % 16 == 0) {
             Pack<T> pack = *reinterpret_cast<const Pack<T>*>(p + i * SIZE);
@@ -26,7 +29,7 @@ __device__ Some<T, SIZE> read(const T* p, long long i) {
 }
 
 template <int SIZE, typename T>
-__device__ void write(T* p, long long i, const Some<T, SIZE>& v) {
+__device__ void write(T* p, long long i, const Vec<T, SIZE>& v) {
     if constexpr (SIZE > 1 && SIZE * sizeof(T) == 16)
         if (reinterpret_cast<unsigned long long>(p) % 16 == 0) {
             Pack<T> pack;
@@ -38,14 +41,14 @@ __device__ void write(T* p, long long i, const Some<T, SIZE>& v) {
 }
 
 template <int SIZE, typename T>
-__device__ Some<T, SIZE> all(T value) {
-    Some<T, SIZE> v;
+__device__ Vec<T, SIZE> splat(T value) {
+    Vec<T, SIZE> v;
     for (int k = 0; k < SIZE; k++) v.at[k] = value;
     return v;
 }
 
-// i = quotient n + remainder: gives the remainder and leaves the quotient in i. Division of 64 bits
-// is slow and hardly ever needed.
+// i = quotient n + remainder: returns the remainder and stores the quotient in i. 64-bit division
+// is slow, so it is used for large i only.
 __device__ inline int split(long long& i, int n) {
     if (i < 0x100000000ll) {
         unsigned whole = (unsigned)i / (unsigned)n, rest = (unsigned)i - whole * n;
@@ -58,7 +61,7 @@ __device__ inline int split(long long& i, int n) {
     return rest;
 }
 
-// --- sums, largest and smallest numbers; NaN wins, as in NumPy -----------------------------------
+// --- sum, maximum, minimum; NaN propagates, as in NumPy ------------------------------------------
 
 const int SUM = 0, LARGEST = 1, SMALLEST = 2;
 
@@ -73,18 +76,18 @@ __device__ T combine(int op, T a, T b) {
     return (op == LARGEST ? b > a : b < a) || b != b ? b : a;
 }
 
-// What changes nothing.
+// The neutral element of the operation.
 template <typename T>
 __device__ T neutral(int op) {
     return op == SUM ? T(0) : op == LARGEST ? -infinity<T>() : infinity<T>();
 }
 
-// --- rows: each is owned by `lanes` threads, a power of two: up to 32, or a whole block ----------
+// --- rows: `lanes` threads per row, a power of two: up to 32, or a whole block -------------------
 
 struct Lane {
-    long long row;                    // the row of this thread, or the last one behind the end
-    bool mine;                        // whether there is such a row
-    int lane;                         // which of the row's threads this is
+    long long row;                    // the row of this thread; clamped to the last row
+    bool valid;                       // whether there is such a row
+    int lane;                         // the thread's index among those of the row
 };
 
 __device__ inline Lane lane_of(long long rows, int lanes) {
@@ -92,15 +95,15 @@ __device__ inline Lane lane_of(long long rows, int lanes) {
     return {min(row, rows - 1), row < rows, (int)(threadIdx.x % lanes)};
 }
 
-// The lanes' values combined, in every lane; all threads of the block must take part.
+// The reduction over the lanes of a row, returned to every lane; all threads of the block call it.
 template <typename T>
-__device__ T over_lanes(int op, T v, int lanes) {
+__device__ T reduce_lanes(int op, T v, int lanes) {
     for (int distance = min(lanes, WARP) / 2; distance > 0; distance /= 2)
         v = combine(op, v, __shfl_xor_sync(EVERY_LANE, v, distance));
     if (lanes <= WARP) return v;
     __shared__ T of_warp[32];
     int lane = threadIdx.x % WARP;
-    __syncthreads();                  // of_warp may still be read from the call before
+    __syncthreads();                  // of_warp may still be read in the previous call
     if (lane == 0) of_warp[threadIdx.x / WARP] = v;
     __syncthreads();
     v = lane < lanes / WARP ? of_warp[lane] : neutral<T>(op);
@@ -109,35 +112,36 @@ __device__ T over_lanes(int op, T v, int lanes) {
     return v;
 }
 
-// --- columns: a block owns a tile, a thread one column of it or a pack, in every high-th row -----
+// --- columns: a tile per block; a thread has one column (or pack) and every high-th row ----------
 
-const int BLOCK = 256;                // threads of the blocks that own tiles
+const int BLOCK = 256;                // threads of a block that computes a tile
 
 struct Tile {
-    int column, down, high;           // this thread's column, its first row in the tile, its step
-    bool mine;                        // whether there is such a column
+    int column, down, high;           // this thread's column, its first row in the tile, row step
+    bool valid;                       // whether there is such a column
     long long first, last;            // the tile's rows, first … last − 1
 };
 
-// Tile number `across` of columns and `share` of rows: `width` columns, `rows` rows of m.
+// The tile with index `across` in the columns and `share` in the rows: `width` columns, and `rows`
+// of the m rows.
 __device__ inline Tile tile_of(int across, long long share, int columns, int width, long long m,
                                long long rows) {
     Tile t;
     t.column = across * width + threadIdx.x % width;
     t.down = threadIdx.x / width;
     t.high = blockDim.x / width;
-    t.mine = t.column < columns && t.down < t.high;
+    t.valid = t.column < columns && t.down < t.high;
     t.first = share * rows;
     t.last = min(m, t.first + rows);
     return t;
 }
 
-// The values of a column's threads combined, in the thread with down = 0; all threads of the block
-// must take part.
+// The reduction over the threads of a column, valid in the thread with down = 0; all threads of the
+// block must call it.
 template <typename T, int SIZE>
-__device__ Some<T, SIZE> down_columns(int op, Some<T, SIZE> v, const Tile& t, int width) {
-    __shared__ Some<T, SIZE> of_thread[BLOCK];
-    __syncthreads();                  // of_thread may still be read from the call before
+__device__ Vec<T, SIZE> reduce_columns(int op, Vec<T, SIZE> v, const Tile& t, int width) {
+    __shared__ Vec<T, SIZE> of_thread[BLOCK];
+    __syncthreads();                  // of_thread may still be read in the previous call
     of_thread[threadIdx.x] = v;
     for (int left = t.high; left > 1; left = (left + 1) / 2) {
         int half = (left + 1) / 2;

@@ -1,4 +1,4 @@
-"""What a captured step needs besides its arithmetic; see ``capture.py``.
+"""The values that change between replays of a captured step, and its losses; see ``capture.py``.
 
 Only a GPU replays steps, so there are no Numba versions.
 """
@@ -22,10 +22,10 @@ def take_row_cuda(table, row, current):
     launch("step.take_row", 1, 64, table, row, current, current.size)
 
 
-# --- keep(a, b, c, d, e, f, g, h, row, history): history[row] = the first W of them ---------------
+# --- keep(a, b, c, d, e, f, g, h, row, history): record losses, history[row] = the first W of them
 
 def keep_numpy(a, b, c, d, e, f, g, h, row, history):
-    """a … h hold one number each, history (ROWS, W), W ≤ 8, row (1,) uint64."""
+    """a … h are arrays of one number, history (ROWS, W), W ≤ 8, row (1,) uint64."""
     for j, number in enumerate((a, b, c, d, e, f, g, h)[:history.shape[1]]):
         history[int(row[0]), j] = number.reshape(())
 

@@ -1,5 +1,5 @@
-// Tiles of a matrix product: how factors come into shared memory, how register tiles multiply, and
-// how the sums leave, through bias and activation, or split over blocks and added in their order.
+// Tiles of a matrix product: loads of the factors into shared memory, products of register tiles,
+// and the epilogue with bias and activation, or with partial sums added in a fixed order (split-k).
 #pragma once
 #include "common.cuh"
 
@@ -13,23 +13,23 @@ struct Output {
     bool accumulate;
     int m, n;
 
-    __device__ T finished(T v, int row, int column) const {
+    __device__ T epilogue(T v, int row, int column) const {
         if (accumulate) v += c[(long long)row * n + column];
         if (bias) v += bias[column];
         return activate(v, activation);
     }
 
-    __device__ void put(Pack<T> v, int row, int column) const {
+    __device__ void store_pack(Pack<T> v, int row, int column) const {
         if (row >= m) return;
         T* at = c + (long long)row * n + column;
         for (int k = 0; k < Pack<T>::SIZE; k++)
-            if (column + k < n) v.at[k] = finished(v.at[k], row, column + k);
+            if (column + k < n) v.at[k] = epilogue(v.at[k], row, column + k);
         store(at, 0, n - column, v);
     }
 };
 
-// Where tile i of rows × columns tiles lies: bands of BAND rows, each walked column by column, so
-// that the blocks at work together share rows of a and columns of b in the L2 cache.
+// The row and column of tile i: tiles are numbered in bands of BAND rows, column by column, so that
+// blocks that run at the same time share rows of a and columns of b in the L2 cache.
 const int BAND = 16;
 
 __device__ int2 tile_place(int i, int rows, int columns) {
@@ -41,27 +41,28 @@ __device__ int2 tile_place(int i, int rows, int columns) {
     return place;
 }
 
-// Where share i of n shares of k begins, in whole steps.
+// The first k of share i of n (split-k), a multiple of ``step``.
 __device__ int share_begin(int i, int n, int k, int step) {
     long long steps = (k - 1) / step + 1;
     return min((long long)k, steps * i / n * step);
 }
 
-// --- a factor on its way into shared memory ------------------------------------------------------
+// --- loading a factor into shared memory ---------------------------------------------------------
 
-// A thread's share of tiles of ROWS × STEP numbers, (k, row) of them at shared[k * LENGTH + row].
-// In memory either a row's k lie side by side (along), or the rows of one k. It reads sixteen bytes
-// at a time where the array allows. Four numbers of padding keep the 32 banks of shared memory
-// apart when packs along k are turned: eight lanes write 32 different banks, whatever T is.
+// The part of a thread in loading tiles of ROWS × STEP numbers; (k, row) goes to shared[k * LENGTH
+// + row]. In global memory either the k of a row are contiguous (``along``), or the rows of one k.
+// A thread reads sixteen bytes at a time if the array is aligned. Rows are padded by four numbers
+// to avoid bank conflicts when packs along k are transposed: eight lanes write 32 different banks
+// for every T.
 template <typename T, int ROWS, int STEP, int THREADS>
 struct Factor {
-    static const int SIZE = Pack<T>::SIZE, LENGTH = ROWS + 4, APART = THREADS * SIZE / ROWS,
-                     PACKS = STEP / APART, DEEP = STEP;
+    static const int SIZE = Pack<T>::SIZE, LENGTH = ROWS + 4, SPACING = THREADS * SIZE / ROWS,
+                     PACKS = STEP / SPACING, DEEP = STEP;
     const T* at;
-    int stride, room;                 // from k to k + 1; how many rows of the array follow ours
+    int stride, room;                 // from k to k + 1; the rows of the array after this one
     int k, place;
-    bool along, whole;
-    Pack<T> held[PACKS];
+    bool along, by_packs;
+    Pack<T> values[PACKS];
 
     __device__ Factor(const T* p, bool is_along, int first_row, int rows, int length, int first_k) {
         int t = threadIdx.x;
@@ -70,37 +71,37 @@ struct Factor {
         k = along ? (t % 2 + t / (2 * ROWS) * 2) * SIZE : t / (ROWS / SIZE);
         place = k * LENGTH + row;
         row += first_row;
-        if (row >= rows) row = 0;     // any row will do: its sums are not kept
+        if (row >= rows) row = 0;     // any valid row: its sums are not stored
         room = along ? SIZE : min(SIZE, rows - 1 - row);
-        whole = reinterpret_cast<unsigned long long>(p) % 16 == 0
+        by_packs = reinterpret_cast<unsigned long long>(p) % 16 == 0
                 && (along ? length : rows) % SIZE == 0;
         stride = along ? 1 : rows;
         at = p + (along ? (long long)row * length + first_k + k
                         : (long long)(first_k + k) * rows + row);
     }
 
-    // Reads the first ``count`` k of a tile, and zeros behind; the next tile begins after them.
+    // Reads the first ``count`` k of a tile, then zeros; the next tile begins after these k.
     __device__ void read(int count) {
 #pragma unroll
         for (int i = 0; i < PACKS; i++)
 #pragma unroll
             for (int j = 0; j < SIZE; j++)
-                held[i].at[j] = k + i * APART + (along ? j : 0) < count && j <= room
-                    ? at[(long long)i * APART * stride + j] : T(0);
+                values[i].at[j] = k + i * SPACING + (along ? j : 0) < count && j <= room
+                    ? at[(long long)i * SPACING * stride + j] : T(0);
         at += (long long)count * stride;
     }
 
-    // Reads a tile that is full; BY_PACKS where the array allows.
+    // Reads a full tile; BY_PACKS: in accesses of sixteen bytes.
     template <bool BY_PACKS>
     __device__ void read() {
 #pragma unroll
         for (int i = 0; i < PACKS; i++) {
-            const T* from = along ? at + i * APART : at + (long long)i * APART * stride;
+            const T* from = along ? at + i * SPACING : at + (long long)i * SPACING * stride;
             if (BY_PACKS) {
-                held[i] = *reinterpret_cast<const Pack<T>*>(from);
+                values[i] = *reinterpret_cast<const Pack<T>*>(from);
             } else {
 #pragma unroll
-                for (int j = 0; j < SIZE; j++) held[i].at[j] = j <= room ? from[j] : T(0);
+                for (int j = 0; j < SIZE; j++) values[i].at[j] = j <= room ? from[j] : T(0);
             }
         }
         at += (long long)STEP * stride;
@@ -109,12 +110,12 @@ struct Factor {
     __device__ void write(T* shared) const {
 #pragma unroll
         for (int i = 0; i < PACKS; i++) {
-            T* to = shared + place + i * APART * LENGTH;
+            T* to = shared + place + i * SPACING * LENGTH;
             if (along) {
 #pragma unroll
-                for (int j = 0; j < SIZE; j++) to[j * LENGTH] = held[i].at[j];
+                for (int j = 0; j < SIZE; j++) to[j * LENGTH] = values[i].at[j];
             } else {
-                *reinterpret_cast<Pack<T>*>(to) = held[i];
+                *reinterpret_cast<Pack<T>*>(to) = values[i];
             }
         }
     }
@@ -122,9 +123,9 @@ struct Factor {
 
 // --- a thread's tile in registers ----------------------------------------------------------------
 
-// A warp owns 32 rows × 8 COLUMNS columns, four lanes high and eight wide; a lane owns 8 × COLUMNS
-// of them, in packs that lie 4 and 8 packs apart. Lanes are numbered so that each half of a warp
-// reads 128 different bytes at most: one access of shared memory.
+// A warp computes 32 rows × 8 COLUMNS columns with 4 × 8 lanes; a lane computes 8 × COLUMNS of
+// them, in packs at a distance of 4 (rows) and 8 (columns) packs. Lanes are numbered so that half a
+// warp reads at most 128 different bytes: one access of shared memory.
 __device__ int lane_row() { return threadIdx.x % WARP / 16 * 2 + threadIdx.x % 2; }
 __device__ int lane_column() { return threadIdx.x % 16 / 2; }
 
@@ -149,21 +150,21 @@ __device__ void multiply(const T* a, const T* b, T (&sums)[8][COLUMNS]) {
     }
 }
 
-// --- sums on their way out -----------------------------------------------------------------------
+// --- storing the sums ----------------------------------------------------------------------------
 
-// A tile of the result, of ROWS × COLUMNS numbers, and the blocks (gridDim.y) that share its sum.
+// A tile of the result, of ROWS × COLUMNS numbers, whose sums are split over gridDim.y blocks.
 template <typename T, int ROWS, int COLUMNS, int THREADS>
 struct Tile {
     static const int SIZE = Pack<T>::SIZE, LENGTH = COLUMNS + 8, WIDE = COLUMNS / SIZE;
     Output<T> out;
-    int row, column;                  // of the result, where the tile begins
+    int row, column;                  // of the tile's first number in the result
     T* partial;                       // (tiles, gridDim.y, ROWS, COLUMNS)
     unsigned* tickets;                // (tiles,), zeros before and after
 
-    // Σ over SLICES copies of a part of the tile in shared memory, whose rows are LENGTH long. Of
-    // every BAND_HEIGHT rows of the tile the part has HIGH, which begin at ``offset``.
+    // Adds SLICES copies of a part of the tile in shared memory (rows of LENGTH numbers) and stores
+    // it. The part has HIGH of every BAND_HEIGHT rows of the tile, from ``offset`` on.
     template <int SLICES, int HIGH, int BAND_HEIGHT>
-    __device__ void drain(const T* shared, int offset) const {
+    __device__ void store_part(const T* shared, int offset) const {
         const int rows = ROWS / BAND_HEIGHT * HIGH;
 #pragma unroll 1
         for (int e = threadIdx.x; e < rows * WIDE; e += THREADS) {
@@ -179,7 +180,7 @@ struct Tile {
             if (gridDim.y > 1)
                 *reinterpret_cast<Pack<T>*>(partial_at(blockIdx.y) + r * COLUMNS + c) = v;
             else
-                out.put(v, row + r, column + c);
+                out.store_pack(v, row + r, column + c);
         }
     }
 
@@ -187,8 +188,8 @@ struct Tile {
         return partial + ((long long)blockIdx.x * gridDim.y + share) * (ROWS * COLUMNS);
     }
 
-    // The block that comes last adds all blocks' partial sums, in the order of the shares whichever
-    // block it is; ``word`` is a word of shared memory.
+    // The block that finishes last adds the partial sums of all blocks, always in the order of the
+    // shares; ``word`` is a word of shared memory.
     __device__ void add_partials(unsigned* word) const {
         if (gridDim.y == 1) return;
         __threadfence();
@@ -206,7 +207,7 @@ struct Tile {
                 Pack<T> w = reinterpret_cast<const Pack<T>*>(partial_at(s))[e];
                 for (int k = 0; k < SIZE; k++) v.at[k] += w.at[k];
             }
-            out.put(v, row + e / WIDE, column + e % WIDE * SIZE);
+            out.store_pack(v, row + e / WIDE, column + e % WIDE * SIZE);
         }
     }
 };

@@ -29,11 +29,11 @@ def backend(request):
 def gpu(monkeypatch):
     """The GPU if there is one, else one that is emulated on the CPU."""
     try:
-        return cuda.found()
+        return cuda.find_gpu()
     except sg.UserError:
         if not available():
             pytest.skip("no GPU, and none can be emulated here: that needs Linux and g++")
-        monkeypatch.setattr(cuda, "stand_in", EMULATED)
+        monkeypatch.setattr(cuda, "replacement", EMULATED)
         with sg.use_backend("cuda"):
             array_module()                             # from here on its arrays are known
         return EMULATED

@@ -305,7 +305,7 @@ def test_every_tile_of_the_convolutions_on_tensor_cores(of_w, index, gpu, monkey
 def test_gradients_behind_an_activation_by_packs(dtype, gpu, monkeypatch, rng):
     """The kernel for large arrays, on small ones; also in place, and in several shares."""
     from scratchgen.kernels import dense
-    monkeypatch.setattr(dense, "WORTH_PACKS", 1)
+    monkeypatch.setattr(dense, "PACKS_FROM", 1)
     for n, o in ((3, 8), (130, 12), (300, 264)):
         dy, y = (rng.random((n, o)).astype(dtype) for _ in range(2))
         for activation in range(7):
@@ -362,7 +362,7 @@ def test_the_first_error_of_a_capture_arrives_and_the_stream_goes_on(fails, gpu)
     def step(x):
         y = sg.square(sg.tensor(x))
         if gpu.is_capturing():
-            pools.append(gpu.local.recorded)
+            pools.append(gpu.local.captured)
             if fails == "the body":
                 raise ZeroDivisionError("of the body")
             if fails == "a wait":
@@ -381,7 +381,7 @@ def test_the_first_error_of_a_capture_arrives_and_the_stream_goes_on(fails, gpu)
             with pytest.raises(expected[0], match=expected[1]):
                 run(x)
         assert not gpu.is_capturing() and gpu.stream is gpu.shared
-        assert getattr(pools[-1].pool, "freed", True) and not pools[-1].kept
+        assert getattr(pools[-1].pool, "freed", True) and not pools[-1].kept_alive
         np.testing.assert_array_equal(to_host(sg.square(sg.tensor(to_device(x))).data), first)
         again = sg.capture(lambda x: sg.square(sg.tensor(x)).data)
         for _ in range(3):

@@ -587,7 +587,7 @@ def differing_kernels():
     """Run with two threads at hand: kernels whose bits depend on their number, or on the run."""
     import numba
     assert numba.config.NUMBA_NUM_THREADS == 2
-    compiler.WORTH_WAKING_THREADS = 0
+    compiler.PARALLEL_FROM = 0
     parallel = 0
     for family, kernel in KERNELS:
         version = versions(family)[kernel].get("numba")
@@ -635,8 +635,8 @@ def test_small_arrays_do_not_wake_threads(monkeypatch):
     kernel = module("bce").elements_numba
     monkeypatch.setattr(kernel, "dispatcher", lambda parallel=False: lambda *a: chosen.append(
         parallel))
-    for n in (compiler.WORTH_WAKING_THREADS - 1, compiler.WORTH_WAKING_THREADS):
+    for n in (compiler.PARALLEL_FROM - 1, compiler.PARALLEL_FROM):
         kernel.launcher()(np.zeros(3, np.float32), np.zeros(n, np.float32))
     with compiler.Pool.free:              # another Python thread has them
-        kernel.launcher()(np.zeros(compiler.WORTH_WAKING_THREADS, np.float32))
+        kernel.launcher()(np.zeros(compiler.PARALLEL_FROM, np.float32))
     assert chosen == [False, True, False]

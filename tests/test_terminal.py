@@ -132,7 +132,7 @@ def test_kernels_are_compiled_without_a_cache(shell, tmp_path, places):
 def test_the_command_says_it_in_one_line(shell):
     code = ("import sys; from scratchgen.cli import terminal; terminal.prepare()\n"
             "from scratchgen.kernels import compiler\n"
-            "compiler.can_be_written('/dev/null/x'); compiler.can_be_written('/dev/null/x')")
+            "compiler.is_writable('/dev/null/x'); compiler.is_writable('/dev/null/x')")
     status, _, error = shell(f'{sys.executable} -c "{code}"')
     assert status == 0
     assert error.startswith(b"scratchgen: compiled kernels cannot be kept in /dev/null/x")
@@ -140,5 +140,5 @@ def test_the_command_says_it_in_one_line(shell):
 
 
 def test_a_folder_that_can_be_written(tmp_path):
-    assert compiler.can_be_written(str(tmp_path / "new" / "folder"))
+    assert compiler.is_writable(str(tmp_path / "new" / "folder"))
     assert list((tmp_path / "new" / "folder").iterdir()) == []

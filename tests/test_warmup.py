@@ -29,7 +29,7 @@ def test_after_a_warm_up_training_compiles_nothing(tmp_path):
 from scratchgen.train import train
 from scratchgen.kernels import compiler
 compiled = []
-with compiler.watching(compiled.append):
+with compiler.on_compilation(compiled.append):
     train({"run": {"model": "vae"}, "train": {"epochs": 2}, "data": {"limit": 700}})
 print(compiled)"""
     done = subprocess.run([sys.executable, "-c", code], env=environment, cwd=tmp_path,

@@ -8,7 +8,7 @@ import pytest
 from checks import assert_close, assert_gradients, draw, weighted
 from scratchgen.kernels import compiler, conv2d, winograd
 from scratchgen.kernels import minimal_filter as matrices
-from scratchgen.kernels.conv2d_chooser import by_winograd
+from scratchgen.kernels.conv2d_chooser import uses_winograd
 from scratchgen.kernels.minimal_filter import POINTS, axis, count_lanes, minimal_filter, tile_of
 from test_conv import assert_kernels_equal_formulas
 
@@ -147,7 +147,7 @@ def test_single_precision_loses_no_more_than_sums_of_patches():
 
 
 def chosen(x, y, kernel, stride=(2, 2), dilation=(1, 1)):
-    return by_winograd(x, y, kernel, stride, dilation)
+    return uses_winograd(x, y, kernel, stride, dilation)
 
 
 def test_taken_where_it_pays():

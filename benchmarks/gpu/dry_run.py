@@ -74,7 +74,7 @@ def replaced(gpu):
     gpu.xp.random = Random(gpu.xp)
     gpu.xp._core = types.SimpleNamespace(_routines_linalg=types.SimpleNamespace(
         get_compute_type=lambda dtype: None, set_compute_type=lambda dtype, value: None))
-    changes = [(cuda, "stand_in", gpu), (precision, "cupy", lambda xp, name: None),
+    changes = [(cuda, "replacement", gpu), (precision, "cupy", lambda xp, name: None),
                (checks, "cases", lambda *of: list(every(*of))[:1]),
                (conv_times, "on_our_stream", lambda device: contextlib.nullcontext()),
                (conv_times, "CuDNN", OnTheCpu), (steps, "Process", InThisProcess),

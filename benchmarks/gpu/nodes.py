@@ -38,10 +38,10 @@ def counted(names=rows.NAMES):
     from scratchgen.kernels import cuda
 
     from scratchgen.engine.backend import use_backend
-    if cuda.stand_in is None:
+    if cuda.replacement is None:
         sys.path.insert(0, str(ROOT / "tests"))
         from emulated_gpu.device import EmulatedGpu
-        cuda.stand_in = EmulatedGpu()
+        cuda.replacement = EmulatedGpu()
     with use_backend("cuda"):
         return {name: count(name) for name in names}
 

@@ -49,7 +49,7 @@ def warm_up(given: dict, on_kernel: Callable[[str], None] = lambda name: None) -
         on_kernel(name)
 
     two_steps = {"data": {"limit": 2 * batch}, "train": {"epochs": 1}}
-    watching = gpu().watching if resolved["run"]["backend"] == "cuda" else compiler.watching
-    with tempfile.TemporaryDirectory() as folder, watching(record):
+    compiles = gpu() if resolved["run"]["backend"] == "cuda" else compiler
+    with tempfile.TemporaryDirectory() as folder, compiles.on_compilation(record):
         train(config.merge(given, two_steps), out=Path(folder) / "run")
     return Warmup(len(names), time.perf_counter() - start)

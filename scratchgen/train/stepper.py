@@ -114,7 +114,7 @@ class CudaStepper(Stepper):
     def copied_losses(self):
         """The losses whose copy to the host has finished; [] while a copy is in flight."""
         if self.copy_in_flight is None:
-            self.copy_in_flight = self.pending, gpu().copy_out(self.buffer.array)
+            self.copy_in_flight = self.pending, gpu().copy_to_host(self.buffer.array)
         count, finished_copy = self.copy_in_flight
         rows = finished_copy()
         if rows is None:

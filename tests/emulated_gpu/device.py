@@ -10,17 +10,16 @@ from .emulator import EmulationError, Emulator
 
 
 class EmulatedGpu(Emulator):
-    """In place of ``kernels/gpu.py``: the same methods, on the CPU.
+    """Replaces the ``Gpu`` of ``kernels/gpu.py``: the same methods, on the CPU.
 
-    Streams, captures and copies are Gpu's own code, on the stand-in for CuPy.
+    Streams, captures and copies run the code of ``Gpu`` itself, on an emulated CuPy.
     """
 
     name, processors, capability = "emulated", 4, 90
 
-    enter_thread, stream, is_capturing = Gpu.enter_thread, Gpu.stream, Gpu.is_capturing
-    capturing, switch, not_captured, cached = (Gpu.capturing, Gpu.switch, Gpu.not_captured,
-                                               Gpu.cached)
-    upload, copy_out = Gpu.upload, Gpu.copy_out
+    use_shared_stream, stream, set_stream = Gpu.use_shared_stream, Gpu.stream, Gpu.set_stream
+    is_capturing, capturing, outside_capture = Gpu.is_capturing, Gpu.capturing, Gpu.outside_capture
+    cached, upload, copy_to_host = Gpu.cached, Gpu.upload, Gpu.copy_to_host
 
     def __init__(self, *arguments, **options):
         super().__init__(*arguments, **options)
@@ -36,11 +35,11 @@ class EmulatedGpu(Emulator):
         self.work.synchronize("synchronize()")
 
     @contextlib.contextmanager
-    def watching(self, begins):
+    def on_compilation(self, callback):
         known = set(self.kernels)
         yield
         for _, expression in set(self.kernels) - known:
-            begins(expression)
+            callback(expression)
 
     def pinned(self, shape, dtype):
         return np.empty(shape, dtype)
