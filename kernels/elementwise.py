@@ -118,16 +118,16 @@ class Formula:
 
     def source(self, kinds):
         """Its CUDA C."""
-        kernels = list(zip(self.names, kinds, strict=True))
+        inputs = list(zip(self.names, kinds, strict=True))
         parameters = ", ".join(f"T {n}_value" if kind == "value" else f"const T* {n}"
-                               for n, kind in kernels)
-        loads = "".join(f"        Pack<T> {n}_pack = load({n}, i, n);\n" for n, kind in kernels
+                               for n, kind in inputs)
+        loads = "".join(f"        Pack<T> {n}_pack = load({n}, i, n);\n" for n, kind in inputs
                         if kind == "full")
         text = self.body
         # Within the loop a name means the number, which hides the array of that name.
         reads = "".join(f"            const T {n}_k = {READ[kind].format(name=n)};\n"
-                        for n, kind in kernels)
-        for n, _ in kernels:
+                        for n, kind in inputs)
+        for n, _ in inputs:
             text = rename(text, n, f"{n}_k")
         return KERNEL.format(text=text, name=self.name, parameters=parameters, loads=loads,
                              reads=reads)

@@ -102,7 +102,7 @@ class Gpu:
         and is raised unchanged. UserError for a capture inside another one.
         """
         if self.is_capturing():
-            raise UserError("a capture callback inside another one: capture the outer step alone")
+            raise UserError("a capture begins inside another one: capture the outer step alone")
         cuda = self.xp.cuda
         captured, stream = CapturedGraph(self), cuda.Stream(non_blocking=True)
         try:
