@@ -1,9 +1,9 @@
-"""Formulas as CUDA C: the formula of an elementwise op, body once, becomes a kernel of one pass.
+"""Elementwise ops on the GPU: the op's formula is traced once and compiled to a kernel of one pass.
 
-A formula is called with terms that write down what happens to them: ``1.0 / (1.0 + np.exp(-x))``
-becomes ``(T(1.0) / (T(1.0) + exp((-x))))``, and this is put into the loop below. On the CPU Numba
-compiles the formula itself (``vector_math.py``); this is its counterpart, and it has no other
-versions: the formula is the reference.
+A formula is called with ``Term`` objects, which record the operations as C: ``1.0 / (1.0 +
+np.exp(-x))`` becomes ``(T(1.0) / (T(1.0) + exp((-x))))``, the body of the loop below. On the CPU
+Numba compiles the formula itself (``vector_math.py``). There are no other versions: the formula is
+the reference.
 """
 
 import functools
@@ -22,8 +22,8 @@ FUNCTIONS = {np.exp: "exp", np.log: "log", np.log1p: "log1p", np.expm1: "expm1",
              np.sqrt: "sqrt", np.absolute: "fabs", np.floor: "floor", np.maximum: "maximum",
              np.minimum: "minimum", np.sign: "sign", np.negative: "-", np.power: "pow",
              np.square: "square"}
-# How an input is read for element i of n, in rows of c: its own number, the row's or the column's,
-# or the same for all, from memory or by value.
+# How an input is read for element i of n, in rows of c: its own number ("full"), one that depends
+# on the column ("row") or on the row ("column"), or a scalar from memory ("one") or by value.
 READ = {"full": "{name}_pack.at[k]", "row": "{name}[at % c]", "column": "{name}[at / c]",
         "one": "{name}[0]", "value": "{name}_value"}
 KERNEL = """#include "common.cuh"
@@ -44,7 +44,7 @@ __global__ void {name}({parameters}, T* out, long long n, long long c) {{
 
 
 class Term(NDArrayOperatorsMixin):
-    """A number in a formula: the C that computes it."""
+    """A value in a formula, as a C expression."""
 
     def __init__(self, text):
         self.text = text
@@ -68,12 +68,12 @@ class Term(NDArrayOperatorsMixin):
 
 
 def c_expression(x):
-    """A term, or a number of the formula, in C."""
+    """The C expression of a term or of a number."""
     return x.text if isinstance(x, Term) else f"T({float(x)!r})"
 
 
 class Formula:
-    """An elementwise function, ready for device arrays: compiled once for each kind of inputs."""
+    """An elementwise function of device arrays, compiled once for each combination of inputs."""
 
     def __init__(self, function):
         self.function = function
@@ -110,7 +110,7 @@ class Formula:
         return c_expression(self.function(*(Term(n) for n in plain), **options))
 
     def kernel(self, kinds):
-        """The kernel for inputs that are read in these ways."""
+        """The kernel for inputs of these kinds (keys of READ)."""
         if kinds not in self.kernels:
             code = cuda.with_includes(self.source(kinds), f"{self.name}.cu")
             self.kernels[kinds] = cuda.parse(code)[self.name]
@@ -124,7 +124,7 @@ class Formula:
         loads = "".join(f"        Pack<T> {n}_pack = load({n}, i, n);\n" for n, kind in inputs
                         if kind == "full")
         text = self.body
-        # Within the loop a name means the number, which hides the array of that name.
+        # Within the loop a name denotes the element, not the array of that name.
         reads = "".join(f"            const T {n}_k = {READ[kind].format(name=n)};\n"
                         for n, kind in inputs)
         for n, _ in inputs:
@@ -139,7 +139,7 @@ def rename(text, name, other):
 
 
 def access_to(x, shape, dtype, width, xp):
-    """(what to pass, the way to read it, the row length it implies) for an input."""
+    """(argument, kind, row length) of an input; the kind is a key of READ."""
     if not isinstance(x, xp.ndarray):                  # a number, perhaps in an array of its own
         return float(x), "value", 1
     x = x.astype(dtype, copy=False)

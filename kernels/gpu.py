@@ -196,10 +196,10 @@ class Upload:
         self.gpu, self.target, self.next_buffer, self.stream = gpu, target, 0, None
 
     def prepare(self):
-        """Make the buffers, when the first batch comes from the host.
+        """Allocate the buffers, when the first batch comes from the host.
 
-        The memory of ``staged`` may have been another array's a moment ago, which kernels on the
-        main stream still read. So the first copy waits for them too: each ``consumed`` is captured.
+        The pool may take the memory of ``staged`` from an array that kernels on the main stream
+        still read. So the first copies wait for these kernels too: ``consumed`` is recorded here.
         """
         cuda, target = self.gpu.xp.cuda, self.target
         self.stream = cuda.Stream(non_blocking=True)

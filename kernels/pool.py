@@ -1,8 +1,9 @@
-"""Pooling: the largest, or the mean, of the pixels under a window, and the way back.
+"""Max and average pooling, and their gradients.
 
 ``kernel``, ``stride`` and ``padding`` are pairs of ints; tap t = u·KW + v of a window at output
-position (i, j) is the pixel (i·stride + u − padding, j·stride + v − padding). Every window holds at
-least one pixel that lies in the image. Backward gathers: each iteration owns one row of dx.
+position (i, j) is the pixel (i·stride + u − padding, j·stride + v − padding). Every window contains
+at least one pixel of the image. The backward functions sum, for each row of dx, over the windows
+that contain it, so each iteration writes only its own row.
 """
 
 import itertools
@@ -14,7 +15,7 @@ from .cuda import blocks_for, launch
 
 
 def taps(kernel, stride, out):
-    """(t, index of what tap t sees in the padded images), for the NumPy versions."""
+    """(t, index of the pixels of tap t in the padded images), for the NumPy versions."""
     (sh, sw), (oh, ow) = stride, out
     for t, (u, v) in enumerate(itertools.product(range(kernel[0]), range(kernel[1]))):
         yield t, (slice(None), slice(u, u + (oh - 1) * sh + 1, sh),
@@ -29,7 +30,8 @@ def padded(x, padding, value):
 # --- max_forward(x, kernel, stride, padding, y, tap): y = max, tap = the first that reaches it ---
 
 def max_forward_numpy(x, kernel, stride, padding, y, tap):
-    """x (N, H, W, C); fills y and tap (int32), both (N, OH, OW, C). NaN wins, as in np.maximum."""
+    """x (N, H, W, C); fills y and tap (int32), both (N, OH, OW, C). NaN propagates, as in
+    np.maximum."""
     inside = padded(np.ones((1, *x.shape[1:3], 1), bool), padding, False)
     border = padded(x, padding, -np.inf)
     y[...], tap[...] = -np.inf, -1
@@ -69,7 +71,7 @@ def max_forward_cuda(x, kernel, stride, padding, y, tap):
 
 
 def vector_grid(result):
-    """(whether a thread owns sixteen bytes of an image's channels, blocks of 256 threads)."""
+    """(whether a thread computes sixteen bytes of channels, number of blocks of 256 threads)."""
     wide = result.shape[3] % (16 // result.itemsize) == 0
     threads = result.size * result.itemsize // 16 if wide else result.size
     return wide, blocks_for(threads, 256)

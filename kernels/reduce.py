@@ -1,17 +1,17 @@
 """Reductions: over the middle axis of an array (A, R, B), over all of it, and over rows.
 
-On the CPU these are NumPy's own: one pass each, and what is added up is small. NaN wins in ``max``
-and ``min``.
+On the CPU these are NumPy's functions, which need one pass each. NaN propagates in ``max`` and
+``min``.
 """
 
 import numpy as np
 
 from .cuda import blocks_for, empty, launch
 
-ENOUGH_THREADS = 1 << 17              # that many keep a large GPU busy
-ENOUGH_BLOCKS = 1056                  # of 256 threads; eight for each of 132 processors
-ONE_BLOCK = 1 << 15                   # numbers that one block adds up as quickly as many
-LITTLE = 2048                         # numbers that are not worth a block of threads
+ENOUGH_THREADS = 1 << 17              # threads that fully use a large GPU
+ENOUGH_BLOCKS = 1056                  # of 256 threads; eight for each of 132 multiprocessors
+ONE_BLOCK = 1 << 15                   # numbers that one block adds as fast as many blocks
+LITTLE = 2048                         # numbers too few for a block of threads
 OPERATIONS = SUM, LARGEST, SMALLEST = range(3)         # as in rows.cuh
 MISSING = {
     "sum_numba": "NumPy's own sum is one pass already",
@@ -64,7 +64,7 @@ def min_cuda(x, y):
 
 
 def reduce(x, y, operation, divisor=1):
-    """On the GPU; in two launches where the results are too few to keep it busy one by one."""
+    """Reduce on the GPU; in two launches if there are too few results for one block each."""
     a, r, b = x.shape
     if b == 1:
         reduce_rows(x.reshape(a, r), y, operation, divisor)
@@ -107,8 +107,8 @@ def reduce_columns(x, y, operation, divisor):
 
 
 def lanes_for(rows, length, most=256, numbers=8):
-    """How many threads own a row, a power of two: for some eight numbers each, or where there are
-    few rows, fewer numbers."""
+    """The number of threads per row, a power of two: about eight numbers per thread, or fewer if
+    there are few rows."""
     lanes = 1
     while lanes < min(most, length) and (lanes * numbers < length
                                          or rows * lanes < ENOUGH_THREADS):
@@ -117,9 +117,9 @@ def lanes_for(rows, length, most=256, numbers=8):
 
 
 def tiles_for(m, c, itemsize, matrices=1, rows=8):
-    """How blocks share the columns of matrices (M, C): (whether threads take packs, columns or
-    packs, of a tile, rows of a share, shares). A thread has ``rows`` rows at least, if there are so
-    many; small matrices are cut into narrow tiles, so that more blocks work on them.
+    """The tiles of a reduction of the columns of matrices (M, C): (whether a thread reads packs,
+    columns or packs of a matrix, of a tile, rows of a share, number of shares). A thread has at
+    least ``rows`` rows if there are so many; small matrices have narrow tiles, for more blocks.
     """
     small = matrices * m * c < 1 << 18
     wide = not small and c % (16 // itemsize) == 0
@@ -197,7 +197,7 @@ def log_softmax_backward_cuda(dy, y, dx):
 
 
 def launch_softmax(kernel, *arrays):
-    """Launch a kernel whose lanes own rows of the first array, eight numbers in registers each."""
+    """Launch a kernel with a group of lanes per row of the first array."""
     n, d = arrays[0].shape
     lanes = lanes_for(n, d, most=512)                  # each of which may use 128 registers
     grid, block = row_grid(n, lanes)

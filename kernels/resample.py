@@ -60,6 +60,6 @@ def upsample_backward_cuda(dy, scale, dx):
 
 
 def blocks(y, shape, scale):
-    """A view of y with the pixels that repeat one of ``shape`` along axes of their own."""
+    """A view (N, H, SH, W, SW, C) of y: axes SH and SW are the repetitions of a pixel."""
     (n, h, w, c), (sh, sw) = shape, scale
     return y.reshape(n, h, sh, w, sw, c)

@@ -1,8 +1,8 @@
 """exp, log, tanh … for compiled kernels, written so that the compiler can vectorise them.
 
-A call of the C library's ``expf`` handles one number and costs ten times the arithmetic below. In
-float32 each function is a range reduction and a short series, so that a loop over an array becomes
-vector instructions; in float64 (used to check gradients) the C library is called. Measured errors
+A call of the C library's ``expf`` computes one number and takes ten times as long as the arithmetic
+below. In float32 each function is a range reduction and a short series, so a loop over an array is
+vectorised; in float64 (used to check gradients) the C library is called. Measured errors
 are in ``tests/test_vector_math.py``. Subnormal results of ``exp`` are flushed to zero.
 """
 
@@ -70,7 +70,7 @@ def log_float32(x):
 
 @compiled
 def log1p_float32(x):
-    """ln(1 + x) with the rounding error of 1 + x given back: ln u + (x − (u − 1))/u, u = 1 + x."""
+    """ln(1 + x), corrected for the rounding of 1 + x: ln u + (x − (u − 1))/u, u = 1 + x."""
     u = ONE + x
     regular = (u > ZERO) & (u < INFINITY)
     correction = (x - (u - ONE)) / (u if regular else ONE)

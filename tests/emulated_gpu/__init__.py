@@ -1,1 +1,1 @@
-"""An emulated GPU for the tests: see emulator.py."""
+"""An emulated GPU for the tests; see emulator.py."""

@@ -1,10 +1,10 @@
-"""CuPy as far as the engine uses it, over NumPy: what would fail on a GPU fails here too.
+"""The part of CuPy that the engine uses, emulated with NumPy: what fails on a GPU fails here too.
 
-``Array`` behaves as ``cupy.ndarray`` where that is not ``numpy.ndarray``: it never becomes a host
-array by itself, refuses to be mixed with one, and everything computed from it is an Array, of no
-dimensions if need be. A ``Stream`` records work instead of doing it while a graph is captured, and
-knows what work of other streams its own is ordered after: memory that two streams use without an
-order is an error.
+``Array`` behaves like ``cupy.ndarray`` where that differs from ``numpy.ndarray``: it is never
+converted to a host array implicitly, cannot be mixed with one, and every result is an Array, if
+necessary without dimensions. A ``Stream`` records work instead of executing it while a graph is
+captured, and tracks which work of other streams its own work is ordered after: two streams that use
+the same memory without an order are an error.
 """
 
 import collections
@@ -20,16 +20,16 @@ import numpy as np
 
 POISON = np.frombuffer(np.uint32(0x7FFDBEEF).tobytes(), np.uint8)      # as in machine.cpp
 
-# Of NumPy's functions: what changes its first argument; what allocates and computes nothing; what
-# asks the GPU how large its result is.
+# NumPy's functions that change their first argument; that allocate and compute nothing; that wait
+# for the GPU because their result's size depends on the data.
 CHANGING = {"copyto", "put", "putmask", "place", "fill_diagonal", "put_along_axis"}
 UNSET = {"empty", "empty_like"}
 WAITING = {"nonzero", "flatnonzero", "argwhere", "unique", "extract", "compress", "trim_zeros"}
-# Python bools from NumPy, arrays of no dimensions from CuPy.
+# Functions that return a Python bool in NumPy and an array without dimensions in CuPy.
 ANSWERS = {"allclose", "array_equal", "array_equiv"}
-# What CuPy gives to cuBLAS, whose stream it cannot set during a capture.
+# Functions for which CuPy calls cuBLAS, whose stream it cannot set during a capture.
 BY_CUBLAS = {"matmul", "dot", "vdot", "inner", "tensordot", "einsum"}
-# What CuPy has not.
+# Names that CuPy does not have.
 MISSING = set("""
     asmatrix block bmat einsum_path errstate frompyfunc geomspace geterr insert isnat longdouble ma
     matrix matvec memmap ndenumerate nditer rec record seterr spacing testing unstack vecdot vecmat
@@ -37,16 +37,16 @@ MISSING = set("""
 
 
 class EmulationError(Exception):
-    """What a GPU would do wrong, or would not do at all."""
+    """An operation that is an error or undefined on a GPU."""
 
 
 # --- streams, events and graphs ------------------------------------------------------------------
 
 class Stream:
-    """A queue of work, which is done at once; ``graph`` is what is being captured, or None.
+    """A queue of work, which is executed at once; ``graph`` is the graph that it captures, or None.
 
-    ``seen[s]`` is how much of the stream s this one's next work is ordered after, by what it was
-    made to wait for; ``clock`` counts its own work.
+    ``clock`` counts the stream's operations; ``seen[s]`` is the clock of stream s up to which this
+    stream's next operation is ordered after s (vector clocks).
     """
 
     def __init__(self, work, non_blocking=False):
@@ -57,8 +57,8 @@ class Stream:
         return self
 
     def touch(self, *arrays):
-        """Work of this stream on these arrays; an error if another one's is not known to be done.
-        """
+        """Register an operation of this stream on these arrays; an error if it is not ordered after
+        their last use by another stream."""
         self.clock += 1
         for a in arrays:
             stream, clock = a.root.last_use
@@ -69,7 +69,7 @@ class Stream:
             a.root.last_use = self, self.clock
 
     def now(self):
-        """All that work behind this point is ordered after."""
+        """The clocks that work after this point is ordered after."""
         return merged(self.seen, self.work.host, {self: self.clock})
 
     def record(self, event):
@@ -104,7 +104,7 @@ class Stream:
 
 
 def merged(*clocks):
-    """For each stream the latest of several readings."""
+    """The maximum of several clocks for each stream."""
     result = {}
     for each in clocks:
         for stream, clock in each.items():
@@ -113,7 +113,7 @@ def merged(*clocks):
 
 
 class Event:
-    """A point in a stream. One that was never recorded orders nothing, as CUDA has it."""
+    """A point in a stream. An event that was never recorded orders nothing, as in CUDA."""
 
     done = True
 
@@ -145,13 +145,13 @@ class Graph:
         self.add(run, arrays)
 
     def add(self, run, arrays):
-        """What is made inside lies in the graph's own pool; the rest somebody has to keep."""
+        """Append work; arrays allocated outside the capture are tracked by weak references."""
         self.work.append(run)
         self.arrays.update((id(a.root), weakref.ref(a.root)) for a in arrays
                            if a.root.made_in is not self)
 
     def launch(self, stream=None):
-        """All of it, in order, in the memory that it was captured with."""
+        """Execute the work in order, with the captured memory."""
         stream = stream or self.owner.current
         if stream.graph is not None:
             raise EmulationError("a graph is launched while another one is captured")
@@ -164,7 +164,7 @@ class Graph:
 
 
 class Work:
-    """Where work goes: each thread has its current stream, at first the default one."""
+    """The streams of the threads: each has a current stream, initially the default one."""
 
     def __init__(self):
         self.local, self.host = threading.local(), {}
@@ -179,7 +179,7 @@ class Work:
         return self.current.graph
 
     def synchronize(self, what):
-        """The host waits for results here: impossible while they are only recorded."""
+        """Wait for the results on the host, which is an error during a capture."""
         if self.graph is not None:
             self.current.invalid = True
             raise EmulationError(f"{what} waits for the GPU, which a capture does not allow")
@@ -191,7 +191,7 @@ class Work:
 
 
 class Cuda:
-    """What ``cupy.cuda`` has of streams and memory."""
+    """The part of ``cupy.cuda`` for streams and memory."""
 
     class runtime:
         streamCaptureModeRelaxed = 2
@@ -214,7 +214,7 @@ class Cuda:
 
     @staticmethod
     def get_elapsed_time(start, end):
-        """Milliseconds; nothing here takes any time."""
+        """Milliseconds, a constant."""
         return 1.0
 
     @staticmethod
@@ -233,10 +233,10 @@ class Cuda:
             self.freed = True
 
 
-# --- from arrays to NumPy's and back -------------------------------------------------------------
+# --- conversion between Array and numpy.ndarray --------------------------------------------------
 
 def poison(numbers):
-    """Fill a fresh array with NaN, or huge integers."""
+    """Fill a new array with NaN, or huge integers."""
     if numbers.size:
         flat = numbers.reshape(-1, order="A").view(np.uint8)
         flat[...] = np.resize(POISON, flat.size)
@@ -287,7 +287,7 @@ def wrap(result, work, sources, name=""):
 
 
 def compute(work, name, function, args, kwargs=None):
-    """``function`` of NumPy on Arrays; recorded, not done, while a graph is captured."""
+    """Call NumPy's ``function`` on Arrays; record the call while a graph is captured."""
     kwargs = kwargs or {}
     sources = list(arrays_in([args, kwargs]))
     if name in WAITING or name == "where" and len(args) == 1:
@@ -313,7 +313,7 @@ def compute(work, name, function, args, kwargs=None):
 
 
 def record(work, name, function, args, kwargs, sources):
-    """Make room for a result that each launch of the graph computes anew; views compute nothing."""
+    """Allocate a result that each launch of the graph recomputes; views need no work."""
     with np.errstate(all="ignore"), warnings.catch_warnings(action="ignore"):
         try:
             result = function(*args, **kwargs)
@@ -361,7 +361,7 @@ class Flags:
 
 
 class Array(np.lib.mixins.NDArrayOperatorsMixin):
-    """An array in the memory of the emulated GPU: ``numbers`` is NumPy's, for the tests alone."""
+    """An array of the emulated GPU; ``numbers`` is its NumPy array, for use by tests only."""
 
     __slots__ = ("numbers", "work", "_base", "made_in", "last_use", "__weakref__")
     __hash__ = None
@@ -373,7 +373,7 @@ class Array(np.lib.mixins.NDArrayOperatorsMixin):
 
     @property
     def root(self):
-        """The array whose memory this is."""
+        """The array that owns the memory."""
         return self if self._base is None else self._base
 
     base = property(operator.attrgetter("_base"))
@@ -532,7 +532,7 @@ def index(key):
 
 
 def refuse_host(value):
-    """What is written to an array is an Array or one number."""
+    """Only an Array or one number may be written to an Array."""
     if isinstance(value, (list, tuple)) or isinstance(value, np.ndarray) and value.ndim > 0:
         raise TypeError(f"Unsupported type {type(value)}: only an array of the GPU or a number can "
                         "be written into one")
@@ -544,7 +544,7 @@ def same_memory(a, b):
 
 
 def give_methods():
-    """The methods that NumPy has as functions, and those for which the host waits."""
+    """Add the methods that are functions in NumPy, and those that wait for the result."""
     def of_function(name, function):
         def method(self, *args, **kwargs):
             return compute(self.work, name, function, (self, *args), kwargs)
@@ -571,7 +571,7 @@ give_methods()
 # --- the module ----------------------------------------------------------------------------------
 
 class Xp:
-    """What ``import cupy`` would give: its own ways to make arrays, the rest from NumPy."""
+    """The emulated module ``cupy``: its constructors of arrays, and NumPy's functions."""
 
     ndarray = Array
 
@@ -590,7 +590,7 @@ class Xp:
         numbers = np.array(a, dtype, order=order, ndmin=ndmin)
         if numbers.dtype.kind not in "biufc":
             raise ValueError(f"Unsupported dtype {numbers.dtype}")
-        if numbers.ndim == 0:                          # a number goes along with the launch
+        if numbers.ndim == 0:                          # a number is passed with the launch
             return compute(self.work, "fill", np.full, ((), numbers.item(), numbers.dtype))
         self.work.copy_from_host("array()")
         return Array(numbers, self.work)
@@ -611,8 +611,7 @@ class Xp:
 
     def __getattr__(self, name):
         if name in MISSING or name.startswith("__"):
-            raise AttributeError(f"module 'cupy' has no attribute {name!r} (as far as this "
-                                 "stand-in goes)")
+            raise AttributeError(f"module 'cupy' has no attribute {name!r} (in this emulation)")
         found = getattr(np, name)
         if callable(found) and not isinstance(found, type):
             found = Function(self.work, name, found)
@@ -645,5 +644,5 @@ class Function:
 
 
 def make_xp(work):
-    """The stand-in for CuPy whose work goes to the streams of ``work``."""
+    """An emulated CuPy whose operations run on the streams of ``work``."""
     return Xp(work)

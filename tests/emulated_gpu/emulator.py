@@ -1,11 +1,11 @@
-"""An emulated GPU: runs the text of .cu files on the CPU, for tests, and finds their faults.
+"""An emulated GPU: runs .cu files on the CPU, for tests, and detects their errors.
 
-``Emulator().launch(…)`` compiles a kernel with g++ (shim.h stands for what NVRTC knows by itself),
-keeps the library on disk, and runs it thread by thread (machine.cpp). What a GPU leaves undefined
-raises ``EmulationError``: a barrier that some threads miss, an access outside an array, a shuffle
-with a lane that is not there. Shared memory and fresh arrays hold NaN until written. With
-``reverse=True`` threads and blocks run in the opposite order: results that depend on the order
-then have other bits.
+``Emulator().launch(…)`` compiles a kernel with g++ (shim.h defines what is built into NVRTC),
+caches the library on disk, and runs it thread by thread (machine.cpp). Undefined behaviour of a GPU
+raises ``EmulationError``: a barrier that some threads do not reach, an access outside an array, a
+shuffle with an inactive lane. Shared memory and new arrays contain NaN until written. With
+``reverse=True`` threads and blocks run in the opposite order, so results that depend on the order
+have other bits.
 """
 
 import collections
@@ -44,14 +44,14 @@ MOST_THREADS, MOST_SHARED, ALIGNMENT = 1024, 48 << 10, 64
 
 
 def available():
-    """Whether this machine can emulate: Linux with g++."""
+    """Whether the emulator works here: on Linux with g++."""
     return platform.system() == "Linux" and shutil.which("g++") is not None
 
 
 # --- compiling -----------------------------------------------------------------------------------
 
 def cache_folder():
-    """Where libraries are kept; only the user may write there."""
+    """The folder of compiled libraries, writable by the user only."""
     root = os.environ.get("XDG_CACHE_HOME")
     folder = (pathlib.Path(root) / "scratchgen" if root else
               pathlib.Path(tempfile.gettempdir()) / f"scratchgen-{os.getuid()}") / "emulated"
@@ -60,9 +60,9 @@ def cache_folder():
 
 
 def compiled(text, flags, what):
-    """The path of a library, from the cache if it was compiled before; RuntimeError if g++ fails.
+    """The path of a library, compiled or from the cache; RuntimeError if g++ fails.
 
-    It is renamed into place: two processes may compile the same one at the same time.
+    The file is renamed into place, because two processes may compile the same one at once.
     """
     key = hashlib.sha256("\0".join(
         [text, shim(), platform.machine(), *flags, *LIBRARIES]).encode())
@@ -85,8 +85,8 @@ def shim():
 
 
 def kernel_text(code, expression):
-    """What g++ compiles for one kernel. Nothing in the unnamed namespace can be called from
-    elsewhere, so that only what this kernel needs is compiled."""
+    """The source that g++ compiles for one kernel. The unnamed namespace makes all functions local,
+    so that only those that this kernel uses are compiled."""
     return (f'#include "shim.h"\nnamespace {{\n#line 1 "kernel.cu"\n{code}\n}}\n'
             f'#line 1 "entry"\nEMULATED_KERNEL({expression})\n')
 
@@ -116,9 +116,9 @@ class Region(ctypes.Structure):
 
 @functools.cache
 def machine():
-    """The library of machine.cpp, whose symbols the kernels' libraries need.
+    """The library of machine.cpp, whose symbols the kernels' libraries use.
 
-    PyDLL keeps Python's lock: nobody may change arrays, or launch, while a kernel runs.
+    PyDLL does not release the GIL: no other thread may change arrays or launch during a kernel.
     """
     text = (FOLDER / "machine.cpp").read_text(encoding="utf-8")
     library = ctypes.PyDLL(str(compiled(text, MACHINE_FLAGS, "machine.cpp")),
@@ -129,7 +129,7 @@ def machine():
 
 
 class Kernel:
-    """A compiled kernel: its entry, the sizes of its parameters and its shared memory."""
+    """A compiled kernel: its entry point, the sizes of its parameters and its shared memory."""
 
     def __init__(self, code, expression):
         machine()
@@ -164,10 +164,10 @@ class Kernel:
 # --- the launch ----------------------------------------------------------------------------------
 
 class Emulator:
-    """Arrays (``xp``, which stands for CuPy), launches, and steps captured as graphs.
+    """Arrays (``xp``, an emulated CuPy), launches, and steps captured as graphs.
 
-    ``launched`` counts what has run, replays included, by the kernel's name; clear it as you like.
-    A launch that takes more than ``seconds`` of CPU time is taken for an endless loop.
+    ``launched`` counts the launches by kernel name, including replays; a test may clear it. A
+    launch of more than ``seconds`` of CPU time is reported as an endless loop.
     """
 
     def __init__(self, reverse=False, seconds=120):
@@ -181,9 +181,9 @@ class Emulator:
     def launch(self, code, expression, parameters, grid, block, args):
         """Run (or, while capturing, record) the kernel ``expression`` of the text ``code``.
 
-        ``parameters``: (C type, name) of each; ``args``: an Array for each pointer, else a number
-        of NumPy, or a host array of one element for a struct such as int2. EmulationError says
-        what a GPU would do wrong; the arrays are then as they were before.
+        ``parameters``: (C type, name) of each; ``args``: an Array for each pointer, else a NumPy
+        scalar, or a host array of one element for a struct such as int2. On an EmulationError the
+        arrays are unchanged.
         """
         grid, block = dimensions(grid), dimensions(block)
         if math.prod(block) > MOST_THREADS:
@@ -193,7 +193,7 @@ class Emulator:
         args = tuple(checked(expression, *each) for each in
                      zip(parameters, args, kernel.sizes, strict=True))
         arrays = list(arrays_in(args))
-        # A recorded kernel has the addresses of its arrays alone: it does not keep them alive.
+        # A captured kernel stores only the addresses of its arrays: it does not keep them alive.
         places = tuple(Array(a.numbers, self.work) if isinstance(a, Array) else a for a in args)
         run = functools.partial(self.run, kernel, expression, parameters, grid, block, places)
         if self.work.graph is None:
@@ -234,7 +234,7 @@ class Emulator:
             placement.remove()
 
     def sentence(self, kernel, expression, report, placement):
-        """What happened, in which kernel, block, thread and line."""
+        """The error message: what happened, in which kernel, block, thread and line."""
         where = f"kernel {expression}, block {tuple(report.block)}"
         if report.in_thread:
             where += f", thread {tuple(report.thread)}"
@@ -253,16 +253,16 @@ class Emulator:
     # --- graphs, as CUDA's streams capture them ---
 
     def begin_capture(self):
-        """From here on, work is recorded and not done."""
+        """Start to record work without executing it."""
         self.work.current.begin_capture()
 
     def end_capture(self):
-        """The graph of what was recorded; ``graph.launch()`` does it."""
+        """The recorded graph; ``graph.launch()`` executes it."""
         return self.work.current.end_capture()
 
     @contextlib.contextmanager
     def capturing(self, pool=None):
-        """Inside, work is recorded, not done; yields a list that the graph is put into."""
+        """Inside, work is recorded, not executed; yields a list to which the graph is appended."""
         graph = []
         self.begin_capture()
         try:
@@ -276,7 +276,7 @@ class Emulator:
 
 
 def dimensions(given):
-    """Three ints from one to three."""
+    """One to three ints, extended to three by ones."""
     given = tuple(given) if isinstance(given, (tuple, list)) else (given,)
     if not 1 <= len(given) <= 3 or min(given) < 1:
         raise EmulationError(f"a grid or block of {given}: expected one to three positive numbers")
@@ -284,7 +284,7 @@ def dimensions(given):
 
 
 def checked(expression, parameter, argument, size):
-    """An argument that fits its parameter; else TypeError, for a GPU would misread it."""
+    """The argument, if it fits its parameter; TypeError otherwise, as a GPU would misread it."""
     kind, name = parameter
     if kind.endswith("*"):
         if not isinstance(argument, Array):
@@ -300,7 +300,7 @@ def checked(expression, parameter, argument, size):
 
 
 class Placement:
-    """The arrays of a launch between forbidden pages; arrays that overlap are placed together."""
+    """Copies of a launch's arrays between guard pages; overlapping arrays are placed together."""
 
     def __init__(self, args, names, written, in_front):
         spans = []                                     # first byte, last byte, argument
@@ -341,7 +341,7 @@ class Placement:
         machine().emulated_remove(self.base, self.total)
 
     def describe(self, address):
-        """Where an address lies, seen from the nearest array."""
+        """Describe an address relative to the nearest array."""
         if not self.names or not self.base <= address < self.base + self.total.value:
             return f"at {address:#x}, which is in no array"
 
@@ -354,6 +354,6 @@ class Placement:
 
 
 def beside(offset, size, name):
-    """``offset`` bytes from the start of an array in words, for a place outside it."""
+    """Describe a place outside an array, ``offset`` bytes from its start."""
     return (f"{-offset} bytes in front of {name}" if offset < 0 else
             f"{offset - size} bytes behind the end of {name} ({size} bytes)")

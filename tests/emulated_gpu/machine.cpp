@@ -1,8 +1,8 @@
-// The machine that runs a kernel: the threads of a block are fibers on one thread of the CPU, the
-// blocks run one after another. A thread runs until it must wait: at a barrier of its block, at a
-// collective operation of its warp, or at its end. So a kernel that never waits is a plain loop.
+// Runs a kernel: the threads of a block are fibers on one CPU thread, and the blocks run one after
+// another. A thread runs until it waits at a barrier of its block or at a collective operation of
+// its warp, or until it ends. So a kernel that never waits is a plain loop.
 //
-// What a GPU leaves undefined is an error here, and ends the launch: a jump back to emulated_run.
+// Undefined behaviour of a GPU is an error here, which ends the launch by a jump to emulated_run.
 #include <pthread.h>
 #include <setjmp.h>
 #include <signal.h>
@@ -118,7 +118,7 @@ struct Launch {
     int reversed, seconds;
 };
 
-// What went wrong, for emulator.py to say.
+// The error, from which emulator.py makes a message.
 struct Report {
     char text[400], file[200];
     int line, in_thread;
@@ -236,7 +236,7 @@ bool meets(const Thread* a, const Thread* b) {
            same_place(a, b);
 }
 
-// Nobody in the warp can go on, and a lane waits for another: says for which.
+// No lane of the warp can continue, and one waits for another: reports for which.
 [[noreturn]] void fail_collective(int warp, Thread* t) {
     for (int lane = 0; lane < WARP; lane++) {
         int i = warp * WARP + lane;
@@ -264,7 +264,7 @@ void run_warp(int warp) {
 
 // --- blocks --------------------------------------------------------------------------------------
 
-// All threads wait or have exited: lets them go on if they all wait at one barrier.
+// All threads wait or have exited: releases them if they all wait at the same barrier.
 void release_barrier() {
     Thread* waiting = nullptr;
     for (int i = 0; i < thread_count && !waiting; i++)
@@ -399,7 +399,8 @@ void emulated_collective(Operation operation, void* payload, unsigned mask, cons
         if (mask >> k & 1) threads[first + k].state = READY;
 }
 
-// A GPU copies at any time between the call and the wait: forwards at once, in reverse at the wait.
+// A GPU copies at any time between the call and the wait. Here it is at the call, or in reverse
+// order at the wait.
 void emulated_copy(void* to, const void* from, const char* file, int line) {
     if (((uintptr_t)to | (uintptr_t)from) % 16)
         fail(current, file, line, "an asynchronous copy between addresses that are not multiples "
@@ -415,7 +416,7 @@ void emulated_copy(void* to, const void* from, const char* file, int line) {
 
 void emulated_copy_commit() { current->groups++; }
 
-// Until all but the last ``left`` groups are done.
+// Executes all but the last ``left`` groups.
 void emulated_copy_wait(int left) {
     Copy* own = copies[current - threads];
     int kept = 0;
@@ -468,7 +469,7 @@ void __ubsan_handle_type_mismatch_v1_abort(Misaligned* data, uintptr_t address) 
 
 // --- what emulator.py calls ----------------------------------------------------------------------
 
-// An array's bytes, and where they lie while a kernel runs: between pages that nobody may touch.
+// An array's bytes, and their copy between guard pages while a kernel runs.
 struct Region {
     char* bytes;
     long size;
@@ -509,7 +510,7 @@ char* emulated_place(Region* regions, int count, int in_front, long* total) {
     return base;
 }
 
-// Looks at the guards; 0 if they are whole. Then copies the arrays back.
+// Checks the guards; returns 0 if they are unchanged, and then copies the arrays back.
 int emulated_collect(Region* regions, int count) {
     int damaged = 0;
     for (int i = 0; i < count; i++) {

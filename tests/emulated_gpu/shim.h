@@ -1,12 +1,12 @@
-// CUDA C for g++: what a .cu file finds where NVRTC has its own. Every thread is a fiber of
-// machine.cpp, which also says what a barrier is; here a warp's collective operations are built on
-// one primitive, and the types and functions of CUDA are spelt out.
+// CUDA C for g++: definitions of the types and functions that are built into NVRTC. Every thread is
+// a fiber of machine.cpp, which also implements barriers; here the collective operations of a warp
+// are built on one primitive.
 #pragma once
 #define EMULATED 1
 
 typedef __SIZE_TYPE__ size_t;
 
-// --- what machine.cpp offers ---------------------------------------------------------------------
+// --- functions of machine.cpp --------------------------------------------------------------------
 
 struct uint3 { unsigned x, y, z; };
 struct dim3 {
@@ -15,7 +15,7 @@ struct dim3 {
 };
 
 extern "C" {
-// Set before a thread goes on: all of them run on one thread of the CPU.
+// Set before a thread continues: all threads run on one CPU thread.
 extern uint3 emulated_thread, emulated_block;
 extern dim3 emulated_block_size, emulated_grid_size;
 
@@ -39,7 +39,7 @@ void emulated_copy_wait(int left);
 #define gridDim emulated_grid_size
 static const int warpSize = 32;
 
-// --- the words of the language -------------------------------------------------------------------
+// --- keywords ------------------------------------------------------------------------------------
 
 #define __global__
 #define __device__
@@ -52,9 +52,9 @@ static const int warpSize = 32;
 // In .bss, which machine.cpp fills with poison; "used", or g++ would see that nobody has set an
 // uninitialised variable and take it for zero.
 #define __shared__ static __attribute__((used))
-// In CUDA it may stand behind __shared__; g++ wants it in front, or this word instead.
+// CUDA allows it after __shared__; g++ does not, but allows this attribute.
 #define alignas(n) __attribute__((aligned(n)))
-// Where a call stands, as the default of its last two parameters.
+// The source position of a call, as the default of its last two parameters.
 #define PLACE const char *file = __builtin_FILE(), int line = __builtin_LINE()
 
 // --- vectors -------------------------------------------------------------------------------------
@@ -311,7 +311,7 @@ PREDICATES(float)
 PREDICATES(double)
 #undef PREDICATES
 
-// Exactly the pairs that CUDA knows: of others (int and long long) its compiler says "ambiguous".
+// Exactly the pairs that CUDA defines: for others (int and long long) it reports an ambiguous call.
 #define LESSER_AND_GREATER(A, B, T)                                                          \
     inline T min(A a, B b) { return (T)a < (T)b ? (T)a : (T)b; }                             \
     inline T max(A a, B b) { return (T)a > (T)b ? (T)a : (T)b; }
@@ -340,7 +340,7 @@ inline long long abs(long long x) { return x < 0 ? -x : x; }
 inline float abs(float x) { return fabsf(x); }
 inline double abs(double x) { return fabs(x); }
 
-// Each rounded by itself; the file is compiled so that nothing is fused anyway.
+// Each rounded separately; the file is compiled without fused operations anyway.
 #define ROUNDED(T, letter)                                                                   \
     inline T __##letter##add_rn(T a, T b) { return a + b; }                                  \
     inline T __##letter##mul_rn(T a, T b) { return a * b; }
@@ -358,7 +358,7 @@ inline double __drcp_rn(double a) { return 1.0 / a; }
 inline float __fmaf_rn(float a, float b, float c) { return fmaf(a, b, c); }
 inline double __fma_rn(double a, double b, double c) { return fma(a, b, c); }
 
-// The GPU's quick and less exact versions; here they are exact.
+// The GPU's fast, less accurate versions; here they are exact.
 inline float __expf(float x) { return expf(x); }
 inline float __exp10f(float x) { return powf(10.0f, x); }
 inline float __logf(float x) { return logf(x); }
