@@ -443,7 +443,7 @@ class Array(np.lib.mixins.NDArrayOperatorsMixin):
         return Array(self.numbers[key], self.work, self.root)
 
     def __setitem__(self, key, value):
-        refuse_host(value)
+        check_not_host(value)
         key, inner = unwrap(index(key)), unwrap(value)
         if isinstance(value, Array):
             basic = not any(isinstance(k, np.ndarray) for k in key)
@@ -485,7 +485,7 @@ class Array(np.lib.mixins.NDArrayOperatorsMixin):
         return compute(self.work, "flatten", lambda a: a.flatten(order=order), (self,))
 
     def fill(self, value):
-        refuse_host(value)
+        check_not_host(value)
         self.change("fill", operator.setitem, self.numbers, ..., unwrap(value))
 
     def __copy__(self):
@@ -531,7 +531,7 @@ def index(key):
     return key
 
 
-def refuse_host(value):
+def check_not_host(value):
     """Only an Array or one number may be written to an Array."""
     if isinstance(value, (list, tuple)) or isinstance(value, np.ndarray) and value.ndim > 0:
         raise TypeError(f"Unsupported type {type(value)}: only an array of the GPU or a number can "
@@ -543,7 +543,7 @@ def same_memory(a, b):
         b.ctypes.data, b.shape, b.strides, b.dtype)
 
 
-def give_methods():
+def add_methods():
     """Add the methods that are functions in NumPy, and those that wait for the result."""
     def of_function(name, function):
         def method(self, *args, **kwargs):
@@ -565,7 +565,7 @@ def give_methods():
         setattr(Array, name, waiting(name))
 
 
-give_methods()
+add_methods()
 
 
 # --- the module ----------------------------------------------------------------------------------

@@ -228,12 +228,12 @@ class Emulator:
                             kernel.shared, kernel.shared_bytes, self.reverse, self.seconds)
             report = Report()
             if machine().emulated_run(ctypes.byref(wanted), ctypes.byref(report)):
-                raise EmulationError(self.sentence(kernel, expression, report, placement))
+                raise EmulationError(self.error_message(kernel, expression, report, placement))
             placement.collect(expression)
         finally:
             placement.remove()
 
-    def sentence(self, kernel, expression, report, placement):
+    def error_message(self, kernel, expression, report, placement):
         """The error message: what happened, in which kernel, block, thread and line."""
         where = f"kernel {expression}, block {tuple(report.block)}"
         if report.in_thread:
@@ -335,7 +335,7 @@ class Placement:
             r, name = next((r, n) for r, n in zip(self.regions, self.names, strict=True)
                            if r.damaged)
             raise EmulationError(f"kernel {expression}: a thread has written "
-                                 f"{beside(r.damage, r.size, name)}")
+                                 f"{describe_outside(r.damage, r.size, name)}")
 
     def remove(self):
         machine().emulated_remove(self.base, self.total)
@@ -350,10 +350,10 @@ class Placement:
             return max(r.placed - address, address - r.placed - r.size)
         nearest = min(range(len(self.names)), key=distance)
         r = self.regions[nearest]
-        return beside(address - r.placed, r.size, self.names[nearest])
+        return describe_outside(address - r.placed, r.size, self.names[nearest])
 
 
-def beside(offset, size, name):
+def describe_outside(offset, size, name):
     """Describe a place outside an array, ``offset`` bytes from its start."""
     return (f"{-offset} bytes in front of {name}" if offset < 0 else
             f"{offset - size} bytes behind the end of {name} ({size} bytes)")

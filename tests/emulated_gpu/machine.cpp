@@ -68,7 +68,7 @@ emulated_switch:
     ret
 )");
 
-void go(Fiber& from, Fiber& to) { emulated_switch(&from.top, to.top); }
+void switch_fiber(Fiber& from, Fiber& to) { emulated_switch(&from.top, to.top); }
 
 void begin_at(Fiber& fiber, void (*function)()) {
     void** top = (void**)(fiber.stack + STACK - 64);
@@ -76,7 +76,7 @@ void begin_at(Fiber& fiber, void (*function)()) {
     fiber.top = top - 6;
 }
 #else
-void go(Fiber& from, Fiber& to) { swapcontext(&from.context, &to.context); }
+void switch_fiber(Fiber& from, Fiber& to) { swapcontext(&from.context, &to.context); }
 
 void begin_at(Fiber& fiber, void (*function)()) {
     getcontext(&fiber.context);
@@ -88,7 +88,7 @@ void begin_at(Fiber& fiber, void (*function)()) {
 
 // --- the launch and its threads ------------------------------------------------------------------
 
-enum State { UNBORN, READY, AT_BARRIER, AT_COLLECTIVE, EXITED };
+enum State { NOT_STARTED, READY, AT_BARRIER, AT_COLLECTIVE, EXITED };
 
 struct Thread {
     State state;
@@ -137,7 +137,7 @@ sigjmp_buf escape;
 pthread_t runner;
 volatile int running;
 
-void say_where(const Thread* t) {
+void report_location(const Thread* t) {
     report.in_thread = t != nullptr;
     memcpy(report.block, &emulated_block, sizeof report.block);
     if (t) memcpy(report.thread, &t->index, sizeof report.thread);
@@ -150,7 +150,7 @@ void say_where(const Thread* t) {
     va_end(values);
     snprintf(report.file, sizeof report.file, "%s", file ? file : "");
     report.line = line;
-    say_where(t);
+    report_location(t);
     siglongjmp(escape, 1);
 }
 
@@ -175,9 +175,9 @@ const char* name(const uint3& i) {
     return here;
 }
 
-void wait_as(State state, const char* file, int line) {
+void wait_in(State state, const char* file, int line) {
     current->state = state, current->file = file, current->line = line;
-    go(*current->fiber, scheduler);
+    switch_fiber(*current->fiber, scheduler);
 }
 
 // A fiber runs one thread after another.
@@ -187,7 +187,7 @@ void run_threads() {
         current->state = EXITED;
         exited++;
         idle[idle_count++] = current->fiber;
-        go(*current->fiber, scheduler);
+        switch_fiber(*current->fiber, scheduler);
     }
 }
 
@@ -204,7 +204,7 @@ void new_fiber() {
 }
 
 void resume(Thread* t) {
-    if (t->state == UNBORN) {
+    if (t->state == NOT_STARTED) {
         t->copies = t->groups = 0;
         if (idle_count == 0) new_fiber();
         t->fiber = idle[--idle_count];
@@ -212,7 +212,7 @@ void resume(Thread* t) {
     current = t;
     emulated_thread = t->index;
     t->state = READY;
-    go(scheduler, *t->fiber);
+    switch_fiber(scheduler, *t->fiber);
     current = nullptr;
 }
 
@@ -231,7 +231,7 @@ const char* state_of(int warp, int lane) {
     return text;
 }
 
-bool meets(const Thread* a, const Thread* b) {
+bool same_collective(const Thread* a, const Thread* b) {
     return b->state == AT_COLLECTIVE && a->mask == b->mask && a->operation == b->operation &&
            same_place(a, b);
 }
@@ -240,7 +240,7 @@ bool meets(const Thread* a, const Thread* b) {
 [[noreturn]] void fail_collective(int warp, Thread* t) {
     for (int lane = 0; lane < WARP; lane++) {
         int i = warp * WARP + lane;
-        if (t->mask >> lane & 1 && (i >= thread_count || !meets(t, &threads[i])))
+        if (t->mask >> lane & 1 && (i >= thread_count || !same_collective(t, &threads[i])))
             fail(t, t->file, t->line, "a collective operation of a warp with mask %#x waits for "
                  "lane %d, which %s", t->mask, lane, state_of(warp, lane));
     }
@@ -287,7 +287,7 @@ void release_barrier() {
 
 void run_block() {
     for (long i = 0; i + 4 <= launch.shared_bytes; i += 4) *(unsigned*)(launch.shared + i) = POISON;
-    for (int i = 0; i < thread_count; i++) threads[i].state = UNBORN;
+    for (int i = 0; i < thread_count; i++) threads[i].state = NOT_STARTED;
     exited = 0;
     int warps = (thread_count + WARP - 1) / WARP;
     while (true) {
@@ -336,7 +336,7 @@ void on_signal(int number, siginfo_t* info, void* context) {
     (void)context;
     report.writing = -1;
 #endif
-    say_where(current);
+    report_location(current);
     siglongjmp(escape, 1);
 }
 
@@ -364,7 +364,7 @@ void set_timer(int seconds) {
 
 int emulated_barrier(int kind, int predicate, const char* file, int line) {
     current->kind = kind, current->predicate = predicate;
-    wait_as(AT_BARRIER, file, line);
+    wait_in(AT_BARRIER, file, line);
     return barrier_result;
 }
 
@@ -388,8 +388,8 @@ void emulated_collective(Operation operation, void* payload, unsigned mask, cons
     for (int i = 0; i < WARP; i++) {
         int k = launch.reversed ? i : WARP - 1 - i;       // first those that come last
         if (!(mask >> k & 1)) continue;
-        if (first + k >= thread_count || !meets(own, &threads[first + k])) {
-            go(*own->fiber, scheduler);
+        if (first + k >= thread_count || !same_collective(own, &threads[first + k])) {
+            switch_fiber(*own->fiber, scheduler);
             return;
         }
         payloads[k] = threads[first + k].payload;
