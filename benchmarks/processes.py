@@ -34,7 +34,7 @@ class Process:
         self.errors = tempfile.TemporaryFile()
         texts = [json.dumps(part) for part in (options or {}, variant or {})]
         self.process = subprocess.Popen(
-            [sys.executable, "-m", "benchmarks.peers", name, str(threads), maker, *texts],
+            [sys.executable, "-m", "benchmarks.peers.server", name, str(threads), maker, *texts],
             cwd=ROOT, env=environment(name, threads, **variables), stdin=subprocess.PIPE,
             stdout=subprocess.PIPE, stderr=self.errors)
 
@@ -86,6 +86,44 @@ class Process:
         lines = self.errors.read().decode(errors="replace").strip().splitlines()
         status = self.process.poll()
         return lines[-1][:300] if lines else f"ended with status {status}"
+
+
+class GpuProcess(Process):
+    """``GpuProcess("torch")``: a process for the peers of one library on the GPU."""
+
+    def __init__(self, module, **variables):
+        self.name, self.started = module, time.perf_counter()
+        self.errors = tempfile.TemporaryFile()
+        self.process = subprocess.Popen(
+            [sys.executable, "-m", "benchmarks.peers.server", module], cwd=ROOT,
+            env={**os.environ, **variables}, stdin=subprocess.PIPE, stdout=subprocess.PIPE,
+            stderr=self.errors)
+
+    def ask(self, do, patience=60, **arguments):
+        """The answer to a question; Failed with the reason if there is none in time."""
+        try:
+            self.process.stdin.write((json.dumps({"do": do, **arguments}) + "\n").encode())
+            self.process.stdin.flush()
+        except (BrokenPipeError, ValueError):
+            raise Failed(f"its process has ended: {self.last_words()}") from None
+        if not select.select([self.process.stdout], [], [], max(patience, 0.1))[0]:
+            self.process.kill()
+            raise Failed(f"no answer to {do!r} in {patience:.0f} s")
+        line = self.process.stdout.readline()
+        if not line:
+            self.process.wait(10)
+            raise Failed(f"its process has ended: {self.last_words()}")
+        answer = json.loads(line)
+        if "error" in answer:
+            raise Failed(answer["error"])
+        return answer
+
+    def __exit__(self, *exception):
+        self.process.kill()                            # it may be at work on what nobody waits for
+        super().__exit__(*exception)
+
+    def alive(self):
+        return self.process.poll() is None
 
 
 def compile_ahead(name, *what):

@@ -21,7 +21,6 @@ from benchmarks.gpu import (
     checks,
     kernel_times,
     nodes,
-    ours,
     parts,
     pictures,
     rows,
@@ -33,6 +32,7 @@ from benchmarks.gpu import (
     training,
 )
 from benchmarks.gpu.deadline import Deadline
+from benchmarks.peers import scratchgen as ours
 from benchmarks.processes import Failed
 
 PEERS = [p for p in ("torch", "jax") if importlib.util.find_spec(p)]
@@ -84,10 +84,10 @@ def losses_of(peer, w, count=2):
 
 def peer(library, w):
     if library == "torch":
-        from benchmarks.gpu import peer_torch
-        return peer_torch.Peer(w, device="cpu")
-    from benchmarks.gpu import peer_jax
-    return peer_jax.Peer(w)
+        from benchmarks.peers import torch
+        return torch.CudaPeer(w, device="cpu")
+    from benchmarks.peers import jax
+    return jax.CudaPeer(w)
 
 
 ROWS = [pytest.param(library, name, marks=[pytest.mark.slow] if library == "jax" and name != "vae"
@@ -97,7 +97,7 @@ ROWS = [pytest.param(library, name, marks=[pytest.mark.slow] if library == "jax"
 @pytest.mark.parametrize("library, name", ROWS)
 def test_peers_compute_what_we_do(library, name, restored_backend):
     w = rows.workload(name, quick=True)
-    expected = losses_of(ours.Peer(w, backend="numpy"), w)
+    expected = losses_of(ours.CudaPeer(w, backend="numpy"), w)
     found = losses_of(peer(library, w), w)
     assert expected.shape == (2, 2 if w.kind == "gan" else 1) and np.isfinite(expected).all()
     np.testing.assert_allclose(found, expected, rtol=1e-5)
@@ -112,9 +112,9 @@ def restored_backend():
 
 def test_a_reset_peer_begins_anew(restored_backend):
     w = rows.workload("gan", quick=True)
-    peer = ours.Peer(w, backend="numpy")
+    peer = ours.CudaPeer(w, backend="numpy")
     assert losses_of(peer, w).tolist() == losses_of(peer, w).tolist()
-    drawn = losses_of(ours.Peer(w, backend="numpy", drawn=True), w)
+    drawn = losses_of(ours.CudaPeer(w, backend="numpy", drawn=True), w)
     assert np.isfinite(drawn).all()
 
 
@@ -418,8 +418,8 @@ class FakeProcess:
             self.known.add(name)
             return {"seconds": 2.0}
         assert name in self.known
-        step = {"ours": 1e-4, "peer_torch": 1e-3, "peer_jax": 2e-4}[self.module]
-        loss = 1.01 if self.module == "peer_jax" else 1.0
+        step = {"scratchgen": 1e-4, "torch": 1e-3, "jax": 2e-4}[self.module]
+        loss = 1.01 if self.module == "jax" else 1.0
         return {"check": {"losses": [[loss]] * 4}, "kernels": {"count": 7, "seconds": 5e-5},
                 "time": {"seconds": [9.0, step], "finite": True}}[do]
 
@@ -449,7 +449,7 @@ class DyingProcess(FakeProcess):
     """
 
     def ask(self, do, name=None, **arguments):
-        if self.module == "peer_jax" and name.startswith("large-vae"):
+        if self.module == "jax" and name.startswith("large-vae"):
             raise Failed("its process has ended: out of memory")
         return super().ask(do, name=name, **arguments)
 
@@ -474,7 +474,7 @@ def test_a_row_that_fails_costs_itself_only(tmp_path, monkeypatch):
 def test_a_step_that_cannot_be_captured_is_timed_without(gpu, monkeypatch):
     w = rows.workload("vae", quick=True)
     with sg.use_backend("cuda"):
-        peer = ours.Peer(w)
+        peer = ours.CudaPeer(w)
         step = peer.model.training_step
 
         def reads(*arguments, **options):
@@ -518,7 +518,8 @@ def test_errors_that_nothing_slips_through():
 
 def test_the_cases_can_be_had_without_pytest_and_numba():
     code = ("import sys; sys.modules['pytest'] = sys.modules['numba'] = None\n"
-            "from benchmarks.gpu import across, checks, scheduler, kernel_times, mnist, ours\n"
+            "from benchmarks.gpu import checks, scheduler, kernel_times, mnist, training\n"
+            "from benchmarks.peers import scratchgen\n"
             "print(len(checks.cuda_kernels()))\n"
             "print(sorted({'cupy', 'torch', 'typer', 'matplotlib', 'PIL'} & set(sys.modules)))")
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True,

@@ -8,7 +8,7 @@ Winograd's algorithm, which multiplies less and rounds more, and is then no refe
 
 import contextlib
 
-from . import precision
+from .. import precision
 
 SIZES = {"n": 128, "side": 32, "channels": 128}
 QUICK = {"n": 2, "side": 6, "channels": 8}

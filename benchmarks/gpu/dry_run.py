@@ -18,8 +18,10 @@ import numpy as np
 
 from scratchgen.engine.backend import use_backend
 
+from .. import precision
+from ..peers import server
 from ..processes import ROOT, Failed
-from . import checks, conv_times, device, parts, precision, process, sanitizer, scheduler, steps
+from . import checks, conv_times, device, parts, sanitizer, scheduler, steps
 from . import tables as pages
 from .deadline import Deadline
 
@@ -126,10 +128,10 @@ class InThisProcess:
 
     def __init__(self, module, **variables):
         try:
-            self.served = process.Served(module)
+            self.served = server.ServedOnGpu(module)
         except ImportError as error:
             self.served = error
-        self.peer = module.startswith("peer_")
+        self.peer = module != "scratchgen"
 
     def alive(self):
         return True
@@ -144,7 +146,7 @@ class InThisProcess:
         try:
             with use_backend("cuda"):                  # the builders are threads
                 return self.served.answer({"do": do, **arguments})
-        except Exception as error:                     # as process.main answers
+        except Exception as error:                     # as server.serve answers
             raise Failed(f"{type(error).__name__}: {error}") from error
 
     def __exit__(self, *exception):

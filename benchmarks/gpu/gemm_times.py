@@ -8,7 +8,7 @@ back, whose launches count where they take longer than the product.
 
 import math
 
-from . import precision
+from .. import precision
 
 RUNGS = ("naive", "tiled", "register_tiled", "split", "tensor_core", "auto")
 SQUARES = (512, 1024, 2048, 4096)

@@ -2,7 +2,8 @@
 
 import functools
 
-from . import conv_times, gemm_times, memory_times, precision
+from .. import precision
+from . import conv_times, gemm_times, memory_times
 from .clock import Clock
 
 COPIED = 1 << 30                                       # bytes

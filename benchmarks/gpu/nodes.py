@@ -20,8 +20,8 @@ RECORD = ROOT / "benchmarks" / "results" / "nodes.json"
 
 def count(name):
     """{kernels, others, longest: {kernel: times}} of a step of the workload ``name``."""
-    from . import ours
-    peer = ours.Peer(rows.workload(name, quick=True), drawn=True)
+    from ..peers import scratchgen as ours
+    peer = ours.CudaPeer(rows.workload(name, quick=True), drawn=True)
     for i in range(2):                                 # as it is, then recorded
         peer.step(i)
     if peer.note:

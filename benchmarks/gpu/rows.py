@@ -10,6 +10,7 @@ from dataclasses import replace
 import numpy as np
 
 from .. import floor, workloads
+from ..precision import PRECISIONS
 from ..workloads import (
     Activation,
     BatchNorm,
@@ -20,7 +21,6 @@ from ..workloads import (
     Reshape,
     TiedDense,
 )
-from .precision import PRECISIONS
 
 SMALL = ("vae", "dae-128", "dae-20", "dae-1000", "gan", "sdae", "conv-vae", "dcgan")
 QUICK = {"dae-128": {"batch": 5, "width": 12}, "dae-20": {"batch": 3, "width": 12},

@@ -322,9 +322,9 @@ def run_here(options):
 
 def items_of(part, gpu, options, deadline):
     """name → function of a part's items."""
-    from . import across, checks, kernel_times, mnist
+    from . import checks, kernel_times, mnist, training
     return {"checks": lambda: checks.items(gpu),
-            "across": lambda: across.items(deadline, options.quick),
+            "across": lambda: training.items(deadline, options.quick),
             "kernels": lambda: kernel_times.items(gpu, deadline, options.quick, failed(options)),
             "mnist": lambda: mnist.items(options)}[part]()
 

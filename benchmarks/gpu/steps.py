@@ -20,9 +20,9 @@ import traceback
 import numpy as np
 
 from ..processes import Failed
+from ..processes import GpuProcess as Process
 from . import rows
 from .parts import log, save
-from .process import Process
 
 OURS, CHECKED, TURNS = "ours", 4, 5
 LOSS_RTOL = {"fp32": 1e-4, "tf32": 5e-3}               # of the first losses, relative to ours
@@ -31,8 +31,8 @@ SECONDS_A_ROW = 7                                      # to check, time and trac
 TRACE = 12                                             # seconds that no trace is begun with
 FIRST_GUESS = {"compiled": 60, "whole": 25, "jax": 15, "torch": 5, OURS: 10, "drawn": 10}
 # peer → the module of its class
-CREW = {OURS: "ours", "drawn": "ours", "torch": "peer_torch", "whole": "peer_torch",
-        "compiled": "peer_torch", "jax": "peer_jax"}
+CREW = {OURS: "scratchgen", "drawn": "scratchgen", "torch": "torch", "whole": "torch",
+        "compiled": "torch", "jax": "jax"}
 TITLES = {OURS: "scratchgen", "drawn": "scratchgen, noise drawn in the step",
           "torch": "PyTorch eager", "compiled": "torch.compile, max-autotune",
           "whole": "torch.compile, the step as one CUDA graph", "jax": "JAX jit"}

@@ -3,8 +3,8 @@
 A row whose numbers are missing has ``measured`` None and ``met`` None.
 """
 
+from ..precision import PRECISIONS
 from . import rows as steps_rows
-from .precision import PRECISIONS
 from .steps import FAST_PEERS, OURS, best
 
 CONVOLUTION = {"forward": "forward", "backward_x": "∂x", "backward_w": "∂w"}

@@ -1,4 +1,9 @@
-"""Short trainings: recorded and not, on the GPU and on the host, from the same seed."""
+"""Part "across": trainings from the same seed, recorded and plain, on the GPU and with NumPy.
+
+compute-sanitizer's checks of the kernels belong to the part, too.
+"""
+
+import functools
 
 import numpy as np
 
@@ -7,6 +12,10 @@ from scratchgen import models, optim
 from scratchgen.engine.capture import capture
 from scratchgen.engine.memory import to_device, to_host
 
+from . import sanitizer
+
+PLAYED = ("dae", "vae", "gan", "dcgan")
+COMPARED = ("dae", "vae", "gan")
 STEPS = 10
 # Weights: float32 relative to the largest element of each parameter, for all but a few elements.
 # Adam moves an element whose gradient is nothing but rounding by up to lr in a direction that
@@ -104,3 +113,15 @@ def host_agrees(kind, dtype, quick=False):
             "share_allowed": allowed, "farthest": farthest, "ok": bool(
                 of_losses <= LOSSES[dtype.name] and share <= allowed
                 and farthest <= 2 * lr * STEPS and np.isfinite(losses).all())}
+
+
+def items(deadline, quick):
+    """name → function of this part."""
+    found = {f"recorded = plain {kind}": functools.partial(recorded_is_plain, kind, quick)
+             for kind in PLAYED}
+    for dtype in ("float64", "float32"):
+        for kind in COMPARED:
+            found[f"NumPy = CUDA {kind} {dtype}"] = functools.partial(
+                host_agrees, kind, dtype, quick)
+    return found | {tool: functools.partial(sanitizer.check, tool, deadline)
+                    for tool in sanitizer.TOOLS}

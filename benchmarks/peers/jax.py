@@ -1,10 +1,11 @@
-"""JAX on the CPU: the whole step, optimiser included, in one jit whose state is donated."""
+"""JAX: the whole step, optimiser included, in one jit whose state is donated."""
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
+from .. import precision
 from ..workloads import (
     PADDING,
     STRIDE,
@@ -19,6 +20,7 @@ from ..workloads import (
 )
 from .layouts import from_jax, to_jax
 
+set_precision = precision.jax
 EPS, BETA2, MOMENTUM = 1e-8, 0.999, 0.1
 ACTIVATIONS = {None: lambda x: x, "tanh": jnp.tanh, "sigmoid": jax.nn.sigmoid, "relu": jax.nn.relu,
                "leaky_relu": lambda x: jax.nn.leaky_relu(x, 0.2)}
@@ -129,6 +131,11 @@ class Peer:
     def regression_loss(self, p, x):
         return jnp.sum((self.run("net", p["net"], x)[0] - x)**2) / len(x)
 
+    def classifier_loss(self, p, x, labels):
+        logits, _ = self.run("net", p["net"], x)
+        chosen = jnp.take_along_axis(jax.nn.log_softmax(logits), labels[:, None], axis=1)
+        return -jnp.mean(chosen)
+
     def d_loss(self, d, g, stats, x, z):
         fake, real, own = self.run("generator", g, z)[0], 2 * x - 1, stats["discriminator"]
         if self.joined:
@@ -193,3 +200,20 @@ class Peer:
 def bce(logits, x):
     """Summed over everything, from logits."""
     return jnp.sum(jax.nn.softplus(logits) - logits * x)
+
+
+class CudaPeer(Peer):
+    """JAX on the GPU; keeps the losses of the last step only."""
+
+    last = None
+
+    def step(self, i):
+        x, noise = self.batches[i % len(self.batches)]
+        self.state, self.last = self.compiled(self.state, x, noise)
+
+    def wait(self):
+        jax.block_until_ready((self.state, self.last))
+
+    def losses(self):
+        """Losses of the last step."""
+        return [float(term) for term in self.last]

@@ -4,9 +4,14 @@ or foreach optimisers, gradients only for the player that moves, contiguous or c
 Compiled means that the losses are; their backward passes are compiled with them.
 """
 
+import itertools
+import types
+
+import numpy as np
 import torch
 from torch.nn import functional as F
 
+from .. import precision
 from ..workloads import (
     PADDING,
     STRIDE,
@@ -23,6 +28,9 @@ from .layouts import from_torch, to_torch
 
 ACTIVATIONS = {None: lambda x: x, "tanh": torch.tanh, "sigmoid": torch.sigmoid, "relu": F.relu,
                "leaky_relu": lambda x: F.leaky_relu(x, 0.2)}
+LOSSES = ("dae_loss", "vae_loss", "regression_loss", "d_loss", "g_loss", "classifier_loss")
+set_precision = precision.torch
+numbers = itertools.count()
 
 
 def set_threads(threads):
@@ -37,7 +45,7 @@ class Peer:
         self.batches = [(torch.from_numpy(x), [torch.from_numpy(a) for a in noise])
                         for x, noise in workload.batches()]
         self.step_of = {"gan": self.gan_step}.get(workload.kind, self.plain_step)
-        for name in ("dae_loss", "vae_loss", "regression_loss", "d_loss", "g_loss"):
+        for name in LOSSES:
             setattr(self, name, torch.compile(getattr(self, name)) if compiled
                     else getattr(self, name))
 
@@ -130,6 +138,9 @@ class Peer:
     def regression_loss(self, p, x):
         return F.mse_loss(self.run("net", p["net"], x), x, reduction="sum") / len(x)
 
+    def classifier_loss(self, p, x, labels):
+        return F.cross_entropy(self.run("net", p["net"], x), labels)
+
     def d_loss(self, d, g, x, z):
         with torch.no_grad():
             fake = self.run("generator", g, z, moving=False)
@@ -170,3 +181,134 @@ class Peer:
 def detached(p):
     """The same weights as constants."""
     return [{name: tensor.detach() for name, tensor in part.items()} for part in p]
+
+
+# --- on the GPU ----------------------------------------------------------------------------------
+
+class CudaPeer(Peer):
+    """PyTorch on the GPU; ``reset`` writes into the same memory, so that CUDA graphs stay valid.
+
+    how="eager"     fused or foreach optimiser, channels last or not
+    how="compiled"  the losses by torch.compile(mode=…), "max-autotune" or "reduce-overhead": CUDA
+                    graphs of the forward and of the backward pass; the fused optimiser after them
+    how="whole"     the losses compiled (mode None), and the whole step, optimiser included, in one
+                    CUDA graph: the fastest form of a small network in PyTorch
+    """
+
+    def __init__(self, workload, how="eager", mode=None, optimiser="fused", channels_last=False,
+                 joined=False, device="cuda"):
+        self.workload, self.whole, self.device = workload, how == "whole", device
+        self.how, self.channels_last, self.joined = optimiser, channels_last, joined
+        self.graph, self.last = None, None
+        self.batches = [(self.native(self.images(x)), [self.native(a) for a in noise])
+                        for x, noise in workload.batches()]
+        self.step_of = {"gan": self.gan_step}.get(workload.kind, self.plain_step)
+        if how != "eager":
+            for name in LOSSES:
+                setattr(self, name, compile_copy(getattr(self, name), mode))
+        self.marks = how == "compiled"
+        self.make_state()
+
+    def native(self, array):
+        return torch.from_numpy(array).to(self.device)
+
+    def images(self, x):
+        """Rows as this layout has them: colours first, or last as in the workload."""
+        shape = self.workload.image_shape
+        if self.channels_last or len(shape) < 3 or shape[-1] == 1:
+            return x
+        return np.ascontiguousarray(x.reshape(-1, *shape).transpose(0, 3, 1, 2)).reshape(len(x), -1)
+
+    def make_state(self):
+        """Weights, statistics and optimisers; ``reset`` writes into them."""
+        w = self.workload
+        self.p = {network: [{} for _ in layers] for network, layers in w.networks.items()}
+        self.initial = []
+        for (network, i, name), array in w.weights().items():
+            tensor = self.native(to_torch(w.networks[network][i], name, array,
+                                          not self.channels_last))
+            if tensor.ndim == 4 and self.channels_last:
+                tensor = tensor.contiguous(memory_format=torch.channels_last)
+            self.p[network][i][name] = tensor.clone().requires_grad_()
+            self.initial.append((self.p[network][i][name], tensor))
+        self.stats = {(network, i): (torch.zeros(layer.channels, device=self.device),
+                                     torch.ones(layer.channels, device=self.device))
+                      for network, layers in w.networks.items()
+                      for i, layer in enumerate(layers) if isinstance(layer, BatchNorm)}
+        groups = [[n] for n in w.networks] if w.kind == "gan" else [list(w.networks)]
+        self.optimisers = [self.make_optimiser(group, w.lr) for group in groups]
+
+    def make_optimiser(self, networks, lr):
+        if not self.whole or self.workload.optimiser == "sgd":
+            return super().make_optimiser(networks, lr)
+        own = [p for n in networks for part in self.p[n] for p in part.values()]
+        rate = torch.tensor(lr, device=self.device)    # a graph reads it, so that it can change
+        return torch.optim.Adam(own, lr=rate, betas=(self.workload.beta1, 0.999), eps=1e-8,
+                                fused=True, capturable=True)
+
+    @torch.no_grad()
+    def reset(self, lr=None):
+        for p, tensor in self.initial:
+            p.copy_(tensor)
+        for mean, var in self.stats.values():
+            mean.zero_()
+            var.fill_(1)
+        for optimiser in self.optimisers:
+            for state in optimiser.state.values():
+                for tensor in state.values():
+                    if isinstance(tensor, torch.Tensor):
+                        tensor.zero_()
+            for group in optimiser.param_groups:
+                if isinstance(group["lr"], torch.Tensor):
+                    group["lr"].fill_(lr or self.workload.lr)
+                else:
+                    group["lr"] = lr or self.workload.lr
+
+    def step(self, i):
+        x, noise = self.batches[i % len(self.batches)]
+        if self.whole:
+            if self.graph is None:
+                self.record(x, noise)
+            for mine, given in zip(self.inputs, (x, *noise), strict=True):
+                mine.copy_(given)
+            self.graph.replay()
+            self.last = self.results
+            return
+        if self.marks:
+            torch.compiler.cudagraph_mark_step_begin()
+        self.last = self.step_of(x, *noise)
+
+    def record(self, x, noise):
+        """The step as a CUDA graph, after some that run as they are, as PyTorch's manual says."""
+        self.inputs = [a.clone() for a in (x, *noise)]
+        stream = torch.cuda.Stream()
+        stream.wait_stream(torch.cuda.current_stream())
+        with torch.cuda.stream(stream):
+            for _ in range(3):
+                self.step_of(*self.inputs)
+        torch.cuda.current_stream().wait_stream(stream)
+        for optimiser in self.optimisers:
+            optimiser.zero_grad(set_to_none=True)
+        graph = torch.cuda.CUDAGraph()
+        with torch.cuda.graph(graph):
+            self.results = self.step_of(*self.inputs)
+        self.graph = graph
+        self.reset()
+
+    def wait(self):
+        if self.device != "cpu":
+            torch.cuda.synchronize()
+
+    def losses(self):
+        """Of the last step."""
+        return [float(term) for term in self.last]
+
+
+def compile_copy(method, mode):
+    """Compiles a copy of a method: torch.compile caches its results by code object, a few versions
+    for each, and would check all of them at each call."""
+    function = method.__func__
+    code = function.__code__.replace(co_name=f"{function.__name__}_{next(numbers)}")
+    copy = types.FunctionType(code, function.__globals__, code.co_name, function.__defaults__,
+                              function.__closure__)
+    return torch.compile(types.MethodType(copy, method.__self__), mode=mode, dynamic=False)
