@@ -4,7 +4,7 @@
                                    [--out DIR]
 
 ``scratchgen train vae --epochs 1 --no-pictures`` against the plain script
-``peers/torch_vae_script.py``, in turn, each in a fresh process that may use as many cores as
+``peers/torch_vae_script.py``, interleaved, each in a fresh process that may use as many cores as
 there are threads. The first round fills the caches and is not counted. Both evaluate on the test
 set at the end; their test losses must be alike.
 """
@@ -21,7 +21,7 @@ import time
 from . import peers, records
 from .processes import ROOT, Failed, environment
 from .readme import markdown
-from .records import marked, tell
+from .records import marked, progress
 
 FOLDERS = ("", "mnist")                   # where the files may lie, below the data folder
 TARGET, ALIKE = 0.6, 2.0                  # of the script's time; nats
@@ -48,7 +48,7 @@ def run(arguments):
     try:
         found = measured(folder, options)
     except Failed as failure:
-        tell(f"benchmarks: {failure}")
+        progress(f"benchmarks: {failure}")
         return 1
     record = {"machine": records.machine(), "threads": options.threads, "quick": options.quick,
               "peers": found}
@@ -76,7 +76,7 @@ def measured(folder, options):
             seconds, row["test_loss"] = timed(name, folder, options.threads)
             if i:
                 row["seconds"].append(seconds)
-            tell(f"{name}: {seconds:.2f} s, test loss {row['test_loss']:.2f}")
+            progress(f"{name}: {seconds:.2f} s, test loss {row['test_loss']:.2f}")
     return found
 
 
@@ -103,7 +103,7 @@ def timed(name, folder, threads):
 
 
 def difference(found):
-    """None, or in words how the two did not learn alike; NaN does not."""
+    """None, or a sentence on the difference of the test losses; NaN is a difference."""
     ours, theirs = (found[n]["test_loss"] for n in ("scratchgen", "torch"))
     return None if abs(ours - theirs) <= ALIKE else (
         f"test losses of {ours:.2f} and {theirs:.2f} nats after the same training")

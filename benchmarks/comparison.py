@@ -1,11 +1,11 @@
-"""One workload: all peers checked against each other, then timed in turn.
+"""One workload: all peers checked against each other, then timed, interleaved.
 
 Before the first round, each variant that keeps on disk what it compiles has done so in a process
 that is not measured. In each round every peer starts in a fresh process. One after the other
 they do their first step, are checked (first losses and gradients; all must agree) and warm up; then
-they take turns, A B C A B C, each for some chunks of steps while the others wait; then their losses
-from the initial weights are compared once more. From the second round on each peer sends only its
-fastest variant.
+they are timed interleaved, A B C A B C, each for some chunks of steps while the others wait; then
+their losses from the initial weights are compared again. From the second round on only the fastest
+variant of each peer runs.
 """
 
 import contextlib
@@ -17,13 +17,13 @@ import numpy as np
 
 from . import floor, peers, processes, workloads
 from .processes import Failed
-from .records import tell
+from .records import progress
 
 OURS = "scratchgen"
 CHECKED = 4                               # steps whose losses are compared
 LOSS_RTOL = 1e-4                          # float32, relative to scratchgen's
 GRADIENT_RTOL = 1e-3                      # of the largest element of each parameter's gradient
-TURNS, CHUNKS, CHUNK_SECONDS = 5, 3, 0.08
+PASSES, CHUNKS, CHUNK_SECONDS = 5, 3, 0.08
 
 
 class Runner:
@@ -40,7 +40,7 @@ class Runner:
                 return action()
             except Failed as failure:
                 self.failure = str(failure)
-                tell(f"  {self.title}: {failure}")
+                progress(f"  {self.title}: {failure}")
         return None
 
     title = property(lambda self: f"{self.name} ({self.label})" if self.label else self.name)
@@ -64,8 +64,8 @@ class Runner:
         self.steps = max(1, round(steps * once / (self.process.ask(
             "time", steps=steps, chunks=1)["seconds"][0])))
 
-    def turn(self):
-        """Timed chunks; the first one of a turn is for the caches and does not count."""
+    def time_chunks(self):
+        """Times some chunks of steps; the first one warms the caches and does not count."""
         answer = self.process.ask("time", steps=self.steps, chunks=CHUNKS)
         if not answer["finite"]:
             raise Failed("a loss is not finite")
@@ -83,10 +83,10 @@ def compare(name, chosen, threads, rounds, quick):
         runners = list({r.name: r for r in reversed(runners)}.values())[::-1]  # first variants
     for runner in () if quick else runners:
         runner.compile_ahead(step, threads)
-    racing = runners
+    running = runners
     for i in range(rounds):
-        one_round(racing, workload, step, threads, first=i == 0, quick=quick)
-        racing = finalists(racing)
+        one_round(running, workload, step, threads, first=i == 0, quick=quick)
+        running = fastest_variants(running)
     row = {"title": workload.title, "family": workload.family, "batch": workload.batch,
            "peers": {n: summary([r for r in runners if r.name == n])
                            for n in dict.fromkeys(r.name for r in runners)}}
@@ -97,7 +97,7 @@ def compare(name, chosen, threads, rounds, quick):
         try:
             row["floor"] = floor.of_workload(*step, threads)
         except Failed as failure:
-            tell(f"  {failure}")
+            progress(f"  {failure}")
     return row
 
 
@@ -110,16 +110,16 @@ def one_round(runners, workload, step, threads, first, quick):
         if not quick:
             for runner in runners:
                 runner.attempt(runner.warm_up)
-            for _ in range(TURNS):
+            for _ in range(PASSES):
                 for runner in runners:
-                    runner.attempt(runner.turn)
+                    runner.attempt(runner.time_chunks)
         for runner in runners:
             runner.memories.append(runner.attempt(lambda r=runner: r.process.ask("memory")))
         if not quick:
             check(runners, workload)
 
 
-def finalists(runners):
+def fastest_variants(runners):
     """Each peer's fastest variant; those that failed are out."""
     fit = [r for r in runners if r.failure is None]
     best = {}
@@ -146,7 +146,7 @@ def check(runners, workload, folder=None):
         reference = found if reference is None else reference
         runner.failure = difference(found, reference)
         if runner.failure:
-            tell(f"  {runner.title}: {runner.failure}")
+            progress(f"  {runner.title}: {runner.failure}")
 
 
 def load_gradients(file):
@@ -157,7 +157,7 @@ def load_gradients(file):
 
 
 def difference(found, reference):
-    """None, or in words where (losses, gradients) differ by more than the tolerances; NaN does."""
+    """None, or a sentence on where (losses, gradients) exceed the tolerances; NaN exceeds them."""
     (losses, gradients), (losses_of_ours, ours) = found, reference
     if losses.shape != losses_of_ours.shape:
         return f"{losses.shape} losses where scratchgen has {losses_of_ours.shape}"

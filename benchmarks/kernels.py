@@ -1,4 +1,4 @@
-"""The house's own kernels at the workloads' shapes, the NumPy and the Numba version side by side.
+"""The kernels at the workloads' shapes: the NumPy version and the Numba version, compared.
 
     python -m benchmarks kernels [--quick] [--only FAMILY.KERNEL] [--out DIR]
 

@@ -4,7 +4,7 @@
 
 The rungs are plain functions in ``benchmarks/rungs``. Before and after the timing each is compared
 with its formula in NumPy, on data of its own: the ladder's size and ragged ones, float32 and
-float64. Timing is in float32, the rungs of a ladder in turn. ``--quick`` checks only.
+float64. Timing is in float32, the rungs of a ladder interleaved. ``--quick`` checks only.
 """
 
 import argparse
@@ -146,7 +146,7 @@ def main(arguments=None):
                 print(f"{ladder.name}: {len(ladder.rungs)} rungs equal their formula")
             else:
                 found.append(measure(ladder))
-                tell(found[-1])
+                print_ladder(found[-1])
     except Wrong as wrong:
         print(f"ladder: {wrong}", file=sys.stderr)
         return 1
@@ -157,7 +157,7 @@ def main(arguments=None):
     return 0
 
 
-def tell(found):
+def print_ladder(found):
     """One ladder on the terminal."""
     print(f"{found['name']}: {found['task']}; {found['size']}")
     for rung in found["rungs"]:

@@ -2,7 +2,7 @@
 
 from .figures import digits
 
-OTHERS, HOUSE = "#9db4c8", "#c8553d"
+OTHERS, OURS = "#9db4c8", "#c8553d"
 COLUMNS = 2
 
 
@@ -28,7 +28,7 @@ def draw(record, path):
 def panel(axis, ladder):
     """One ladder; the slowest rung on top."""
     rates = [rung["rate"] for rung in ladder["rungs"]]
-    colours = [OTHERS] * (len(rates) - 1) + [HOUSE]
+    colours = [OTHERS] * (len(rates) - 1) + [OURS]
     bars = axis.barh(range(len(rates)), rates, color=colours, height=0.72)
     axis.bar_label(bars, [digits(rate) for rate in rates], padding=3, fontsize=9)
     axis.set_yticks(range(len(rates)), [rung["name"].replace("_", " ")

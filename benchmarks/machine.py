@@ -27,7 +27,7 @@ def describe(*packages):
 
 
 def processor():
-    """Its name, and the widest vectors it has, where Linux tells."""
+    """The processor's name and its widest vector instructions, from /proc/cpuinfo on Linux."""
     try:
         lines = pathlib.Path("/proc/cpuinfo").read_text().splitlines()
     except OSError:

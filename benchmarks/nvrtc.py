@@ -3,7 +3,7 @@
     python -m benchmarks resources
 
 compiles every instance of every kernel with the wheel ``nvidia-cuda-nvrtc`` and writes the table to
-``benchmarks/results/resources.json``. A test compiles them anew and holds them against it.
+``benchmarks/results/resources.json``. A test compiles them again and compares.
 """
 
 import argparse

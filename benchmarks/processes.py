@@ -1,4 +1,4 @@
-"""A peer in a process of its own, asked one thing at a time; between questions it waits."""
+"""A peer in its own process, which answers one question at a time and waits in between."""
 
 import json
 import os
@@ -119,7 +119,7 @@ class GpuProcess(Process):
         return answer
 
     def __exit__(self, *exception):
-        self.process.kill()                            # it may be at work on what nobody waits for
+        self.process.kill()                            # it may still be compiling
         super().__exit__(*exception)
 
     def alive(self):

@@ -2,7 +2,7 @@
 
     python -m benchmarks readme
 
-A table stands between ``<!-- name -->`` and ``<!-- /name -->``. Nobody writes into it by hand: a
+A table stands between ``<!-- name -->`` and ``<!-- /name -->``. It is not edited: a
 test compares it with the record.
 """
 
@@ -52,8 +52,9 @@ def main(arguments=None):
     return 0
 
 
-def updated(text, tell=print, up=0):
-    """The text with every table in it made anew whose record exists; ``tell`` hears of the others.
+def updated(text, report=print, up=0):
+    """The text with every table in it made anew whose record exists; ``report`` is called
+    for the others.
 
     ``up``: how many folders the page lies below the root, which its links start from.
     """
@@ -62,7 +63,7 @@ def updated(text, tell=print, up=0):
         if f"<!-- {marker} -->" not in text:
             continue
         if not path.exists():
-            tell(f"{marker}: no {file} yet, left as it is")
+            report(f"{marker}: no {file} yet, left as it is")
         else:
             module, function = where.split(":")
             make = getattr(importlib.import_module(f"benchmarks.{module}"), function)

@@ -66,7 +66,7 @@ def guarded(run, arguments):
         return 2
 
 
-def tell(text):
+def progress(text):
     print(text, file=sys.stderr, flush=True)
 
 

@@ -19,7 +19,7 @@ import numpy as np
 from . import peers, records, workloads
 from .processes import Failed, Process, compile_ahead
 from .readme import markdown
-from .records import tell
+from .records import progress
 
 OURS, WARM, CHUNKS, CHUNK_SECONDS = "scratchgen", 2, 5, 0.1
 # series → (what x is, workload, x → its options, the points)
@@ -50,7 +50,7 @@ def run(arguments):
     record |= {"machine": records.machine(), "threads": options.threads, "peers": options.peers,
                "quick": options.quick}
     for series in options.only:
-        tell(series)
+        progress(series)
         rows = (threads_series(names, options) if series == "threads"
                 else size_series(series, names, options))
         record.setdefault("series", {})[series] = rows
@@ -73,14 +73,14 @@ def size_series(series, names, options):
         for n in names:
             found[n].append({"x": x, **point(n, maker, options_of(x), options.threads,
                                              options.quick)})
-        tell(f"  {x}: " + ", ".join(
+        progress(f"  {x}: " + ", ".join(
             f"{n} {1e3 * rows[-1].get('seconds', float('nan')):.2f} ms"
             for n, rows in found.items()))
     return found
 
 
 def threads_series(names, options):
-    """The same for the number of threads; a peer stands once for each workload."""
+    """The same for the number of threads; a peer occurs once for each workload."""
     found = {}
     for workload in THREADED[:1] if options.quick else THREADED:
         for threads in range(1, options.threads + 1):
@@ -106,7 +106,7 @@ def point(name, maker, options, threads, quick):
             return {"seconds": statistics.median(timed["seconds"]),
                     "peak": process.ask("memory")["peak"]}
     except Failed as failure:
-        tell(f"  {name}: {failure}")
+        progress(f"  {name}: {failure}")
         return {"failed": str(failure)}
 
 

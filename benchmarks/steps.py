@@ -15,7 +15,7 @@ import time
 from . import comparison, peers, records, workloads
 from .processes import Failed, Process
 from .readme import markdown
-from .records import marked, tell
+from .records import marked, progress
 
 PEERS = "torch,torch-compile,jax"
 FASTEST = {"mlp": 0.85, "conv": 0.45}     # of the fastest peer's time
@@ -25,14 +25,14 @@ MEMORY = 0.5                              # of PyTorch's
 COLD = ("vae", "conv-vae")                # workloads whose first step is also timed without caches
 # workload → what limits it, printed below the table where a target is missed
 PYTHON = "Python (the tape, the model, the launches of kernels)"
-TURNED = ("a product with a transposed factor (dx = dh wᵀ) is slower in OpenBLAS than others, "
-          "turned or not")
+TRANSPOSED = ("a product with a transposed factor (dx = dh wᵀ) is slower in OpenBLAS than others, "
+          "transposed or not")
 LIMITS = {
-    "dae-128": f"{PYTHON}; {TURNED}.",
+    "dae-128": f"{PYTHON}; {TRANSPOSED}.",
     "dae-20": f"{PYTHON}; products at their best are half of the step, Adam's bytes a fifth.",
-    "dae-1000": f"the floor alone is 0.9 of JAX and 0.85 of PyTorch; {TURNED}.",
-    "vae": f"{PYTHON}, 0.5 ms of the step; {TURNED}.",
-    "gan": f"{PYTHON}, twice, for there are two updates; {TURNED}.",
+    "dae-1000": f"the floor alone is 0.9 of JAX and 0.85 of PyTorch; {TRANSPOSED}.",
+    "vae": f"{PYTHON}, 0.5 ms of the step; {TRANSPOSED}.",
+    "gan": f"{PYTHON}, twice, for there are two updates; {TRANSPOSED}.",
     "sdae": f"the floor alone is 0.8 of JAX; {PYTHON}.",
     "conv-vae": "layers with one channel run at 23 to 28 % of the peak (copies of patches, small "
                 "products); in the others a third of the time is not products.",
@@ -64,7 +64,7 @@ def run(arguments):
                "rounds": options.rounds, "peers": options.peers, "quick": options.quick}
     started = time.perf_counter()
     for name in options.only:
-        tell(f"{name} ({time.perf_counter() - started:.0f} s)")
+        progress(f"{name} ({time.perf_counter() - started:.0f} s)")
         rows = record.setdefault("rows", {})
         rows[name] = measured(name, options) | {
             "commit": record["machine"]["commit"], "date": record["machine"]["date"]}
@@ -72,7 +72,7 @@ def run(arguments):
         records.save(path, record)
     print(report({**record, "rows": {n: record["rows"][n] for n in options.only}}))
     failed = [n for n in options.only if failures(record["rows"][n])]
-    tell(f"{len(options.only) - len(failed)} of {len(options.only)} workloads agree"
+    progress(f"{len(options.only) - len(failed)} of {len(options.only)} workloads agree"
          + (f"; failed: {', '.join(failed)}" if failed else ""))
     return 1 if failed else 0
 

@@ -3,7 +3,7 @@
     python -m benchmarks threads [--threads 2] [--quick] [--out DIR]
 
 A stack of dense layers, forward, as the engine computes it (its own threads call BLAS, one thread
-each) and as NumPy and Numba do when nobody arranges it (``np.matmul`` on BLAS's threads, then a
+each) and as NumPy and Numba do by default (``np.matmul`` on BLAS's threads, then a
 kernel on Numba's, both with the settings they come with). Each in a process of its own; then again
 beside a process that keeps a core busy.
 """

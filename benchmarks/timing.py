@@ -1,4 +1,4 @@
-"""Timing several functions side by side: in turn, round after round, so that all see the same hour.
+"""Interleaved timing of several functions, so that all see the same state of the machine.
 """
 
 import statistics
@@ -19,7 +19,7 @@ def seconds(function, repeat):
 def side_by_side(functions, budget):
     """[{"median", "minimum", "rounds"}] of the functions in seconds a call.
 
-    Each round calls every function in turn; there are as many rounds as fit in ``budget`` seconds,
+    Each round calls every function once; there are as many rounds as fit in ``budget`` seconds,
     within ROUNDS. The first calls, which may compile, are not counted.
     """
     for function in functions:

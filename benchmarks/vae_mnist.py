@@ -3,8 +3,8 @@
     python -m benchmarks.vae_mnist --data-dir DIR [--seeds 0 1 2] [--epochs 10] [--rounds 5]
 
 The network, batch, optimiser and loss are those of PyTorch's own example (784-400-20-400-784, ReLU,
-Adam 1e-3, batch 128, grey BCE summed + KL). For the timing both train one epoch in turn, A B A B,
-in one process with the same number of threads; the first epoch of each is not counted. PyTorch gets
+Adam 1e-3, batch 128, grey BCE summed + KL). The epochs of both are timed interleaved, A B A B, in
+one process with the same number of threads; the first epoch of each is not counted. PyTorch gets
 the images as one tensor in memory, so that no data loader slows it down.
 """
 

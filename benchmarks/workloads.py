@@ -13,7 +13,7 @@ from typing import NamedTuple
 import numpy as np
 
 KERNEL, STRIDE, PADDING = 4, 2, 1
-BATCHES = 8                               # different ones, used in turn
+BATCHES = 8                               # different ones, used cyclically
 SEED = 20
 
 

@@ -141,7 +141,7 @@ def test_what_fails_is_recorded_and_the_rest_goes_on(tmp_path):
     items = {"breaks": lambda: 1 / 0, "wrong": lambda: {"ok": False}, "slow": slow,
              "late": lambda: done.append("late") or {"ok": True}}
     deadline = Deadline(20, now=clock)
-    assert parts.run(items, path, deadline, tell=lambda _: None) == 1
+    assert parts.run(items, path, deadline, progress=lambda _: None) == 1
     found = json.loads(path.read_text())["items"]
     assert "ZeroDivisionError" in found["breaks"]["error"] and found["wrong"]["ok"] is False
     assert found["slow"]["ok"] and found["late"] == {"skipped": "no time was left"} and not done
@@ -152,7 +152,7 @@ def test_a_lost_gpu_ends_the_process_and_the_next_one_goes_on_behind(tmp_path):
     path, count = tmp_path / "part.json", []
     items = {"first": lambda: count.append(1) or {"ok": True}, "illegal access": lambda: 1 / 0,
              "last": lambda: {"ok": True}}
-    silent = {"tell": lambda _: None}
+    silent = {"progress": lambda _: None}
     assert parts.run(items, path, Deadline(99), lambda: True, **silent) == parts.RESTART
     assert set(json.loads(path.read_text())["items"]) == {"first", "illegal access"}
     assert parts.run(items, path, Deadline(99), lambda: False, **silent) == 1
@@ -353,7 +353,7 @@ def test_families_whose_checks_failed_are_not_timed(gpu):
 
 def test_what_made_the_gpu_unusable_is_run_once_more_under_the_sanitizer(tmp_path, monkeypatch):
     path, asked = tmp_path / "gpu_across.json", []
-    parts.run({"bad": lambda: 1 / 0}, path, Deadline(9), lambda: True, tell=lambda _: None)
+    parts.run({"bad": lambda: 1 / 0}, path, Deadline(9), lambda: True, progress=lambda _: None)
     monkeypatch.setattr(sanitizer, "watched", lambda tool, command, seconds: asked.append(
         (tool, command[-2:])) or {"faults": ["Invalid __global__ read"], "ok": False})
     options = command.options_of(["--out", str(tmp_path), "--parts", "across"])
@@ -430,7 +430,7 @@ class FakeProcess:
 def test_a_row_has_times_failures_and_who_was_not_ready():
     clock = Time()
     builders = {c: steps.Builder(c, "vae", "fp32", False, Deadline(40, now=clock), {},
-                                 FakeProcess) for c in steps.CREW}
+                                 FakeProcess) for c in steps.PEERS}
     for builder in builders.values():
         builder.run()                                  # "compiled" would take too long
     row = steps.measure("vae", "fp32", list(builders.values()), Deadline(40, now=clock))
@@ -461,7 +461,7 @@ def test_a_row_that_fails_costs_itself_only(tmp_path, monkeypatch):
     options.work = tmp_path
     (tmp_path / ".go").touch()
     monkeypatch.setattr(steps, "LOSS_RTOL", {"fp32": 0.1, "tf32": 0.1})
-    steps.run(options, Deadline(200), tell=lambda _: None)
+    steps.run(options, Deadline(200), progress=lambda _: None)
     record = json.loads((tmp_path / "gpu_steps.json").read_text())
     jax = {name: row["peers"]["jax"][""] for name, row in record["rows"].items()}
     assert jax["vae fp32"]["median"] == jax["vae tf32"]["median"] == 2e-4

@@ -136,7 +136,7 @@ def test_the_tables_are_those_of_the_records(page):
     """After a new measurement: ``python -m benchmarks readme``."""
     text = page.read_text(encoding="utf-8")
     up = len(page.relative_to(ROOT).parts) - 1
-    assert readme.updated(text, tell=lambda word: None, up=up) == text
+    assert readme.updated(text, report=lambda word: None, up=up) == text
 
 
 @PAGES

@@ -17,7 +17,7 @@ PLANS = {
     "first-speed": {"about": "is it fast? the kernels and four training steps", "seconds": 330,
                     "quick": False, "parts": ["kernels", "steps"],
                     "rows": ["vae", "large-vae", "large-dcgan", "large-sdae"],
-                    "peers": [c for c in steps.CREW if c != "compiled"]},
+                    "peers": [c for c in steps.PEERS if c != "compiled"]},
     "again": {"about": "what a change has done: as first-checks and first-speed, ours alone; the "
                        "peers' times are those of --earlier", "seconds": 240, "quick": False,
               "parts": ["checks", "across", "kernels", "steps"],
@@ -40,8 +40,8 @@ def options_of(arguments):
                         help=f"of {','.join(scheduler.PARTS)}")
     parser.add_argument("--rows", type=names(rows.NAMES), default=None,
                         help=f"training steps, of {','.join(rows.NAMES)}")
-    parser.add_argument("--peers", type=names(steps.CREW), default=None,
-                        help=f"who is timed in a training step, of {','.join(steps.CREW)}")
+    parser.add_argument("--peers", type=names(steps.PEERS), default=None,
+                        help=f"who is timed in a training step, of {','.join(steps.PEERS)}")
     parser.add_argument("--seconds", type=float, default=None,
                         help="that the whole run may take, start and end included")
     parser.add_argument("--earlier", type=pathlib.Path, metavar="GPU.JSON",

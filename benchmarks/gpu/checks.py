@@ -24,19 +24,19 @@ RUNS = 3
 
 @functools.cache
 def parity():
-    """The module ``tests/test_parity.py``; where pytest is missing, something stands in for it."""
+    """The module ``tests/test_parity.py``; a fake replaces pytest if it is not installed."""
     path = str(ROOT / "tests")
     if path not in sys.path:
         sys.path.insert(0, path)
     try:
         import pytest  # noqa: F401
     except ImportError:
-        sys.modules["pytest"] = stand_in_for_pytest()
+        sys.modules["pytest"] = fake_pytest()
     import test_parity
     return test_parity
 
 
-def stand_in_for_pytest():
+def fake_pytest():
     """As much of pytest as the import of a test file touches: decorators that do nothing."""
     module = types.ModuleType("pytest")
 

@@ -27,7 +27,7 @@ class Convolution:
         shape = (n, side, side, channels)
         self.x, self.g = (rng.standard_normal(shape, dtype=xp.float32) for _ in range(2))
         self.w = rng.standard_normal((9 * channels, channels), dtype=xp.float32) / 30
-        self.turned = xp.ascontiguousarray(self.w.T)
+        self.transposed = xp.ascontiguousarray(self.w.T)
         self.b, self.y = xp.zeros(channels, xp.float32), xp.empty(shape, xp.float32)
         self.dx, self.dw = xp.empty_like(self.x), xp.empty_like(self.w)
         self.flops = 2 * n * side * side * 9 * channels * channels
@@ -41,7 +41,7 @@ class Convolution:
         if which == "forward":
             conv2d.forward_cuda(self.x, self.w, self.b, 0, *geometry, self.y)
         elif which == "backward_x":
-            conv2d.backward_x_cuda(self.g, self.turned, self.b, 0, *geometry, self.dx)
+            conv2d.backward_x_cuda(self.g, self.transposed, self.b, 0, *geometry, self.dx)
         else:
             conv2d.backward_w_cuda(self.x, self.g, *geometry, self.dw)
 

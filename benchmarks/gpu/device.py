@@ -1,4 +1,4 @@
-"""The GPU and the versions: what stands at the head of the record."""
+"""The GPU and the versions: the head of the record."""
 
 import datetime
 import importlib.metadata

@@ -54,23 +54,23 @@ def run(options):
 def run_part(part, gpu, options, deadline):
     """A part in this process; its exit status."""
     started, seconds = time.perf_counter(), scheduler.BUDGET.get(part, "the rest of the")
-    scheduler.tell(f"{part}: {seconds} seconds at most; its process: python -m benchmarks.gpu "
+    scheduler.progress(f"{part}: {seconds} seconds at most; its process: python -m benchmarks.gpu "
                    f"{' '.join(scheduler.arguments_of(part, options, deadline))}")
     if part == "steps":
         (options.work / ".go").touch()
-        status = steps.run(options, deadline, scheduler.tell)
+        status = steps.run(options, deadline, scheduler.progress)
     else:
         items = scheduler.items_of(part, gpu, options, deadline)
         status = parts.run(items, scheduler.path_of(options, part), deadline,
-                           tell=scheduler.tell)
-        scheduler.tell(f"  {len(items)} items: {', '.join(items)}")
-    scheduler.tell(f"  {time.perf_counter() - started:.1f} s")
+                           progress=scheduler.progress)
+        scheduler.progress(f"  {len(items)} items: {', '.join(items)}")
+    scheduler.progress(f"  {time.perf_counter() - started:.1f} s")
     return status
 
 
 @contextlib.contextmanager
 def replaced(gpu):
-    """Inside, the emulated GPU stands for the real one, with what the benchmark wants of CuPy."""
+    """Replaces the real GPU by the emulated one, with the parts of CuPy that the benchmark uses."""
     from scratchgen.kernels import cuda
     every = checks.cases
     gpu.xp.random = Random(gpu.xp)
@@ -122,7 +122,7 @@ class OnTheCpu(conv_times.CuDNN):
 
 
 class InThisProcess:
-    """A peer's process that is none: it answers at once, on the CPU where it is a peer."""
+    """Replaces a peer's process: answers in this process; PyTorch and JAX run on the CPU."""
 
     process = None
 

@@ -3,7 +3,7 @@
     python -m benchmarks nodes
 
 records a step of each model on the emulated GPU, at tiny sizes, which the counts do not depend on,
-and writes them to ``benchmarks/results/nodes.json``. A test counts anew and holds them against it.
+and writes them to ``benchmarks/results/nodes.json``. A test counts again and compares.
 Splitting a sum over blocks adds kernels at some sizes; the record of a real GPU has these.
 """
 

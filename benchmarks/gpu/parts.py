@@ -37,13 +37,13 @@ def log(text):
             file.write(f"{text}\n")
 
 
-def tell(text):
+def progress(text):
     """On the screen and into the log."""
     print(text, file=sys.stderr, flush=True)
     log(text)
 
 
-def run(items, path, deadline, lost=lambda: False, tell=print):
+def run(items, path, deadline, lost=lambda: False, progress=print):
     """Do the items (name → function) that the record at ``path`` does not have; the exit status.
     """
     record = load(path)
@@ -61,7 +61,7 @@ def run(items, path, deadline, lost=lambda: False, tell=print):
         done[name]["seconds_taken"] = round(time.perf_counter() - started, 3)
         save(path, record)
         if bad(done[name]):
-            tell(f"  {name}: {done[name].get('error', 'not passed')}")
+            progress(f"  {name}: {done[name].get('error', 'not passed')}")
         if "error" in done[name] and lost():
             done[name]["lost"] = True
             save(path, record)
@@ -71,7 +71,7 @@ def run(items, path, deadline, lost=lambda: False, tell=print):
 
 
 def attempt(item):
-    """What an item returns, or its error in words with the place."""
+    """What an item returns, or {"error": its message and place}."""
     try:
         return dict(item())
     except Exception as error:                         # recorded; the next item follows

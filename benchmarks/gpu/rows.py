@@ -79,7 +79,7 @@ def large_sdae(batch=128, width=1000):
 LARGE = {"large-vae": (large_vae, {"batch": 6, "width": 16, "latent": 4}),
          "large-dcgan": (large_dcgan, {"batch": 3, "size": 16, "channels": (2, 3, 4, 5)}),
          "large-sdae": (large_sdae, {"batch": 5, "width": 12})}
-NAMES = (*SMALL[:1], *LARGE, *SMALL[1:])               # the most telling first
+NAMES = (*SMALL[:1], *LARGE, *SMALL[1:])               # the most important first
 
 
 def tiny_sdae(batch=20, width=1000):

@@ -3,8 +3,8 @@
 ``gpu.json`` is written anew whenever a part has finished an item or a row, so that an error or the
 end of the time loses nothing that was measured. The peers of the training steps begin to build at
 once and go on beside the checks; while the kernels and the ten epochs are timed they are stopped
-(SIGSTOP), so that the GPU is quiet; then they build on, and are timed in turn. A part that hangs or
-dies is ended, and the others follow; what made the GPU unusable is run once more under
+(SIGSTOP), so that the GPU is idle; then they go on building and are timed, interleaved. A part that
+hangs or dies is ended, and the others follow; an item that made the GPU unusable is run again under
 compute-sanitizer.
 """
 
@@ -22,16 +22,16 @@ import time
 from ..processes import ROOT
 from . import device, sanitizer, targets
 from .deadline import Deadline
-from .parts import CUT_OFF, LOG, RESTART, load, log, save, tell
+from .parts import CUT_OFF, LOG, RESTART, load, log, progress, save
 
-SECONDS = 525                                          # of a run, unless told otherwise
+SECONDS = 525                                          # of a run, by default
 PARTS = ("checks", "across", "kernels", "mnist", "steps")
 BUDGET = {"checks": 130, "across": 110, "kernels": 130, "mnist": 50}   # seconds, at most
 SHARES = {"checks": min(12, os.cpu_count() or 1)}      # processes that share a part's items
 RESERVE = 110                                          # seconds for timing the training steps
 SHORT = 8                                              # seconds that no part is started with
 BUILT = 75                                             # to wait for the peers before kernels
-TIMED = ("kernels", "mnist")                           # while these run nobody else may
+TIMED = ("kernels", "mnist")                           # these run alone
 ITEMS = ("checks", "across", "kernels")                # whose items are short:
 STILL = 60                                             # seconds after which one of them hangs
 RESTARTS = 12                                          # of one part
@@ -92,7 +92,7 @@ def run_part(part, options, deadline, child=Child, share=0):
     for _ in range(RESTARTS):
         running = child(part, options, deadline, share)
         try:
-            hung = part in ITEMS and stands_still(running, path_of(options, part, share), deadline)
+            hung = part in ITEMS and hangs(running, path_of(options, part, share), deadline)
             status = None if hung else running.wait(deadline.left() + 3)
         finally:
             running.end()
@@ -104,7 +104,7 @@ def run_part(part, options, deadline, child=Child, share=0):
     return status
 
 
-def stands_still(running, path, deadline):
+def hangs(running, path, deadline):
     """Wait for a part's process; whether it must be ended, for its record has not grown in STILL
     seconds: an item hangs, and the others can still be done."""
     grown, size = time.monotonic(), None
@@ -124,7 +124,7 @@ def mark_hung(path):
     for name, result in record.get("items", {}).items():
         if result.get("error") == CUT_OFF:
             result["error"] = f"it hung: no answer in {STILL} s"
-            tell(f"  {name}: {result['error']}")
+            progress(f"  {name}: {result['error']}")
     if record:
         save(path, record)
 
@@ -165,10 +165,10 @@ def run(options, child=Child, now=time.monotonic):
             steps = child("steps", options, deadline.part(deadline.left(), 6)) if (
                 "steps" in options.parts) else None
             try:
-                conduct(options, deadline, steps, child, statuses)
+                run_parts(options, deadline, steps, child, statuses)
                 (options.work / ".go").touch()
                 if steps:
-                    tell(f"steps ({deadline.left():.0f} s left)")
+                    progress(f"steps ({deadline.left():.0f} s left)")
                     statuses["steps"] = steps.wait(deadline.left() - 3)
             except OSError as error:                   # what has been measured is kept
                 statuses["scheduler"] = f"{type(error).__name__}: {error}"
@@ -200,7 +200,7 @@ def kept(options, deadline, statuses):
         thread.join()
 
 
-def conduct(options, deadline, steps, child, statuses):
+def run_parts(options, deadline, steps, child, statuses):
     """The parts but the steps, in order; these are stopped while others are timed."""
     waiting = None                                     # once for all parts
     for part in [p for p in PARTS if p in options.parts and p != "steps"]:
@@ -211,7 +211,7 @@ def conduct(options, deadline, steps, child, statuses):
         if budget.left() < SHORT:
             save(path_of(options, part), {"items": {part: {"skipped": "no time was left"}}})
             continue
-        tell(f"{part} ({deadline.left():.0f} s left)")
+        progress(f"{part} ({deadline.left():.0f} s left)")
         if steps and part in TIMED:
             steps.signal(signal.SIGSTOP)
             time.sleep(0.5)                            # what is on the GPU comes to its end
@@ -234,7 +234,7 @@ def run_again_watched(options, deadline):
         for name in [name for name, result in found.items() if result.get("lost")]:
             if deadline.left() < 2 * SHORT:
                 return
-            tell(f"{part}, {name}: once more under compute-sanitizer")
+            progress(f"{part}, {name}: once more under compute-sanitizer")
             command = ["-m", "benchmarks.gpu", *arguments_of(part, options, deadline),
                        "--only", name]
             found[name]["sanitizer"] = sanitizer.watched(
@@ -292,11 +292,11 @@ def finish(options, deadline, statuses):
     record["failures"] = targets.failures(record)
     save(options.out / "gpu.json", record)
     for row in record["targets"]:
-        tell(targets.line(row))
+        progress(targets.line(row))
     for failure in record["failures"]:
-        tell(f"FAILED {failure[:300]}")
+        progress(f"FAILED {failure[:300]}")
         log(failure)
-    tell(f"{options.out / 'gpu.json'}: {len(record['failures'])} failures, "
+    progress(f"{options.out / 'gpu.json'}: {len(record['failures'])} failures, "
          f"{record['seconds']:.0f} s")
     return 1 if record["failures"] else 0
 
@@ -313,10 +313,10 @@ def run_here(options):
             return 0
         if options.part == "steps":
             from . import steps
-            return steps.run(options, deadline, tell)
+            return steps.run(options, deadline, progress)
         return items_here(options, deadline)
     except UserError as error:
-        tell(f"gpu: {error}")
+        progress(f"gpu: {error}")
         return 2
 
 
@@ -345,7 +345,7 @@ def items_here(options, deadline):
         return 1 if parts.bad(result) else 0
     names = list(items)[options.share::SHARES.get(options.part, 1)]
     return parts.run({name: items[name] for name in names}, path, deadline,
-                     lambda: device.lost(gpu), tell)
+                     lambda: device.lost(gpu), progress)
 
 
 def failed(options):

@@ -1,11 +1,11 @@
-"""Training steps beside PyTorch and JAX: built early, checked, timed in turn.
+"""Training steps beside PyTorch and JAX: built early, checked, timed interleaved.
 
 Building takes long (torch.compile with max-autotune: up to a minute a row), so it is done while
 other parts of the measurement run that need no quiet GPU, by a process for each peer and row:
 one that fails, hangs or is late costs its own row only. Timing begins when the other parts are
-done: everybody who is ready takes part, and who is not is recorded as such. In a row the
-peers take turns, block by block; each waits while others run. A row's times and the trace of
-its kernels are written before the next row begins.
+done; a peer that is not ready by then is recorded as absent. The peers of a row are timed
+interleaved, block by block; each waits while others run. The times of a row and the trace of its
+kernels are written before the next row begins.
 """
 
 import contextlib
@@ -31,7 +31,7 @@ SECONDS_A_ROW = 7                                      # to check, time and trac
 TRACE = 12                                             # seconds that no trace is begun with
 FIRST_GUESS = {"compiled": 60, "whole": 25, "jax": 15, "torch": 5, OURS: 10, "drawn": 10}
 # peer → the module of its class
-CREW = {OURS: "scratchgen", "drawn": "scratchgen", "torch": "torch", "whole": "torch",
+PEERS = {OURS: "scratchgen", "drawn": "scratchgen", "torch": "torch", "whole": "torch",
         "compiled": "torch", "jax": "jax"}
 TITLES = {OURS: "scratchgen", "drawn": "scratchgen, noise drawn in the step",
           "torch": "PyTorch eager", "compiled": "torch.compile, max-autotune",
@@ -87,7 +87,7 @@ class Builder(threading.Thread):
         if self.process is None or not self.process.alive():
             self.failed |= dict.fromkeys(self.built, "its process ended later")
             self.built = {}
-            self.process = self.make(CREW[self.peer], **self.variables)
+            self.process = self.make(PEERS[self.peer], **self.variables)
         try:
             answer = self.process.ask(
                 "build", patience=self.deadline.left() + 30, name=f"{self.row}|{label}",
@@ -100,7 +100,7 @@ class Builder(threading.Thread):
             log(f"{self.peer}, {self.row} {label}: {failure}")
 
     def stop(self):
-        """End its process: nobody may build while others are timed, and memory is for others."""
+        """Ends its process: it must not build while others are timed, nor occupy memory."""
         if self.process:
             self.process.__exit__()
             self.process = None
@@ -232,9 +232,9 @@ def environment(folder, peer):
             "TRITON_CACHE_DIR": str(folder / f"triton-{peer}")}
 
 
-def crew(quick, names, peers):
+def selected(quick, names, peers):
     """(peer, name, precision) of all that is to be built, the most important rows first."""
-    chosen = [c for c in CREW if c == OURS or peers is None or c in peers]
+    chosen = [c for c in PEERS if c == OURS or peers is None or c in peers]
     found = [(c, *row) for row in rows.rows(names) for c in chosen]
     if quick:                                          # one compilation, for its correctness
         found = [f for f in found if f[0] not in ("whole", "compiled")
@@ -242,7 +242,7 @@ def crew(quick, names, peers):
     return found
 
 
-def run(options, deadline, tell=print):
+def run(options, deadline, progress=print):
     """Build, wait until the GPU is ours alone, measure; the exit status."""
     names = options.rows or rows.NAMES
     reserve = 10 if options.quick else 15 + SECONDS_A_ROW * len(rows.rows(names))
@@ -250,7 +250,7 @@ def run(options, deadline, tell=print):
     with contextlib.ExitStack() as stack:
         folder = pathlib.Path(stack.enter_context(tempfile.TemporaryDirectory()))
         builders = [Builder(c, name, precision, options.quick, build_until, environment(folder, c))
-                    for c, name, precision in crew(options.quick, names, options.peers)]
+                    for c, name, precision in selected(options.quick, names, options.peers)]
         stack.callback(lambda: [b.stop() for b in builders])
         for builder in builders:
             builder.start()
@@ -259,8 +259,8 @@ def run(options, deadline, tell=print):
         (options.work / ".built").touch()
         while not (options.work / ".go").exists() and not deadline.over():
             time.sleep(0.1)
-        silence(builders, tell)
-        return measure_all(options, deadline, builders, names, tell)
+        end_late(builders, progress)
+        return measure_all(options, deadline, builders, names, progress)
 
 
 def attempted(name, precision, builders, deadline, quick):
@@ -273,18 +273,18 @@ def attempted(name, precision, builders, deadline, quick):
                 "failed": [f"{type(error).__name__}: {error}"[:400]]}
 
 
-def silence(builders, tell):
-    """Nobody may build while others are timed: who still does is ended."""
+def end_late(builders, progress):
+    """Ends the processes that still build, so that they do not disturb the timing."""
     late = [b for b in builders if b.is_alive()]
     for builder in late:
-        tell(f"  {builder.peer}, {builder.row}: still building, and ended")
+        progress(f"  {builder.peer}, {builder.row}: still building, and ended")
         if builder.process:
             builder.process.process.kill()
     for builder in late:
         builder.join(5)
 
 
-def measure_all(options, deadline, builders, names, tell):
+def measure_all(options, deadline, builders, names, progress):
     """Row by row, each written when it is done; the exit status."""
     path = options.work / "gpu_steps.json"
     record = {"rows": {}, "kernels": {}, "rtol": LOSS_RTOL, "checked_steps": CHECKED,
@@ -297,12 +297,12 @@ def measure_all(options, deadline, builders, names, tell):
         else:
             record["rows"][row] = found = attempted(name, precision, own, deadline, options.quick)
             record["kernels"][row] = kernels = found.pop("kernels", {})
-            tell(f"  {row}: " + ", ".join(
-                f"{c} {1e6 * t:.0f} µs" for c in CREW if (t := best(found, c)) is not None)
+            progress(f"  {row}: " + ", ".join(
+                f"{c} {1e6 * t:.0f} µs" for c in PEERS if (t := best(found, c)) is not None)
                 + (f"; {kernels['count']:.0f} kernels of {1e6 * kernels['seconds']:.0f} µs"
                    if "count" in kernels else ""))
             for failure in found["failed"]:
-                tell(f"    {failure}"[:300])
+                progress(f"    {failure}"[:300])
         for builder in own:
             builder.stop()
         save(path, record)

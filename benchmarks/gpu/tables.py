@@ -2,9 +2,9 @@
 
 from ..readme import markdown
 from . import targets
-from .steps import CREW, TITLES, best
+from .steps import PEERS, TITLES, best
 
-SHOWN = [c for c in CREW if c != "drawn"]
+SHOWN = [c for c in PEERS if c != "drawn"]
 
 
 def table_targets(record):

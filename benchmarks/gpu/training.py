@@ -71,7 +71,7 @@ def trained(kind, sizes, dtype=np.float32, quick=False, recorded=False):
 def recorded_is_plain(kind, quick=False):
     """Training with a recorded step, and with one that is not, makes the same bytes.
 
-    Every epoch ends with a smaller batch; two kinds of steps are recorded and take turns.
+    Every epoch ends with a smaller batch; two kinds of steps are recorded and alternate.
     """
     sizes = [8, 8, 8, 5] * 2 if quick else [64, 64, 64, 64, 37] * 3
     with sg.use_backend("cuda"):

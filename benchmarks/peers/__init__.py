@@ -1,4 +1,4 @@
-"""Who takes part: one module a library, each with a class ``Peer``.
+"""The peers: one module for each library, each with the classes ``Peer`` and ``CudaPeer``.
 
     Peer(workload, **variant)     build it; ``reset(lr)`` gives it the initial weights
     step(i)                             one training step on batch i; may return before it is done
@@ -9,7 +9,7 @@
 
 Arrays come back in the convention of ``workloads``. Each peer runs in a process of its own,
 on as many cores as there are threads (its affinity is set before anything is imported) and with
-the library's own setting for threads. scratchgen is told nothing: users export nothing either.
+the library's own setting for threads. scratchgen runs with its defaults.
 """
 
 import importlib.util

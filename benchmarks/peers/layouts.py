@@ -44,7 +44,7 @@ def from_torch(layer, name, array, channels_first):
 
 
 def to_jax(layer, name, array, channels_first):
-    """Filters of transposed convolutions are kept turned round; with N C H W all are (O, C, …)."""
+    """Filters of transposed convolutions are rotated by 180°; with N C H W all are (O, C, …)."""
     if channels_first:
         array = as_channels_first(layer, name, array)
     if name == "w" and isinstance(layer, ConvTranspose):

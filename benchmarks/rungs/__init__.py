@@ -3,7 +3,7 @@
 One page a kernel, to be read from top to bottom. A rung is a plain function of arrays that returns
 what its ladder's formula returns. The first paragraph of its docstring names the idea; the
 paragraph that begins with "Why:" says why it is faster than the rung before (on the first rung:
-why it is slow). The last rung of every ladder is the one that this house uses.
+why it is slow). The last rung of every ladder is scratchgen's.
 
 No rung is compiled with ``fastmath``: the order of additions is what the source says, so the bits
 are the same on every machine, and a sum becomes vector instructions only if the source adds into

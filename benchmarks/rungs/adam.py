@@ -91,7 +91,7 @@ def one_loop(g, p, m, v):
     return p, m, v
 
 
-def adam_in_the_house(g, p, m, v):
+def scratchgen_adam(g, p, m, v):
     """The kernel of sg.optim.Adam: the same, over all threads
 
     Why: a second core adds its own bandwidth, and as the parameters of a network lie in one buffer,
@@ -116,5 +116,5 @@ def work(size):
 
 LADDERS = [
     Ladder("Adam", "one step over P parameters, p, g, m, v (P,)", "GB/s", work, arguments, formula,
-           (as_in_the_paper, in_place, one_loop_with_float64, one_loop, adam_in_the_house),
+           (as_in_the_paper, in_place, one_loop_with_float64, one_loop, scratchgen_adam),
            size=(784 * 1000 + 1000 + 1000 * 784 + 784,), ragged=((37,), (8199,), (1,)))]

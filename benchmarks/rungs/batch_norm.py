@@ -126,7 +126,7 @@ def in_chunks(x, gamma, beta):
     return scaled(x, mean.astype(x.dtype), scale, beta)
 
 
-def batch_norm_in_the_house(x, gamma, beta):
+def scratchgen_batch_norm(x, gamma, beta):
     """sg.batch_norm: chunks over all threads
 
     Why: each thread owns chunks and their sums, which are merged in a fixed order.
@@ -201,7 +201,7 @@ def backward_in_two_passes(dy, x, gamma, mean, inverse):
     return dx, dgamma.astype(x.dtype), dbeta.astype(x.dtype)
 
 
-def backward_in_the_house(dy, x, gamma, mean, inverse):
+def scratchgen_backward(dy, x, gamma, mean, inverse):
     """The kernels of sg.batch_norm: the same two passes, over all threads
 
     Why: in the first pass each thread owns chunks and their sums, in the second rows.
@@ -230,9 +230,9 @@ SIZES = {"size": (64 * 14 * 14, 64), "ragged": ((131, 19), (300, 7), (13, 3))}
 LADDERS = [
     Ladder("batch norm", "y = γ (x − mean)/√(var + ε) + β, x (M, C)", "GB/s",
            lambda m, c: 2 * 4 * m * c, forward_arguments, forward_formula,       # x, y
-           (channel_by_channel, numpy_passes, along_rows, in_chunks, batch_norm_in_the_house),
+           (channel_by_channel, numpy_passes, along_rows, in_chunks, scratchgen_batch_norm),
            **SIZES),
     Ladder("batch norm, backward", "dx, dγ, dβ from dy, x (M, C)", "GB/s",
            lambda m, c: 3 * 4 * m * c, backward_arguments, backward_formula,     # dy, x, dx
            (backward_channel_by_channel, backward_numpy_passes, backward_in_two_passes,
-            backward_in_the_house), **SIZES)]
+            scratchgen_backward), **SIZES)]

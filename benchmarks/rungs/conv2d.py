@@ -150,7 +150,7 @@ def sums(matrix, parts):
     return [sum(a * part for a, part in zip(row, parts, strict=True) if a) for row in matrix]
 
 
-def fewer_products(x, w):
+def winograd_numpy(x, w):
     """Winograd's minimal filtering in NumPy: 3 × 3 outputs of 2 × 2 taps from 16 products, not 36
 
     Why: only additions and halving come before and after (docs/winograd.md derives it). To read:
@@ -177,7 +177,7 @@ def fewer_products(x, w):
     return np.ascontiguousarray(y[:, :h // STRIDE, :width // STRIDE])
 
 
-def conv2d_in_the_house(x, w):
+def scratchgen_conv2d(x, w):
     """sg.conv2d with fewer products, over all threads
 
     Why: a few images at a time are transformed, multiplied and transformed back in the cache, row
@@ -208,4 +208,4 @@ LADDERS = [
     Ladder("conv2d", "y = conv2d(x, w), x (N, H, W, C), w (4, 4, C, O), stride 2", "GFLOP/s", work,
            arguments("x", "w"), formula,
            (seven_loops, filters_innermost, patches_by_slices, patches_in_runs,
-            patches_over_threads, fewer_products, conv2d_in_the_house), **SIZES)]
+            patches_over_threads, winograd_numpy, scratchgen_conv2d), **SIZES)]

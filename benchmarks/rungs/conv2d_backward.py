@@ -26,7 +26,7 @@ def input_formula(dy, w):
 
 @compiled
 def zeros_between(dy, w):
-    """The textbook's way: zeros put between the pixels of dy, then a convolution with w turned over
+    """The definition: dy with zeros between its pixels, convolved with w rotated by 180°
 
     Why: slow, for three of four multiplications are by those zeros (stride² − 1 of stride²); they
     are not counted as work here.
@@ -52,7 +52,7 @@ def zeros_between(dy, w):
 
 @compiled
 def scatter(dy, w):
-    """Each output adds what it owes to each pixel of its patch
+    """Each output adds its contribution to each pixel of its patch
 
     Why: nothing is multiplied by zero. But two outputs may add to one pixel, so threads would have
     to take turns, and each pixel's sum is one sum, without vector instructions.
@@ -75,7 +75,7 @@ def scatter(dy, w):
 
 
 def product_and_slices(dy, w):
-    """What each output owes to its patch is one product with BLAS; then NumPy adds tap by tap
+    """The contributions of all outputs by one product with BLAS; then NumPy adds tap by tap
 
     Why: the product makes full use of the registers. But all patches of the batch are written to
     memory, and read again in sixteen strided passes.
@@ -111,9 +111,9 @@ def gather(owed, dx):
 
 @compiled
 def product_and_gather(dy, w):
-    """The same product for a few images at a time; then each line of dx gathers what it is owed
+    """The same product for a few images at a time; then each line of dx gathers its contributions
 
-    Why: what is owed is still in the cache when it is read; runs of 4·C numbers become vector
+    Why: the contributions are still in the cache when read; runs of 4·C numbers become vector
     instructions; and a line of dx belongs to one iteration, so threads need not wait.
     """
     (n, oh, ow, o), c = dy.shape, w.shape[2]
@@ -139,7 +139,7 @@ def gather_over_threads(dy, w):
         return sg.conv2d_input(dy, w, size, stride=STRIDE, padding=PADDING).data
 
 
-def input_in_the_house(dy, w):
+def scratchgen_input(dy, w):
     """sg.conv2d_input with fewer products: Winograd's filtering, transposed
 
     Why: y = Aᵀ((G w) ∘ (Bᵀ x)) is linear in x; its transpose, x = B((G w) ∘ (A y)), saves as many
@@ -233,7 +233,7 @@ def weight_over_threads(x, dy):
         return sg.conv2d_weight(x, dy, (K, K), stride=STRIDE, padding=PADDING).data
 
 
-def weight_in_the_house(x, dy):
+def scratchgen_weight(x, dy):
     """sg.conv2d_weight with fewer products: the third map of the same kind
 
     Why: dw = Gᵀ((Bᵀ x) ∘ (A dy)): both factors are transformed as for y and dx, and a point's
@@ -249,10 +249,10 @@ LADDERS = [
     Ladder("conv2d, dx", "dx from dy (N, H/2, W/2, O) and w; also conv_transpose2d", "GFLOP/s",
            work, arguments("dy", "w"), input_formula,
            (zeros_between, scatter, product_and_slices, product_and_gather, gather_over_threads,
-            input_in_the_house),
+            scratchgen_input),
            **SIZES),
     Ladder("conv2d, dw", "dw from x (N, H, W, C) and dy (N, H/2, W/2, O)", "GFLOP/s", work,
            arguments("x", "dy"), weight_formula,
            (sum_for_each_weight, outer_products, patches_transposed, weight_over_threads,
-            weight_in_the_house),
+            scratchgen_weight),
            **SIZES)]

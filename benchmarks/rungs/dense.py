@@ -114,7 +114,7 @@ def blas_fused(x, w, b):
     return y
 
 
-def dense_in_the_house(x, w, b):
+def scratchgen_dense(x, w, b):
     """sg.dense: the same part by part, over all threads
 
     Why: each thread makes a block of y and applies bias and activation while the block is still in
@@ -142,5 +142,5 @@ SIZES = {"size": (128, 784, 1000), "ragged": ((7, 19, 37), (5, 259, 262), (1, 3,
 LADDERS = [
     Ladder("dense", "y = σ(x w + b), x (N, C), w (C, O)", "GFLOP/s", work,
            arguments("NC", "CO", "O"), formula,
-           (loops_ijk, loops_ikj, blocked, blas_and_passes, blas_fused, dense_in_the_house),
+           (loops_ijk, loops_ikj, blocked, blas_and_passes, blas_fused, scratchgen_dense),
            **SIZES)]

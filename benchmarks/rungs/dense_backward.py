@@ -73,7 +73,7 @@ def outer_products_blocked(x, dh):
 
 
 def blas_transposed(x, dh):
-    """BLAS, told that its first factor is transposed
+    """BLAS with the flag that its first factor is transposed
 
     Why: no transposed copy is made; BLAS copies blocks of both factors into the order of use anyway
     and turns them then.
@@ -81,7 +81,7 @@ def blas_transposed(x, dh):
     return x.T @ dh
 
 
-def weight_in_the_house(x, dh):
+def scratchgen_weight(x, dh):
     """sg.matmul: blocks of dw, over all threads
 
     Why: each thread owns a block of dw and calls BLAS for it alone: nothing to wait for, nothing to
@@ -164,7 +164,7 @@ def transposed_first(dh, w):
 
 
 def blas_second_transposed(dh, w):
-    """BLAS, told that its second factor is transposed
+    """BLAS with the flag that its second factor is transposed
 
     Why: tiles of dx in registers and fused multiply-adds; w is turned block by block while it is
     copied into the order of use.
@@ -172,7 +172,7 @@ def blas_second_transposed(dh, w):
     return dh @ w.T
 
 
-def input_in_the_house(dh, w):
+def scratchgen_input(dh, w):
     """sg.matmul: blocks of dx, over all threads
 
     Why: each thread owns a block of dx and calls BLAS for it alone.
@@ -186,8 +186,8 @@ LADDERS = [
     Ladder("dense, dw", "dw = xᵀ dh, x (N, C), dh (N, O)", "GFLOP/s", work,
            arguments("NC", "NO"), weight_formula,
            (columns_by_columns, outer_products, outer_products_blocked, blas_transposed,
-            weight_in_the_house), **SIZES),
+            scratchgen_weight), **SIZES),
     Ladder("dense, dx", "dx = dh wᵀ, dh (N, O), w (C, O)", "GFLOP/s", work,
            arguments("NO", "CO"), input_formula,
            (rows_by_rows, four_rows, transposed_first, blas_second_transposed,
-            input_in_the_house), **SIZES)]
+            scratchgen_input), **SIZES)]
