@@ -1,4 +1,4 @@
-"""The models, each in a folder of its own, and what they share."""
+"""The models, one per folder, and the code that they share."""
 
 from .base import Model
 from .classifier import Classifier, Probe

@@ -1,4 +1,4 @@
-"""Layers, initial weights, and the module that holds a network's parameters."""
+"""Layers, initial weights, and ``Module``, the base class of networks."""
 
 from ..engine.other_names import NN, missing
 from .conv import Conv2d, ConvTranspose2d

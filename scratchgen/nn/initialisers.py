@@ -13,7 +13,7 @@ from .checks import float_dtype
 from .parameters import Parameter
 from .types import InitialiserName
 
-default_stream = Stream(0, "nn.init")   # shared by all layers without a ``stream`` of their own
+default_stream = Stream(0, "nn.init")   # of all layers made without ``stream``
 
 
 def glorot(shape: tuple[int, ...], fan_in: int, fan_out: int, stream: Stream,

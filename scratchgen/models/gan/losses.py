@@ -80,7 +80,7 @@ class Score(NamedTuple):
         return scale * np.sum(logits), np.full_like(logits, scale)
 
 
-class Game(NamedTuple):
+class Losses(NamedTuple):
     """The three loss functions: D's on real images, D's on generated images, and G's."""
 
     real: NamedTuple
@@ -92,14 +92,14 @@ class Game(NamedTuple):
         return ops.sigmoid(logits).data if isinstance(self.real, CrossEntropy) else logits
 
 
-def game_named(loss, smoothing=0.0):
+def losses_named(loss, smoothing=0.0):
     """The losses by name, with the label of real images lowered to 1 − ``smoothing``."""
     label = 1 - smoothing
     return {
-        "minimax": Game(CrossEntropy(label), CrossEntropy(0), CrossEntropy(0, -1)),
-        "non-saturating": Game(CrossEntropy(label), CrossEntropy(0), CrossEntropy(1)),
-        "least-squares": Game(HalfSquare(label), HalfSquare(0), HalfSquare(1)),
-        "wasserstein": Game(Score(-1), Score(1), Score(-1)),
+        "minimax": Losses(CrossEntropy(label), CrossEntropy(0), CrossEntropy(0, -1)),
+        "non-saturating": Losses(CrossEntropy(label), CrossEntropy(0), CrossEntropy(1)),
+        "least-squares": Losses(HalfSquare(label), HalfSquare(0), HalfSquare(1)),
+        "wasserstein": Losses(Score(-1), Score(1), Score(-1)),
     }[loss]
 
 

@@ -34,8 +34,8 @@ from .losses import (
     Draws,
     Perturbation,
     draw_perturbation,
-    game_named,
     gradient_penalty,
+    losses_named,
     r1_penalty,
 )
 from .networks import (
@@ -155,15 +155,15 @@ class GAN(Model):
         loss}. At the equilibrium of "minimax" and "non-saturating" loss = ln 4 and D = ½. The means
         of D are of the perturbed images. ``smoothing`` None: as configured.
         """
-        game = game_named(self.config.loss,
-                          self.config.smoothing if smoothing is None else smoothing)
+        losses = losses_named(self.config.loss,
+                              self.config.smoothing if smoothing is None else smoothing)
         with no_grad(), fixed_statistics(self.generator):
             fake = draws.fake(self.generator(Tensor(z)))
         x = draws.real(x)
         real_logits, fake_logits = self.discriminator(Tensor(x)), self.discriminator(fake)
-        loss = game.real.loss(real_logits) + game.fake.loss(fake_logits)
-        terms = {"loss": loss, "d_real": ops.mean(game.discriminator_output(real_logits.data)),
-                 "d_fake": ops.mean(game.discriminator_output(fake_logits.data))}
+        loss = losses.real.loss(real_logits) + losses.fake.loss(fake_logits)
+        terms = {"loss": loss, "d_real": ops.mean(losses.discriminator_output(real_logits.data)),
+                 "d_fake": ops.mean(losses.discriminator_output(fake_logits.data))}
         if self.config.penalty != "none":
             penalty = (r1_penalty(self.discriminator, x) if self.config.penalty == "r1" else
                        gradient_penalty(self.discriminator, x, fake.data, draws.mix))
@@ -176,7 +176,7 @@ class GAN(Model):
         """G's loss per image, with D fixed: {g_loss}."""
         with self.discriminator.frozen(), fixed_statistics(self.discriminator):
             logits = self.discriminator(perturbation(self.generator(Tensor(z))))
-            return {"g_loss": game_named(self.config.loss).generator.loss(logits)}
+            return {"g_loss": losses_named(self.config.loss).generator.loss(logits)}
 
     # --- the same gradients by hand --------------------------------------------------------------
 
@@ -201,18 +201,18 @@ class GAN(Model):
             raise UserError(f'penalty = "{self.config.penalty}" needs the gradient of a gradient, '
                             "and the explicit gradients are of first order "
                             'only: use run.gradient = "tape", or penalty = "none"')
-        game, D = game_named(self.config.loss, self.config.smoothing), self.discriminator
+        losses, D = losses_named(self.config.loss, self.config.smoothing), self.discriminator
         with fixed_statistics(self.generator):
             fake, _ = forward(self.generator, z)
         real_logits, real_cache = forward(D, draws.real(x))
         fake_logits, fake_cache = forward(D, draws.fake(fake))
-        real_loss, d_real = game.real.loss_and_gradient(real_logits)
-        fake_loss, d_fake = game.fake.loss_and_gradient(fake_logits)
+        real_loss, d_real = losses.real.loss_and_gradient(real_logits)
+        fake_loss, d_fake = losses.fake.loss_and_gradient(fake_logits)
         from_real, _ = backward(D, real_cache, d_real)
         from_fake, _ = backward(D, fake_cache, d_fake)
         return ({"loss": real_loss + fake_loss,
-                 "d_real": game.discriminator_output(real_logits).mean(),
-                 "d_fake": game.discriminator_output(fake_logits).mean()},
+                 "d_real": losses.discriminator_output(real_logits).mean(),
+                 "d_fake": losses.discriminator_output(fake_logits).mean()},
                 {name: from_real[name] + from_fake[name] for name in from_real})
 
     def explicit_generator_gradients(self, z, perturbation=UNPERTURBED):
@@ -220,7 +220,7 @@ class GAN(Model):
         images, g_cache = forward(self.generator, z)
         with fixed_statistics(self.discriminator):
             logits, d_cache = forward(self.discriminator, perturbation(images))
-        loss, dlogits = game_named(self.config.loss).generator.loss_and_gradient(logits)
+        loss, dlogits = losses_named(self.config.loss).generator.loss_and_gradient(logits)
         _, dinput = backward(self.discriminator, d_cache, dlogits)
         gradients, _ = backward(self.generator, g_cache, perturbation.backward(dinput))
         return {"g_loss": loss}, gradients
@@ -231,21 +231,21 @@ class GAN(Model):
         """One update of D on this batch; after every ``d_steps`` of them, ``g_steps`` of G."""
         x, n, explicit = self.real(x), len(x), gradient == "explicit"
         d, g = optimisers["discriminator"], optimisers["generator"]
-        terms = self.descend(d, explicit, self.explicit_discriminator_gradients,
-                             self.discriminator_loss, x, self.noise(n, streams["z"]),
-                             self.draw(n, streams))
+        terms = self.update(d, explicit, self.explicit_discriminator_gradients,
+                            self.discriminator_loss, x, self.noise(n, streams["z"]),
+                            self.draw(n, streams))
         update_g = d.steps % self.config.d_steps == 0
         for _ in range(self.config.g_steps if update_g else 0):
-            terms.update(self.descend(g, explicit, self.explicit_generator_gradients,
-                                      self.generator_loss, self.noise(n, streams["z"]),
-                                      self.perturbation(n, streams)))
+            terms.update(self.update(g, explicit, self.explicit_generator_gradients,
+                                     self.generator_loss, self.noise(n, streams["z"]),
+                                     self.perturbation(n, streams)))
         if not update_g:
             terms.update(self.evaluate_generator(self.noise(n, streams["z"]),
                                                  self.perturbation(n, streams)))
         return terms
 
     @staticmethod
-    def descend(optimiser, explicit, explicit_gradients, loss, *inputs):
+    def update(optimiser, explicit, explicit_gradients, loss, *inputs):
         """One update of one player, from explicit gradients or by the backward pass."""
         optimiser.zero_grad()
         if explicit:
