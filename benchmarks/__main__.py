@@ -6,7 +6,7 @@ import os
 import sys
 
 COMMANDS = {
-    "steps": ("steps:main", "training steps beside PyTorch and JAX, and beside their floor"),
+    "steps": ("steps:main", "training steps beside PyTorch and JAX, and beside their lower bound"),
     "scaling": ("scaling:main", "time and memory against batch, width, image size, threads"),
     "roofline": ("roofline:main", "each kernel beside the machine's ceilings"),
     "threads": ("threads:main", "one pool of threads or two, on a quiet and a crowded machine"),

@@ -15,7 +15,7 @@ import tempfile
 
 import numpy as np
 
-from . import floor, peers, processes, workloads
+from . import lower_bound, peers, processes, workloads
 from .processes import Failed
 from .records import progress
 
@@ -95,7 +95,7 @@ def compare(name, chosen, threads, rounds, quick):
             row["peers"][peer] = {"absent": f"{peers.missing(peer)} is not installed"}
     if not quick:
         try:
-            row["floor"] = floor.of_workload(*step, threads)
+            row["floor"] = lower_bound.of_workload(*step, threads)
         except Failed as failure:
             progress(f"  {failure}")
     return row

@@ -8,7 +8,7 @@ import time
 
 import numpy as np
 
-from . import floor, workloads
+from . import lower_bound, workloads
 from .workloads import Conv, ConvTranspose, Dense
 
 LEAST = 5
@@ -23,7 +23,7 @@ def points(seconds, quick):
     for maker in LAYERS:
         workload = workloads.make(maker, {"batch": 4} if quick else {})
         for network in workload.networks:
-            inputs = floor.features(workload, network)
+            inputs = lower_bound.features(workload, network)
             for layer, before, after in workloads.sizes(workload.networks[network], inputs):
                 key = (workload.batch, layer, before)
                 if isinstance(layer, (Dense, Conv, ConvTranspose)) and key not in seen:
@@ -44,7 +44,7 @@ def of_layer(sg, workload, layer, before, after, seconds):
         Conv: ("conv2d", lambda x, w: sg.conv2d(x, w, b, **WINDOW)),
         ConvTranspose: ("conv_transpose2d", lambda x, w: sg.conv_transpose2d(x, w, b, **WINDOW)),
     }[type(layer)]
-    flops = 2 * math.prod(floor.as_product(layer, before, after, workload.batch))
+    flops = 2 * math.prod(lower_bound.as_product(layer, before, after, workload.batch))
     size = 4 * (x.size + w.size + workload.batch * math.prod(after))
     label = f"{workload.name}: {'×'.join(map(str, before))} → {'×'.join(map(str, after))}"
     yield point(op, "forward", label, flops, size, *forward(sg, call, x, w, seconds))

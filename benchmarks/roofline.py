@@ -16,7 +16,7 @@ import sys
 
 import numpy as np
 
-from . import floor, records
+from . import lower_bound, records
 from .kernel_points import points
 from .peers import THREAD_SETTINGS
 from .processes import environment
@@ -66,8 +66,8 @@ def again(arguments, threads):
 def ceilings(threads, quick):
     """FLOP/s of a large product, and [bytes, bytes/s] of copying."""
     n, seconds = (64, 0) if quick else (SQUARE, 1.0)
-    return {"product": 2 * n**3 / floor.product_time((n, n, n), 6 * seconds),
-            "copying": [[size, floor.bandwidth(size, threads, seconds)]
+    return {"product": 2 * n**3 / lower_bound.product_time((n, n, n), 6 * seconds),
+            "copying": [[size, lower_bound.bandwidth(size, threads, seconds)]
                         for size in (COPIED[:2] if quick else COPIED)]}
 
 

@@ -1,11 +1,11 @@
-"""Steps: time and memory of a training step beside PyTorch, torch.compile and JAX, and its floor.
+"""Steps: time and memory of a training step, for PyTorch and JAX too, and its lower bound.
 
     python -m benchmarks steps [--peers torch,torch-compile,jax] [--threads 2] [--rounds 2]
                                [--only NAME ...] [--quick] [--out DIR]
 
-How the peers are checked and timed: ``comparison.py``; what they compute: ``workloads.py``; the
-floor: ``floor.py``. The record is written after each workload; with --only it keeps the others.
-Ends with status 1 if any peer failed: it crashed, or its numbers are not scratchgen's.
+``comparison.py`` checks and times the peers, ``workloads.py`` states what they compute, and
+``lower_bound.py`` the lower bound. The record is written after each workload; with --only it keeps
+the others. The exit status is 1 if a peer failed: it crashed, or its numbers differ from ours.
 """
 
 import sys
@@ -20,7 +20,7 @@ from .records import marked, progress
 PEERS = "torch,torch-compile,jax"
 FASTEST = {"mlp": 0.85, "conv": 0.45}     # of the fastest peer's time
 EAGER = {"mlp": 0.60, "conv": 0.60, "overhead": 0.50}
-FLOOR = {"mlp": 1.25, "conv": 1.6}        # of the floor
+FLOOR = {"mlp": 1.25, "conv": 1.6}        # of the lower bound
 MEMORY = 0.5                              # of PyTorch's
 COLD = ("vae", "conv-vae")                # workloads whose first step is also timed without caches
 # workload → what limits it, printed below the table where a target is missed
@@ -30,10 +30,10 @@ TRANSPOSED = ("a product with a transposed factor (dx = dh wᵀ) is slower in Op
 LIMITS = {
     "dae-128": f"{PYTHON}; {TRANSPOSED}.",
     "dae-20": f"{PYTHON}; products at their best are half of the step, Adam's bytes a fifth.",
-    "dae-1000": f"the floor alone is 0.9 of JAX and 0.85 of PyTorch; {TRANSPOSED}.",
+    "dae-1000": f"the lower bound alone is 0.9 of JAX and 0.85 of PyTorch; {TRANSPOSED}.",
     "vae": f"{PYTHON}, 0.5 ms of the step; {TRANSPOSED}.",
     "gan": f"{PYTHON}, twice, for there are two updates; {TRANSPOSED}.",
-    "sdae": f"the floor alone is 0.8 of JAX; {PYTHON}.",
+    "sdae": f"the lower bound alone is 0.8 of JAX; {PYTHON}.",
     "conv-vae": "layers with one channel run at 23 to 28 % of the peak (copies of patches, small "
                 "products); in the others a third of the time is not products.",
     "dcgan": "twelve large products are two thirds of the step, with half of the multiply-adds of "
@@ -144,8 +144,8 @@ def table(record):
     brackets the ratios of the minima.
     """
     names = [comparison.OURS, *record["peers"]]
-    header = ["workload", *(f"{peers.TITLES.get(n, n)}, ms" for n in names), "floor, ms",
-              "of the fastest [minima]", "of PyTorch [minima]", "of the floor [minimum]",
+    header = ["workload", *(f"{peers.TITLES.get(n, n)}, ms" for n in names), "lower bound, ms",
+              "of the fastest [minima]", "of PyTorch [minima]", "of the lower bound [minimum]",
               "memory, MiB", "of PyTorch's"]
     rows, notes = [], []
     for name, row in record["rows"].items():

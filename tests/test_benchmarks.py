@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from benchmarks import __main__ as benchmarks
-from benchmarks import comparison, floor, peers, processes, records, scaling, steps, workloads
+from benchmarks import comparison, lower_bound, peers, processes, records, scaling, steps, workloads
 from benchmarks.peers import layouts
 
 PEERS = [p for p in ("torch", "jax") if importlib.util.find_spec(p)]
@@ -134,7 +134,7 @@ def asked(monkeypatch):
 def test_nothing_is_called_warm_before_a_process_of_its_own_has_compiled(monkeypatch):
     """One round: the process that is measured is not the one that compiles."""
     log = asked(monkeypatch)
-    monkeypatch.setattr(floor, "of_workload", lambda *of: {"floor": 1e-3})
+    monkeypatch.setattr(lower_bound, "of_workload", lambda *of: {"floor": 1e-3})
     monkeypatch.setattr(comparison, "CHUNK_SECONDS", 1e-3)
     row = comparison.compare("tiny", ["numpy"], 1, rounds=1, quick=False)["peers"]
     assert [name for name, _ in log] == ["scratchgen", "scratchgen", "numpy"]
@@ -148,7 +148,7 @@ def test_nothing_is_called_warm_before_a_process_of_its_own_has_compiled(monkeyp
 
 def test_what_fails_while_it_compiles_fails_its_row(monkeypatch):
     log = asked(monkeypatch)
-    monkeypatch.setattr(floor, "of_workload", lambda *of: {"floor": 1e-3})
+    monkeypatch.setattr(lower_bound, "of_workload", lambda *of: {"floor": 1e-3})
     monkeypatch.setattr(peers, "variants", lambda name, workload: {"": {}})
     monkeypatch.setattr(peers, "CACHES", {"numpy": "NUMBA_CACHE_DIR"})
     monkeypatch.setattr(comparison, "CHUNK_SECONDS", 1e-3)
@@ -170,12 +170,12 @@ def test_what_fails_while_it_compiles_fails_its_row(monkeypatch):
 def test_the_floors_products_and_bytes_by_hand():
     n, vae = 100, workloads.vae()
     forward = 784 * 500 + 500 * 40 + 20 * 500 + 500 * 784
-    assert sum(2 * m * k * o for m, k, o in floor.products(vae)) == 2 * n * (
+    assert sum(2 * m * k * o for m, k, o in lower_bound.products(vae)) == 2 * n * (
         3 * forward - 784 * 500)                       # no gradient of the images
     parameters = forward + 500 + 40 + 500 + 784
     outputs = n * (500 + 40 + 500 + 784)
-    assert floor.moved(vae) == (28 * parameters + 16 * outputs, 16 * parameters + 4 * outputs)
-    conv = floor.products(workloads.conv_vae(batch=2))
+    assert lower_bound.moved(vae) == (28 * parameters + 16 * outputs, 16 * parameters + 4 * outputs)
+    conv = lower_bound.products(workloads.conv_vae(batch=2))
     assert conv[:2] == [(2 * 196, 16, 32), (16, 2 * 196, 32)]      # no gradient of the images here
     assert (2 * 49, 64, 16 * 32) in conv                           # the transposed one, from 7×7
 

@@ -52,7 +52,7 @@ class Time:
 
 def test_floors_of_the_large_vae_by_hand():
     n, h, z = 50, 300, 20                              # of the same form, smaller
-    found = rows.floors(rows.large_vae(n, h, z))
+    found = rows.lower_bounds(rows.large_vae(n, h, z))
     forward = 784 * h + h * h + h * 2 * z + z * h + h * h + h * 784
     assert found["flops"] == 2 * n * (3 * forward - 784 * h)           # no gradient of the images
     parameters = forward + 4 * h + 2 * z + 784
@@ -609,7 +609,7 @@ def test_targets_are_ratios_of_the_record():
         "convolution ∂w (N128 32² 128→128 3×3, fp32), rate against cuDNN fp32": (0.95, True),
         "replayed VAE step (100×784-500-20): time over the sum of its kernels' times alone":
             (1.05, True),
-        "the same step over the larger of its FLOP and byte floors": (5.25, True)}
+        "the same step over the larger of its FLOP and byte lower bounds": (5.25, True)}
     for what, (measured, met) in expected.items():
         assert found[what]["measured"] == (measured and pytest.approx(measured)), what
         assert found[what]["met"] is met, what

@@ -1,4 +1,4 @@
-"""The training steps that are measured: the small workloads, large ones, and their floors.
+"""The training steps that are measured: the small workloads, large ones, and their lower bounds.
 
 A row is a workload in one precision. The small ones stand in ``benchmarks/workloads.py``; here are
 those that a GPU needs to have something to do.
@@ -9,7 +9,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from .. import floor, workloads
+from .. import lower_bound, workloads
 from ..precision import PRECISIONS
 from ..workloads import (
     Activation,
@@ -108,12 +108,12 @@ def key(name, precision):
     return f"{name} {precision}"
 
 
-def floors(w):
-    """{flops, bytes} that a step cannot do without, as in ``benchmarks/floor.py``.
+def lower_bounds(w):
+    """{flops, bytes} that a step needs at least, as in ``benchmarks/lower_bound.py``.
 
     The bytes are counted as if no cache kept anything between two kernels. The networks of small
     workloads fit in a GPU's second-level cache, so that a step may be faster than its bytes allow.
     """
-    return {"flops": sum(2 * m * k * n for m, k, n in floor.products(w)),
-            "bytes": int(floor.moved(w)[0]),
+    return {"flops": sum(2 * m * k * n for m, k, n in lower_bound.products(w)),
+            "bytes": int(lower_bound.moved(w)[0]),
             "parameters": int(sum(np.size(a) for a in w.weights().values()))}

@@ -189,7 +189,7 @@ def measure(name, precision, builders, deadline, quick=False):
     failed = [f"{c} {label}: {v['failed']}" for c, own in peers.items()
               for label, v in own.items() if "failed" in v]
     return {"name": name, "precision": precision, "title": w.title, "family": w.family,
-            "small": name in rows.SMALL, "batch": w.batch, "floors": rows.floors(w),
+            "small": name in rows.SMALL, "batch": w.batch, "floors": rows.lower_bounds(w),
             "peers": peers, "failed": failed, "kernels": kernels,
             "ok": not any(f.startswith((OURS, "drawn")) or "differ" in f for f in failed)
             and any(b.built for b in builders if b.peer == OURS)}

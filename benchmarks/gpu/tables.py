@@ -18,15 +18,15 @@ def table_targets(record):
 
 
 def table_steps(record):
-    """Microseconds of a step, medians with minima in brackets, ratios, kernels, floors."""
+    """Microseconds of a step, medians with minima in brackets, ratios, kernels, lower bounds."""
     header = ("workload", "precision", *(f"{TITLES[c]}, µs" for c in SHOWN), "of eager",
-              "of the fastest", "kernels a step", "of their time alone", "of the floor")
+              "of the fastest", "kernels a step", "of their time alone", "of the lower bound")
     rows = []
     for key, row in record.get("steps", {}).get("rows", {}).items():
         if "peers" not in row:
             continue
         kernels = record["steps"].get("kernels", {}).get(key, {})
-        drawn, limits = best(row, "drawn"), targets.floors(record, row)
+        drawn, limits = best(row, "drawn"), targets.lower_bounds(record, row)
         rows.append((row["title"], row["precision"], *(cell(row, c) for c in SHOWN),
                      number(first(targets.ratio(row, ("torch",)))),
                      number(first(targets.ratio(row, ("torch", *targets.FAST_PEERS)))),

@@ -59,13 +59,13 @@ def of_steps(record, precision, small, peers, limit, what):
 
 
 def of_the_vae(record):
-    """The replayed step beside its kernels alone, and beside its floors."""
+    """The replayed step beside its kernels alone, and beside its lower bounds."""
     key = steps_rows.key("vae", "fp32")
     row = record.get("steps", {}).get("rows", {}).get(key, {})
     kernels = record.get("steps", {}).get("kernels", {}).get(key, {})
     step = best(row, "drawn") if "peers" in row else None
     alone = kernels.get("seconds")
-    limits = floors(record, row)
+    limits = lower_bounds(record, row)
     of_kernels = step / alone if step and alone else None
     of_floor = step / max(limits.values()) if step and limits else None
     words = f"{1e6 * step:.1f} µs" if step else ""
@@ -73,13 +73,13 @@ def of_the_vae(record):
         target("replayed VAE step (100×784-500-20): time over the sum of its kernels' times alone",
                1.15, of_kernels, True, f"{words}, {kernels.get('count', 0):.0f} kernels of "
                f"{1e6 * alone:.1f} µs" if of_kernels else ""),
-        target("the same step over the larger of its FLOP and byte floors", 6, of_floor, True,
+        target("the same step over the larger of its FLOP and byte lower bounds", 6, of_floor, True,
                ", ".join([words, *(f"{n} {1e6 * t:.1f} µs" for n, t in limits.items())])
                if of_floor else "")]
 
 
-def floors(record, row):
-    """{flops, bytes}: the seconds of a row's floors at the measured ceilings; {} without these."""
+def lower_bounds(record, row):
+    """{flops, bytes}: a row's lower bounds in seconds at the measured ceilings, {} without them."""
     ceilings = item(record, "kernels", "ceilings")
     if "copy" not in ceilings or "floors" not in row:
         return {}

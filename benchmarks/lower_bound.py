@@ -1,17 +1,17 @@
-"""A floor for a training step: its matrix products and the memory it cannot help moving.
+"""A lower bound for the time of a training step: its matrix products and its memory traffic.
 
-    floor = Σ fastest time of each product, in its exact shape
+    bound = Σ fastest time of each product, in its exact shape
           + (4·7·P + 8·(A + A')) bytes / measured bandwidth
 
 P parameters: Adam reads p, g, m, v and writes p, m, v (SGD without momentum: 3 instead of 7).
 A elements of layers' outputs and A' of their gradients: outside the products each is read once and
 written once. A convolution counts as the product of its patches, gathering them not counted; a
-kernel that needs fewer multiply-adds (kernels/winograd.py) may take less time than this floor.
+kernel that needs fewer multiply-adds (kernels/winograd.py) may take less time than this bound.
 
 The products run on NumPy's BLAS with the step's number of threads or with one, whichever is faster,
 best of many and of all orders of the operands in memory. The bandwidth is that of copying between
 arrays which together are as large as what the step touches: what fits in the caches moves faster,
-and the floor is lower for it.
+which lowers the bound.
 """
 
 import concurrent.futures
@@ -152,11 +152,11 @@ def measure(workload, threads):
 def in_own_process(maker, options, threads, blas_threads):
     """``measure`` in a fresh process on ``threads`` cores."""
     done = subprocess.run(
-        [sys.executable, "-m", "benchmarks.floor", maker, json.dumps(options), str(threads)],
+        [sys.executable, "-m", "benchmarks.lower_bound", maker, json.dumps(options), str(threads)],
         cwd=ROOT, env=environment("numpy", threads, OPENBLAS_NUM_THREADS=str(blas_threads)),
         capture_output=True, text=True)
     if done.returncode:
-        raise Failed(f"the floor was not measured: {done.stderr.strip()[-300:]}")
+        raise Failed(f"the lower bound was not measured: {done.stderr.strip()[-300:]}")
     return json.loads(done.stdout)
 
 
