@@ -15,7 +15,7 @@ def version():
     raise SystemExit("scratchgen/__init__.py has no __version__ line")
 
 
-TEST = ["pytest>=8", "pytest-xdist", "hypothesis", "coverage", "ruff",
+TEST = ["pytest>=8", "pytest-xdist", "hypothesis", "coverage", "ruff", "pyright[nodejs]",
         "nvidia-cuda-nvrtc; sys_platform == 'linux'"]
 
 setup(

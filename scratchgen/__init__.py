@@ -14,6 +14,7 @@ import importlib.util
 import pathlib
 import sys
 import types
+from typing import TYPE_CHECKING
 
 __version__ = "0.1.0"
 
@@ -31,18 +32,23 @@ def register_kernels():
 
 register_kernels()
 
+from . import ops  # noqa: E402
 from .context import enable_grad, no_grad  # noqa: E402
 from .engine.backend import backend, use_backend  # noqa: E402  (after the kernels have been found)
 from .engine.capture import capture  # noqa: E402
+from .engine.gradient import grad  # noqa: E402
 from .engine.other_names import PACKAGE, missing  # noqa: E402
 from .engine.random import Stream, Streams  # noqa: E402
-from .engine.tensor import Tensor, grad, tensor  # noqa: E402
+from .engine.tensor import Tensor, tensor  # noqa: E402
 from .errors import UserError  # noqa: E402
-from .ops import public_functions  # noqa: E402
+from .ops import *  # noqa: E402
 
-importlib.import_module(".ops.methods", __name__)        # which gives tensors their methods
-
-globals().update(public_functions())
+if TYPE_CHECKING:
+    from . import data, models, nn, optim, plots, train
+    from .kernels.conv2d_chooser import use_convolution
+    from .kernels.gemm_chooser import allow_tf32, use_gemm
+    from .study import GradientError, gradcheck
+    from .train import load
 
 # Imported at first use, so that ``import scratchgen`` stays quick.
 LAZY = {"nn": "nn", "optim": "optim", "data": "data", "models": "models", "train": "train",
@@ -53,19 +59,22 @@ LAZY = {"nn": "nn", "optim": "optim", "data": "data", "models": "models", "train
         "use_convolution": "kernels.conv2d_chooser:use_convolution"}
 
 
-def __getattr__(name):
-    if name not in LAZY:
-        raise missing("scratchgen", name, PACKAGE, __all__)
-    module, _, attribute = LAZY[name].partition(":")
-    found = importlib.import_module(f".{module}", __name__)
-    found = getattr(found, attribute) if attribute else found
-    globals()[name] = found
-    return found
+if not TYPE_CHECKING:                  # a type checker would take any name for one that exists
+    def __getattr__(name):
+        if name not in LAZY:
+            raise missing("scratchgen", name, PACKAGE, __all__)
+        module, _, attribute = LAZY[name].partition(":")
+        found = importlib.import_module(f".{module}", __name__)
+        found = getattr(found, attribute) if attribute else found
+        globals()[name] = found
+        return found
 
 
 def __dir__():
     return sorted({*globals(), *LAZY})
 
 
-__all__ = ["Stream", "Streams", "Tensor", "UserError", "backend", "capture", "enable_grad", "grad",
-           "no_grad", "tensor", "use_backend", *public_functions(), *LAZY]
+__all__ = ["GradientError", "Stream", "Streams", "Tensor", "UserError", "allow_tf32", "backend",
+           "capture", "data", "enable_grad", "grad", "gradcheck", "load", "models", "nn", "no_grad",
+           "optim", "plots", "tensor", "train", "use_backend", "use_convolution", "use_gemm"]
+__all__ += ops.__all__

@@ -9,6 +9,10 @@ import contextvars
 import functools
 import os
 import threading
+from collections.abc import Callable
+from typing import Any, Self, TypeVar, overload
+
+F = TypeVar("F", bound=Callable[..., Any])
 
 
 class Switch:
@@ -73,7 +77,7 @@ class Setting:
         self.value, self.thread, self.before = value, threading.get_ident(), self.switch.get()
         self.switch.set(value)
 
-    def __enter__(self):
+    def __enter__(self) -> Self:
         """Holds until ``__exit__``; then what was before this object was made, or, where it is
         entered again or by another thread, what was before the block."""
         first = self.thread == threading.get_ident()
@@ -82,7 +86,7 @@ class Setting:
         self.thread = None
         return self
 
-    def __exit__(self, *exception):
+    def __exit__(self, *exception: object) -> None:
         self.switch.leave(self)
 
 
@@ -96,20 +100,24 @@ class no_grad:
 
     setting = False
 
+    @overload
+    def __new__(cls, function: None = None) -> Self: ...
+    @overload
+    def __new__(cls, function: F) -> F: ...
     def __new__(cls, function=None):
         """With a function, ``@no_grad`` without parentheses, the decorated one."""
         made = super().__new__(cls)
         return made if function is None else made(function)
 
-    def __enter__(self):
+    def __enter__(self) -> Self:
         recording.enter(self, recording.get())
         recording.set(self.setting)
         return self
 
-    def __exit__(self, *exception):
+    def __exit__(self, *exception: object) -> None:
         recording.leave(self)
 
-    def __call__(self, function):
+    def __call__(self, function: F) -> F:
         @functools.wraps(function)
         def wrapped(*args, **options):
             with type(self)():

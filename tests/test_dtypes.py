@@ -283,7 +283,7 @@ def unary():
     """name → function of the package that takes one array first, and can be called with it alone.
     """
     found = {}
-    for name in sg.public_functions():
+    for name in sg.ops.__all__:
         f = getattr(sg, name)
         try:
             parameters = list(inspect.signature(f).parameters.values())

@@ -31,18 +31,20 @@ REDUCTIONS = ("sum", "mean", "max", "min", "logsumexp")
 
 # op -> [(inputs, options, what the message says beside the op's name)]
 SHAPES = {
-    **{name: [((a(2, 3), a(2, 3)), {}, "1 input .*2 were given"), ((), {}, "0 were given")]
+    **{name: [((a(2, 3), a(2, 3)), {}, "1 positional argument but 2"),
+              ((), {}, "missing 1 required")]
        for name in UNARY},
     **{name: [((a(2, 3), a(4)), {}, r"\(2, 3\), \(4,\).*broadcast.*expected shapes"),
-              ((a(2, 3), a(3, 2)), {}, r"\(2, 3\), \(3, 2\)"), ((a(2, 3),), {}, "1 were given")]
+              ((a(2, 3), a(3, 2)), {}, r"\(2, 3\), \(3, 2\)"),
+              ((a(2, 3),), {}, "missing 1 required")]
        for name in BINARY},
     **{name: [((a(2, 3),), {"axis": 2}, r"\(2, 3\), axis 2.*expected an axis"),
               ((a(2, 3),), {"axis": (0, 0)}, r"axis \(0, 0\)"),
               ((a(2, 3),), {"axis": "rows"}, "axis 'rows'"),
               ((a(2, 3),), {"axis": 1.0}, "axis 1.0")]
        for name in (*REDUCTIONS, "softmax", "log_softmax")},
-    "clip": [((a(3), 1, 0), {}, "low 1, high 0; expected"), ((a(3), "a", 1), {}, "low is a str"),
-             ((a(3), np.nan, 1), {}, "low nan")],
+    "clip": [((a(3), 1, 0), {}, "min 1, max 0; expected"), ((a(3), "a", 1), {}, "min is a str"),
+             ((a(3), np.nan, 1), {}, "min nan")],
     "cumsum": [((a(2, 3), 2), {}, r"x \(2, 3\), axis 2; expected a whole number"),
                ((a(2, 3), "x"), {}, "axis 'x'")],
     "where": [((a(2) > 0.5, a(3), a(4)), {}, r"\(2,\), \(3,\), \(4,\).*expected shapes"),
@@ -191,7 +193,7 @@ def test_wrong_shapes_and_options(name, as_tensors, backend):
         kinds = (ValueError, TypeError, *([IndexError] if indexes else []))
         call = functools.partial(getattr(sg, name), *inputs, **options)
         message = assert_refused(call, name, said, kinds)
-        assert re.search("expected|choose|give|given|needs|must|train with", message), message
+        assert re.search("expected|choose|give|given|missing|needs|must|train with", message)
 
 
 @pytest.mark.parametrize("name", EMPTY)

@@ -7,6 +7,8 @@ not exist is an error that lists those that do; nothing falls back silently.
 """
 
 import importlib
+from collections.abc import Callable
+from typing import Literal
 
 from ..context import Setting, Switch
 from ..errors import unknown
@@ -26,7 +28,7 @@ class use_backend(Setting):
 
     switch = Switch("backend", "numba")
 
-    def __init__(self, name):
+    def __init__(self, name: Literal["numpy", "numba", "cuda"]):
         if name not in BACKENDS:
             raise unknown("backend", name, BACKENDS)
         if name == "cuda":
@@ -34,7 +36,7 @@ class use_backend(Setting):
         super().__init__(name)
 
 
-backend = use_backend.switch.get      # the name of the backend in force
+backend: Callable[[], str] = use_backend.switch.get     # the name of the backend in force
 
 
 def on_the_cpu():

@@ -12,6 +12,9 @@ steps, a row a step, and the graph's first kernel copies the row. So a replayed 
 the very numbers of one that is not, and both make the same bytes.
 """
 
+from collections.abc import Callable
+from typing import Any
+
 import numpy as np
 
 from ..context import Switch
@@ -36,7 +39,7 @@ def varying(owner, attribute, value, dtype):
     return to_device(np.atleast_1d(np.asarray(value(getattr(owner, attribute)), dtype)))
 
 
-def capture(step, key=None):
+def capture(step: Callable[..., Any], key: Callable[[], Any] | None = None) -> "Captured":
     """``step``, a function of arrays (or nothing) that trains, as one that is replayed.
 
     The first call with new shapes runs as it is, the second is recorded, and from then on it is
@@ -58,7 +61,7 @@ class Captured:
     def __init__(self, step, key):
         self.step, self.key, self.graphs = step, key, {}
 
-    def __call__(self, *inputs):
+    def __call__(self, *inputs: Any) -> Any:
         if backend() != "cuda" or Graph.recording.get() is not None:
             return self.step(*inputs)
         kind = self.key(), (Captured.frozen, Captured.absences,

@@ -6,6 +6,7 @@ gradient it does not know, it is refused.
 """
 
 import sys
+from typing import Any
 
 from ..context import recording
 from .backward import Leaf
@@ -17,7 +18,7 @@ class Changed:
     __slots__ = ()
     declared = False                      # whether it is a module's parameter
 
-    def __setitem__(self, index, value):
+    def __setitem__(self, index: Any, value: Any) -> None:
         """``t[index] = v``, recorded where a gradient flows to v or t; see ``change``."""
         if recording.get() and (self.requires_grad or requires_grad(value)):
             seen = isinstance(value, Changed) and value.alias

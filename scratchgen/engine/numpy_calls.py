@@ -13,7 +13,7 @@ import numpy as np
 from .backend import backend
 from .memory import to_device, to_host
 
-OURS = {"a_min": "low", "a_max": "high", "min": "low", "max": "high", "newshape": "shape",
+OURS = {"a_min": "min", "a_max": "max", "newshape": "shape",
         "pad_width": "widths", "indices_or_sections": "sections", "fill_value": "value",
         "axis1": "a", "axis2": "b"}
 PLAIN_UFUNCS = {                      # piecewise constant: computed on the data, a plain array

@@ -9,6 +9,7 @@ made again later or elsewhere, alone.
 
 import hashlib
 import math
+from typing import Any
 
 import numpy as np
 
@@ -17,6 +18,7 @@ from ..errors import UserError
 from .backend import backend, kernels
 from .capture import varying
 from .memory import empty, to_host
+from .types import Array, DType, Shape
 
 philox = kernels("philox")
 WORDS_A_BLOCK = 4
@@ -31,7 +33,7 @@ class Stream:
     blocks of four words that have been drawn and may be set, to go back or ahead.
     """
 
-    def __init__(self, seed, name, counter=0):
+    def __init__(self, seed: int, name: str | int, counter: int = 0):
         for what, value in (("seed", seed), ("counter", counter),
                             ("name", 0 if isinstance(name, str) else name)):
             if not isinstance(value, (int, np.integer)) or not 0 <= value < 2**64:
@@ -40,7 +42,7 @@ class Stream:
         self.seed, self.name, self.counter = int(seed), name, int(counter)
         self.number = number_of(name) if isinstance(name, str) else int(name)
 
-    def bits(self, n):
+    def bits(self, n: int) -> Array:
         """n random 32-bit words, uint32 (n,)."""
         words = empty((n,), np.uint32)
         philox.bits(*self._next(n), words)
@@ -53,15 +55,15 @@ class Stream:
             self.counter = (self.counter + -(-n // WORDS_A_BLOCK)) % 2**64
         return np.uint64(self.seed), np.uint64(self.number), counter
 
-    def uniform(self, shape, dtype=np.float32):
+    def uniform(self, shape: Shape, dtype: DType = np.float32) -> Array:
         """Uniform on [0, 1): multiples of 2⁻²⁴, the same numbers in either precision."""
         return self._draw("uniform", shape, dtype)
 
-    def normal(self, shape, dtype=np.float32):
+    def normal(self, shape: Shape, dtype: DType = np.float32) -> Array:
         """N(0, 1), drawn in float32 also for float64: runs in both precisions see one noise."""
         return self._draw("normal", shape, dtype)
 
-    def permutation(self, n):
+    def permutation(self, n: int) -> Array:
         """A random order of 0 … n−1, int64 (NumPy): the order of n random 64-bit keys."""
         return np.argsort(to_host(self.bits(2 * n)).view(np.uint64), kind="stable")
 
@@ -85,21 +87,21 @@ class Stream:
 class Streams:
     """All streams of a run by name, and their counters as the state to save."""
 
-    def __init__(self, seed):
+    def __init__(self, seed: int):
         self.seed, self._streams = seed, {}
         Stream(seed, "check")                          # a bad seed is refused here
 
-    def __getitem__(self, name):
+    def __getitem__(self, name: str) -> Stream:
         if name not in self._streams:
             self._streams[name] = Stream(self.seed, name)
         return self._streams[name]
 
-    def state(self):
+    def state(self) -> dict[str, Any]:
         """What a checkpoint stores: the seed and each stream's counter."""
         return {"seed": self.seed,
                 "counters": {name: s.counter for name, s in sorted(self._streams.items())}}
 
-    def restore(self, state):
+    def restore(self, state: dict[str, Any]) -> None:
         """Continue from a saved state."""
         self.seed = state["seed"]
         kept, self._streams = self._streams, {}

@@ -7,8 +7,11 @@ the same for arrays and for tensors, and one formula serves as documentation, as
 differentiable code.
 """
 
+from __future__ import annotations
+
 import operator
 import sys
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.lib.mixins import NDArrayOperatorsMixin
@@ -31,11 +34,20 @@ from .memory import (
 from .numpy_calls import PLAIN_UFUNCS, call, no_derivative, on_values
 from .other_names import RETAIN, TENSOR, missing
 
+if TYPE_CHECKING:
+    from ..ops.methods import TensorMethods
+    from .types import Array, DType, TensorLike
+else:
+    class TensorMethods(NDArrayOperatorsMixin):
+        """NumPy's operators, and the methods that ``ops/methods.py`` adds."""
+
+        __slots__ = ()
+
 FLOATS = (np.dtype(np.float32), np.dtype(np.float64))
 NUMPY_FUNCTIONS = {}                  # NumPy function -> our function; filled as ops are defined
 
 
-class Tensor(Copied, Changed, NDArrayOperatorsMixin):
+class Tensor(Copied, Changed, TensorMethods):
     """An array with a gradient.
 
     ``data``           the ndarray, of NumPy or (backend "cuda") of CuPy
@@ -48,24 +60,40 @@ class Tensor(Copied, Changed, NDArrayOperatorsMixin):
 
     __slots__ = ("data", "grad", "node", "changes", "grad_buffer", "alias", "__weakref__")
 
-    def __init__(self, data, node=None):
+    grad: Tensor | None
+
+    def __init__(self, data: Array, node: Any = None):
         self.data, self.node, self.grad, self.grad_buffer, self.alias = data, node, None, None, None
         self.changes = [0]            # counts in-place changes; shared with whoever must know
 
     # --- what it is -------------------------------------------------------------------------
 
-    shape = property(lambda self: self.data.shape)
-    dtype = property(lambda self: self.data.dtype)
-    ndim = property(lambda self: self.data.ndim)
-    size = property(lambda self: self.data.size)
-    is_leaf = property(lambda self: not self.requires_grad or isinstance(self.node, Leaf))
+    @property
+    def shape(self) -> tuple[int, ...]:
+        return self.data.shape
 
     @property
-    def requires_grad(self):
+    def dtype(self) -> np.dtype[Any]:
+        return self.data.dtype
+
+    @property
+    def ndim(self) -> int:
+        return self.data.ndim
+
+    @property
+    def size(self) -> int:
+        return self.data.size
+
+    @property
+    def is_leaf(self) -> bool:
+        return not self.requires_grad or isinstance(self.node, Leaf)
+
+    @property
+    def requires_grad(self) -> bool:
         return self.node is not None
 
     @requires_grad.setter
-    def requires_grad(self, wanted):
+    def requires_grad(self, wanted: bool) -> None:
         if not self.is_leaf:
             raise UserError("requires_grad of a computed tensor cannot be changed; "
                             "use detach() for a constant with the same data")
@@ -76,7 +104,7 @@ class Tensor(Copied, Changed, NDArrayOperatorsMixin):
                             "make it float32 or float64")
         self.node = Leaf(self) if wanted else None
 
-    def numpy(self):
+    def numpy(self) -> Array:
         """The array, sharing memory; read-only if gradients flow through it. From a GPU: a copy."""
         if type(self.data) is not np.ndarray:
             return to_host(self.data)
@@ -84,7 +112,7 @@ class Tensor(Copied, Changed, NDArrayOperatorsMixin):
         view.flags.writeable = not self.requires_grad and self.data.flags.writeable
         return view
 
-    def item(self):
+    def item(self) -> Any:
         """The value of a tensor of one element, as a Python number."""
         self.refuse_many("item()")
         return self.data.item()
@@ -95,46 +123,48 @@ class Tensor(Copied, Changed, NDArrayOperatorsMixin):
             raise UserError(f"{what} of shape {self.shape}: expected a tensor of one element; "
                             "reduce it first, or write t.numpy()")
 
-    def detach(self):
+    def detach(self) -> Tensor:
         """A constant that shares the data."""
         constant = Tensor(self.data)
         share(self, constant)
         return constant
 
-    def copy(self):
+    def copy(self) -> Tensor:
         """A constant with its own data."""
         return Tensor(self.data.copy())
 
-    def __array__(self, dtype=None, copy=None):
+    def __array__(self, dtype: DType = None, copy: bool | None = None) -> Array:
         if self.requires_grad:
             raise TypeError("this tensor is part of a graph, and an array would drop its gradient; "
                             "write t.numpy() if that is meant")
         return np.array(to_host(self.data), dtype=dtype, copy=copy)
 
-    def __repr__(self):
+    def __repr__(self) -> str:
         grad = ", requires_grad=True" if self.requires_grad else ""
         body = np.array2string(to_host(self.data), separator=", ", prefix="tensor(")
         return f"tensor({body}, dtype={self.dtype}{grad})"
 
     __hash__ = object.__hash__        # the mixin's == is elementwise
 
-    def __len__(self):
+    def __len__(self) -> int:
         return len(self.data)
 
-    def __bool__(self):
+    def __bool__(self) -> bool:
         return bool(self.data)
 
     def __iter__(self):
         return (self[i] for i in range(len(self)))
 
-    def __getattr__(self, name):
-        if name.startswith("__"):
-            raise AttributeError(name)
-        raise missing("a tensor", name, TENSOR, dir(type(self)))
+    if not TYPE_CHECKING:              # a type checker would take any name for one that exists
+        def __getattr__(self, name):
+            if name.startswith("__"):
+                raise AttributeError(name)
+            raise missing("a tensor", name, TENSOR, dir(type(self)))
 
     # --- differentiation --------------------------------------------------------------------
 
-    def backward(self, gradient=None, create_graph=False, retain_graph=False):
+    def backward(self, gradient: TensorLike | None = None, create_graph: bool = False,
+                 retain_graph: bool = False) -> None:
         """Add d self / d leaf to ``leaf.grad`` for every leaf that requires a gradient.
 
         ``gradient`` (same shape) weighs the elements; it may be left out for a single element.
@@ -198,14 +228,14 @@ class Tensor(Copied, Changed, NDArrayOperatorsMixin):
 
     # --- indexing; the other methods are in methods.py --------------------------------------
 
-    def __getitem__(self, index):
+    def __getitem__(self, index: Any) -> Tensor:
         return NUMPY_FUNCTIONS[operator.getitem](self, index)
 
     @property
-    def T(self):
+    def T(self) -> Tensor:
         return NUMPY_FUNCTIONS[np.transpose](self)
 
-    def astype(self, dtype):
+    def astype(self, dtype: DType) -> Tensor:
         """A constant in another precision (the graph ends here)."""
         return Tensor(self.data.astype(dtype))
 
@@ -223,7 +253,7 @@ def constant(x, dtype=None):
     return Tensor(contiguous(to_device(plain(x), dtype)))
 
 
-def tensor(data, requires_grad=False, dtype=None):
+def tensor(data: TensorLike, requires_grad: bool = False, dtype: DType = None) -> Tensor:
     """A tensor from numbers, lists or arrays (copied).
 
     Arrays keep their dtype (in the machine's byte order); Python floats become float32 unless
@@ -251,34 +281,6 @@ def tensor(data, requires_grad=False, dtype=None):
     if requires_grad:
         result.requires_grad = True
     return result
-
-
-def grad(outputs, inputs, grad_outputs=None, create_graph=False, retain_graph=False):
-    """d outputs / d inputs, without touching any ``.grad``.
-
-    ``outputs`` and ``inputs`` are tensors or lists of them; ``grad_outputs`` weighs the outputs.
-    Returns a tensor for each input (zeros where the outputs do not depend on it); a single tensor
-    for a single input. With ``create_graph=True`` the result can be differentiated again.
-    """
-    if retain_graph and not create_graph:
-        raise UserError(RETAIN)
-    single = isinstance(inputs, Tensor)
-    inputs = [inputs] if single else list(inputs)
-    outputs = [outputs] if isinstance(outputs, Tensor) else list(outputs)
-    if not isinstance(grad_outputs, (list, tuple)):
-        grad_outputs = [grad_outputs] * len(outputs)
-    if not all(x.requires_grad for x in inputs):
-        raise RuntimeError("grad() with respect to a tensor that does not require a gradient; "
-                           "make it with sg.tensor(data, requires_grad=True)")
-    recorded = [(y, g) for y, g in zip(outputs, grad_outputs, strict=True) if y.requires_grad]
-    found = run_backward([y.node for y, _ in recorded],
-                         [seed_for(y, g, create_graph) for y, g in recorded],
-                         create_graph, wanted=[x.node for x in inputs])
-    results = [Tensor(np.zeros_like(x.data)) if g is None
-               else g if isinstance(g, Tensor) and g.requires_grad
-               else Tensor(plain(g).copy())         # two inputs may be given the same array
-               for x, g in zip(inputs, found, strict=True)]
-    return results[0] if single else results
 
 
 def seed_for(output, gradient, create_graph):

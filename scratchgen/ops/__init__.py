@@ -1,45 +1,61 @@
 """The ops, as functions of tensors: ``exp``, ``conv2d``, … one for every class in these files.
 
-A file's own function of an op's name is public as it stands; an op without one gets the function
-that passes its inputs on. Defining an op is therefore all it takes to publish it.
+A file's ``__all__`` names its public functions. They are functions of the package too: ``sg.exp``.
 """
 
-import importlib
-import inspect
-import pkgutil
+from . import (
+    conv,
+    creation,
+    elementwise,
+    functions,
+    joining,
+    loss,
+    pool,
+    products,
+    reduce,
+    running,
+    selection,
+    shape,
+    statistics,
+    stochastic,
+    values,
+)
+from . import dense as dense_file
+from . import methods as methods  # gives tensors their methods
+from . import norm as norm_file
+from .conv import *
+from .creation import *
+from .dense import *
+from .elementwise import *
+from .functions import *
+from .joining import *
+from .loss import *
+from .norm import *
+from .pool import *
+from .products import *
+from .reduce import *
+from .running import *
+from .selection import *
+from .shape import *
+from .statistics import *
+from .stochastic import *
+from .values import *
 
-from .op import OPS
-
-
-def public_functions():
-    """Name → function, of every file in this folder."""
-    found = {}
-    for file in pkgutil.iter_modules(__path__):
-        module = importlib.import_module(f"{__name__}.{file.name}")
-        for name, value in vars(module).items():
-            if inspect.isfunction(value) and value.__module__ == module.__name__ and (
-                    name in OPS or name in getattr(module, "PUBLIC", ())):
-                found[name] = value
-    for name, op in OPS.items():
-        if name not in found:
-            found[name] = function_of(op)
-    return found
-
-
-def function_of(op):
-    """The plain function of an op whose inputs are all it takes."""
-    def function(*inputs):
-        if len(inputs) != count:
-            raise TypeError(f"{op.name} takes {count} input{'s' * (count > 1)} "
-                            f"({', '.join(op.inputs)}), and {len(inputs)} were given")
-        return op.apply(*inputs)
-
-    count = len(op.inputs)
-
-    function.__name__ = function.__qualname__ = op.name
-    function.__doc__ = inspect.getdoc(op)
-    function.__signature__ = inspect.signature(op.formula)
-    return function
-
-
-globals().update(public_functions())
+__all__: list[str] = []
+__all__ += conv.__all__
+__all__ += creation.__all__
+__all__ += dense_file.__all__
+__all__ += elementwise.__all__
+__all__ += functions.__all__
+__all__ += joining.__all__
+__all__ += loss.__all__
+__all__ += norm_file.__all__
+__all__ += pool.__all__
+__all__ += products.__all__
+__all__ += reduce.__all__
+__all__ += running.__all__
+__all__ += selection.__all__
+__all__ += shape.__all__
+__all__ += statistics.__all__
+__all__ += stochastic.__all__
+__all__ += values.__all__

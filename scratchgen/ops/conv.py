@@ -18,12 +18,15 @@ import numpy as np
 from ..engine.backend import kernels
 from ..engine.memory import contiguous, empty, empty_as, filled
 from ..engine.tensor import Tensor
+from ..engine.types import ActivationName, Padding, Pair, TensorLike
 from ..kernels.dense import ACTIVATIONS
 from .dense import apply_activation, check_activation, product
 from .inputs import only_arrays
 from .op import Fused, Op
 from .shape import concat, pad, scattered, split
-from .window import call, pair, sliding, spreading
+from .window import Window, call, pair, sliding, spreading
+
+__all__ = ["conv2d", "conv_transpose2d", "convolution_layer", "conv2d_input", "conv2d_weight"]
 
 conv_kernels, dense_kernels = kernels("conv2d"), kernels("dense")
 
@@ -156,7 +159,9 @@ class ConvolutionLayer(Fused):
 
 # --- public functions ----------------------------------------------------------------------------
 
-def conv2d(x, w, b=None, stride=1, padding=0, dilation=1, activation=None, groups=1):
+def conv2d(x: TensorLike, w: TensorLike, b: TensorLike | None = None, stride: Pair = 1,
+           padding: Padding = 0, dilation: Pair = 1, activation: ActivationName | None = None,
+           groups: int = 1) -> Tensor:
     """x (N, H, W, C), w (KH, KW, C, O), b (O,) or None → (N, OH, OW, O).
 
     OH = ⌊(H + 2·padding − dilation·(KH − 1) − 1) / stride⌋ + 1; options are ints or pairs
@@ -177,8 +182,9 @@ def conv2d(x, w, b=None, stride=1, padding=0, dilation=1, activation=None, group
     return layer(Conv2d, x, w, b, window, activation)
 
 
-def conv_transpose2d(x, w, b=None, stride=1, padding=0, output_padding=0, dilation=1,
-                     activation=None, groups=1):
+def conv_transpose2d(x: TensorLike, w: TensorLike, b: TensorLike | None = None, stride: Pair = 1,
+                     padding: Pair = 0, output_padding: Pair = 0, dilation: Pair = 1,
+                     activation: ActivationName | None = None, groups: int = 1) -> Tensor:
     """x (N, H, W, C), w (KH, KW, C, O), b (O,) or None → (N, OH, OW, O).
 
     OH = (H − 1)·stride − 2·padding + dilation·(KH − 1) + output_padding + 1: the transpose of the
@@ -193,6 +199,16 @@ def conv_transpose2d(x, w, b=None, stride=1, padding=0, output_padding=0, dilati
     window = spreading("conv_transpose2d", x.shape[1:3], w.shape[:2], stride, padding,
                        output_padding, dilation)
     return layer(ConvTranspose2d, x, w, b, window, activation)
+
+
+def convolution_layer(x: TensorLike, w: TensorLike, b: TensorLike | None, *, window: Window,
+                      activation: ActivationName | None, transposed: bool) -> Tensor:
+    """``conv2d``, or if ``transposed`` ``conv_transpose2d``, with its activation: one op.
+
+    ``window`` is the geometry, a ``Window`` of ``ops/window.py``.
+    """
+    return ConvolutionLayer.apply(x, w, b, window=window, activation=activation,
+                                  transposed=transposed)
 
 
 def padded_by_name(x, kernel, stride, padding, dilation):
@@ -238,7 +254,8 @@ def layer(op, x, w, b, window, activation):
                                   transposed=op is ConvTranspose2d)
 
 
-def conv2d_input(g, w, size, stride=1, padding=0, dilation=1):
+def conv2d_input(g: TensorLike, w: TensorLike, size: Pair, stride: Pair = 1, padding: Pair = 0,
+                 dilation: Pair = 1) -> Tensor:
     """The transpose of conv2d for fixed w: g (N, OH, OW, O), w (KH, KW, C, O) → (N, H, W, C).
 
     ``size`` is (H, W). With g = dy this is dx.
@@ -255,7 +272,8 @@ def conv2d_input(g, w, size, stride=1, padding=0, dilation=1):
     return Conv2dInput.apply(g, w, window=window)
 
 
-def conv2d_weight(x, g, size, stride=1, padding=0, dilation=1):
+def conv2d_weight(x: TensorLike, g: TensorLike, size: Pair, stride: Pair = 1, padding: Pair = 0,
+                  dilation: Pair = 1) -> Tensor:
     """The transpose of conv2d for fixed x: x (N, H, W, C), g (N, OH, OW, O) → (KH, KW, C, O).
 
     ``size`` is (KH, KW). With g = dy this is dw.

@@ -10,37 +10,39 @@ import numpy as np
 
 from ..engine.memory import array_module, to_device
 from ..engine.tensor import Tensor, plain
+from ..engine.types import DType, Shape, TensorLike
 from ..errors import UserError, shown
 from .elementwise import is_number
 from .inputs import only_arrays
 from .op import implements
 
-PUBLIC = ("zeros", "ones", "full", "eye", "arange", "linspace", "zeros_like", "ones_like",
-          "full_like")
+__all__ = ["zeros", "ones", "full", "eye", "arange", "linspace", "zeros_like", "ones_like",
+           "full_like"]
 
-
-def zeros(*shape, dtype=np.float32, requires_grad=False):
+def zeros(*shape: Shape, dtype: DType = np.float32, requires_grad: bool = False) -> Tensor:
     """Zeros of ``shape``, a tuple or several numbers."""
     return made("zeros", shape, 0, dtype, requires_grad)
 
 
-def ones(*shape, dtype=np.float32, requires_grad=False):
+def ones(*shape: Shape, dtype: DType = np.float32, requires_grad: bool = False) -> Tensor:
     """Ones of ``shape``, a tuple or several numbers."""
     return made("ones", shape, 1, dtype, requires_grad)
 
 
-def full(shape, value, dtype=np.float32, requires_grad=False):
+def full(shape: Shape, value: float, dtype: DType = np.float32,
+         requires_grad: bool = False) -> Tensor:
     """The number ``value`` everywhere."""
     return made("full", (shape,), value, dtype, requires_grad)
 
 
-def eye(n, m=None, dtype=np.float32, requires_grad=False):
+def eye(n: int, m: int | None = None, dtype: DType = np.float32,
+        requires_grad: bool = False) -> Tensor:
     """The identity matrix (n, n), or the first m columns of one (n, m)."""
     n, m = shape_of("eye", (n, n if m is None else m))
     return as_leaf("eye", array_module().eye(n, m, dtype=dtype), requires_grad)
 
 
-def arange(*bounds, dtype=None, requires_grad=False):
+def arange(*bounds: float, dtype: DType = None, requires_grad: bool = False) -> Tensor:
     """NumPy's ``arange([start,] stop[, step])``: whole numbers of whole ones, else float32."""
     if not 1 <= len(bounds) <= 3 or not all(is_number(b) for b in bounds):
         raise UserError(f"arange: {bounds!r}; give one to three numbers: arange([start,] stop[, "
@@ -52,7 +54,8 @@ def arange(*bounds, dtype=None, requires_grad=False):
     return as_leaf("arange", to_device(array), requires_grad)
 
 
-def linspace(start, stop, num=50, dtype=np.float32, requires_grad=False):
+def linspace(start: float, stop: float, num: int = 50, dtype: DType = np.float32,
+             requires_grad: bool = False) -> Tensor:
     """``num`` numbers from ``start`` to ``stop``, both included, at equal distances."""
     if not is_number(start) or not is_number(stop):
         raise UserError(f"linspace: from {start!r} to {stop!r}; give two numbers")
@@ -62,25 +65,26 @@ def linspace(start, stop, num=50, dtype=np.float32, requires_grad=False):
 
 
 @implements(np.zeros_like)
-def zeros_like(x, dtype=None, shape=None):
+def zeros_like(x: TensorLike, dtype: DType = None, shape: Shape | None = None) -> Tensor:
     """Zeros of x's shape and dtype, a constant."""
     return like("zeros_like", x, 0, dtype, shape)
 
 
 @implements(np.ones_like)
-def ones_like(x, dtype=None, shape=None):
+def ones_like(x: TensorLike, dtype: DType = None, shape: Shape | None = None) -> Tensor:
     """Ones of x's shape and dtype, a constant."""
     return like("ones_like", x, 1, dtype, shape)
 
 
 @implements(np.full_like)
-def full_like(x, value, dtype=None, shape=None):
+def full_like(x: TensorLike, value: float, dtype: DType = None,
+              shape: Shape | None = None) -> Tensor:
     """The number ``value`` in x's shape and dtype, a constant."""
     return like("full_like", x, value, dtype, shape)
 
 
 @implements(np.empty_like)
-def empty_like(x, dtype=None, shape=None):
+def empty_like(x: TensorLike, dtype: DType = None, shape: Shape | None = None) -> Tensor:
     """Zeros: a constant whose elements nobody relies on."""
     return like("empty_like", x, 0, dtype, shape)
 

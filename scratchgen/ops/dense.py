@@ -4,11 +4,15 @@ import numpy as np
 
 from ..engine.backend import kernels
 from ..engine.memory import ARRAYS, contiguous, empty, empty_as, filled, is_host
+from ..engine.tensor import Tensor
+from ..engine.types import ActivationName, TensorLike
 from ..errors import unknown
 from ..kernels.dense import ACTIVATIONS, IDENTITY, SLOPE
 from .elementwise import elu, leaky_relu
 from .inputs import only_arrays
 from .op import OPS, Fused, Op, implements
+
+__all__ = ["matmul", "dense"]
 
 dense_kernels, gemm_kernels = kernels("dense"), kernels("gemm")
 
@@ -109,7 +113,7 @@ def factor(a):
 
 
 @implements(np.matmul)
-def matmul(a, b):
+def matmul(a: TensorLike, b: TensorLike) -> Tensor:
     """Matrix product of (…, I, K) and (…, K, J), leading axes broadcast; 1-D operands as NumPy."""
     only_arrays("matmul", a=a, b=b)
     if min(a.ndim, b.ndim) < 1 or a.shape[-1] != b.shape[-2 if b.ndim > 1 else 0]:
@@ -120,7 +124,8 @@ def matmul(a, b):
     return wide[(..., *([0] if a.ndim == 1 else []), *([slice(None)] if b.ndim > 1 else [0]))]
 
 
-def dense(x, w, b=None, activation=None, tied=False):
+def dense(x: TensorLike, w: TensorLike, b: TensorLike | None = None,
+          activation: ActivationName | None = None, tied: bool = False) -> Tensor:
     """The dense layer a(x w + b): x (N, C), w (C, O), b (O,) or None → (N, O).
 
     ``activation``: None, "relu", "leaky_relu" (slope 0.2), "elu", "sigmoid", "tanh", "softplus".

@@ -5,12 +5,18 @@ A ``Ufunc`` is a single function of NumPy on every CPU backend: one pass already
 
 import math
 from numbers import Real
+from typing import overload
 
 import numpy as np
 
-from ..engine.tensor import plain
+from ..engine.tensor import Tensor, plain
+from ..engine.types import Array, TensorLike
 from .inputs import only_arrays
 from .op import Elementwise, Op, Ufunc, implements
+
+__all__ = ["identity", "add", "subtract", "multiply", "divide", "negative", "pow", "square", "exp",
+           "log", "log1p", "expm1", "sqrt", "affine", "abs", "maximum", "minimum", "clip", "where",
+           "sigmoid", "tanh", "softplus", "logsigmoid", "relu", "leaky_relu", "elu"]
 
 BROADCASTING = ("shapes that broadcast: axis by axis from the last, equal lengths or one of them 1")
 
@@ -23,6 +29,11 @@ class Identity(Op):
 
     def backward_x(dy):
         return dy
+
+
+def identity(x: TensorLike) -> Tensor:
+    """x itself, as another tensor that gradients flow through."""
+    return Identity.apply(x)
 
 
 # --- arithmetic ----------------------------------------------------------------------------------
@@ -42,6 +53,11 @@ class Add(Ufunc, numpy=np.add):
         return dy
 
 
+def add(a: TensorLike, b: TensorLike) -> Tensor:
+    """a + b, element by element."""
+    return Add.apply(a, b)
+
+
 class Subtract(Ufunc, numpy=np.subtract):
     """y = a − b"""
 
@@ -55,6 +71,11 @@ class Subtract(Ufunc, numpy=np.subtract):
 
     def backward_b(dy):
         return -dy
+
+
+def subtract(a: TensorLike, b: TensorLike) -> Tensor:
+    """a − b, element by element."""
+    return Subtract.apply(a, b)
 
 
 class Multiply(Ufunc, numpy=np.multiply):
@@ -72,6 +93,11 @@ class Multiply(Ufunc, numpy=np.multiply):
         return dy * a
 
 
+def multiply(a: TensorLike, b: TensorLike) -> Tensor:
+    """a b, element by element."""
+    return Multiply.apply(a, b)
+
+
 class Divide(Ufunc, numpy=np.divide):
     """y = a / b"""
 
@@ -87,6 +113,11 @@ class Divide(Ufunc, numpy=np.divide):
         return -dy * y / b
 
 
+def divide(a: TensorLike, b: TensorLike) -> Tensor:
+    """a / b, element by element."""
+    return Divide.apply(a, b)
+
+
 class Negative(Ufunc, numpy=np.negative):
     """y = −x"""
 
@@ -95,6 +126,11 @@ class Negative(Ufunc, numpy=np.negative):
 
     def backward_x(dy):
         return -dy
+
+
+def negative(x: TensorLike) -> Tensor:
+    """−x, element by element."""
+    return Negative.apply(x)
 
 
 class Pow(Op, numpy=np.power):
@@ -112,6 +148,11 @@ class Pow(Op, numpy=np.power):
         return dy * y * np.log(np.where(np.greater(a, 0), a, y.dtype.type(1)))
 
 
+def pow(a: TensorLike, b: TensorLike) -> Tensor:
+    """aᵇ, element by element."""
+    return Pow.apply(a, b)
+
+
 class Square(Ufunc, numpy=np.square):
     """y = x²"""
 
@@ -120,6 +161,11 @@ class Square(Ufunc, numpy=np.square):
 
     def backward_x(dy, x):
         return 2 * dy * x
+
+
+def square(x: TensorLike) -> Tensor:
+    """x², element by element."""
+    return Square.apply(x)
 
 
 class Exp(Ufunc, numpy=np.exp):
@@ -132,6 +178,11 @@ class Exp(Ufunc, numpy=np.exp):
         return dy * y
 
 
+def exp(x: TensorLike) -> Tensor:
+    """eˣ, element by element."""
+    return Exp.apply(x)
+
+
 class Log(Ufunc, numpy=np.log):
     """y = ln x"""
 
@@ -140,6 +191,11 @@ class Log(Ufunc, numpy=np.log):
 
     def backward_x(dy, x):
         return dy / x
+
+
+def log(x: TensorLike) -> Tensor:
+    """The natural logarithm ln x, element by element."""
+    return Log.apply(x)
 
 
 class Log1p(Ufunc, numpy=np.log1p):
@@ -152,6 +208,11 @@ class Log1p(Ufunc, numpy=np.log1p):
         return dy / (1 + x)
 
 
+def log1p(x: TensorLike) -> Tensor:
+    """ln(1 + x), element by element, accurate for small x."""
+    return Log1p.apply(x)
+
+
 class Expm1(Ufunc, numpy=np.expm1):
     """y = eˣ − 1"""
 
@@ -160,6 +221,11 @@ class Expm1(Ufunc, numpy=np.expm1):
 
     def backward_x(dy, y):
         return dy * (y + 1)
+
+
+def expm1(x: TensorLike) -> Tensor:
+    """eˣ − 1, element by element, accurate for small x."""
+    return Expm1.apply(x)
 
 
 class Sqrt(Ufunc, numpy=np.sqrt):
@@ -172,6 +238,11 @@ class Sqrt(Ufunc, numpy=np.sqrt):
         return dy / (2 * y)
 
 
+def sqrt(x: TensorLike) -> Tensor:
+    """√x, element by element."""
+    return Sqrt.apply(x)
+
+
 class Affine(Elementwise):
     """y = scale·x + shift, for two numbers"""
 
@@ -180,6 +251,13 @@ class Affine(Elementwise):
 
     def backward_x(dy, scale):
         return scale * dy
+
+
+def affine(x: TensorLike, scale: float, shift: float) -> Tensor:
+    """``scale``·x + ``shift``, two numbers. Any shape."""
+    if not (is_number(scale) and is_number(shift)):
+        raise ValueError(f"affine: scale {scale!r}, shift {shift!r}; expected two numbers")
+    return Affine.apply(x, scale=scale, shift=shift)
 
 
 # --- with a kink: the convention there is stated -------------------------------------------------
@@ -192,6 +270,11 @@ class Abs(Ufunc, numpy=np.absolute):
 
     def backward_x(dy, x):
         return dy * np.sign(x)
+
+
+def abs(x: TensorLike) -> Tensor:
+    """|x|, element by element; the derivative at 0 is taken as 0."""
+    return Abs.apply(x)
 
 
 class Maximum(Ufunc, numpy=np.maximum):
@@ -209,6 +292,11 @@ class Maximum(Ufunc, numpy=np.maximum):
         return dy * np.less(a, b)
 
 
+def maximum(a: TensorLike, b: TensorLike) -> Tensor:
+    """The larger of a and b, element by element; of equals the gradient goes to a."""
+    return Maximum.apply(a, b)
+
+
 class Minimum(Ufunc, numpy=np.minimum):
     """y = min(a, b); where a = b the whole gradient goes to a"""
 
@@ -224,6 +312,11 @@ class Minimum(Ufunc, numpy=np.minimum):
         return dy * np.greater(a, b)
 
 
+def minimum(a: TensorLike, b: TensorLike) -> Tensor:
+    """The smaller of a and b, element by element; of equals the gradient goes to a."""
+    return Minimum.apply(a, b)
+
+
 class Clip(Ufunc):
     """y = x inside [low, high], else the nearer bound; the gradient passes inside and on a bound"""
 
@@ -232,6 +325,23 @@ class Clip(Ufunc):
 
     def backward_x(dy, x, low, high):
         return dy * (np.greater_equal(x, low) & np.less_equal(x, high))
+
+
+@implements(np.clip)
+def clip(x: TensorLike, min: TensorLike | None = None, max: TensorLike | None = None) -> Tensor:
+    """x limited to [min, max]: numbers, None (no limit there), or tensors and arrays that
+    broadcast with x. The gradient passes inside and on a bound, beyond it to the bound. Any shape.
+    """
+    numbers = [bound for bound in (min, max) if bound is None or is_number(bound)]
+    if len(numbers) == 2:
+        low, high = -math.inf if min is None else min, math.inf if max is None else max
+        if not low <= high:
+            raise ValueError(f"clip: min {low!r}, max {high!r}; expected min <= max")
+        return Clip.apply(x, low=low, high=high)
+    only_arrays("clip", x=x, **{name: bound for name, bound in (("min", min), ("max", max))
+                                if not (bound is None or is_number(bound))})
+    x = x if min is None else Maximum.apply(x, min)
+    return x if max is None else Minimum.apply(x, max)
 
 
 class Where(Ufunc):
@@ -249,95 +359,10 @@ class Where(Ufunc):
         return np.where(condition, 0, dy)
 
 
-# --- activations ---------------------------------------------------------------------------------
-
-class Sigmoid(Elementwise):
-    """y = σ(x) = 1/(1 + e⁻ˣ); where e⁻ˣ overflows, 1/∞ = 0 is right to the last subnormal"""
-
-    def formula(x):
-        return 1.0 / (1.0 + np.exp(-x))
-
-    def backward_x(dy, y):
-        return dy * y * (1.0 - y)
-
-
-class Tanh(Elementwise, numpy=np.tanh):
-    """y = tanh x"""
-
-    def formula(x):
-        return np.tanh(x)
-
-    def backward_x(dy, y):
-        return dy * (1.0 - y * y)
-
-
-class Softplus(Elementwise):
-    """y = ln(1 + eˣ) = max(x, 0) + ln(1 + e^−|x|); dy/dx = σ(x)"""
-
-    def formula(x):
-        return np.maximum(x, 0.0) + np.log1p(np.exp(-np.abs(x)))
-
-    def backward_x(dy, x):
-        return dy / (1.0 + np.exp(-x))
-
-
-class Logsigmoid(Elementwise):
-    """y = ln σ(x) = min(x, 0) − ln(1 + e^−|x|); dy/dx = σ(−x)"""
-
-    def formula(x):
-        return np.minimum(x, 0.0) - np.log1p(np.exp(-np.abs(x)))
-
-    def backward_x(dy, x):
-        return dy / (1.0 + np.exp(x))
-
-
-class Relu(Elementwise):
-    """y = max(x, 0); the derivative at 0 is taken as 0"""
-
-    def formula(x):
-        return np.maximum(x, 0.0)
-
-    def backward_x(dy, y):
-        return np.where(y > 0.0, dy, 0.0)
-
-
-class LeakyRelu(Elementwise):
-    """y = x for x > 0, else slope·x; the derivative at 0 is taken as the slope"""
-
-    def formula(x, *, slope):
-        return np.where(x > 0.0, x, slope * x)
-
-    def backward_x(dy, x, slope):
-        return np.where(x > 0.0, dy, slope * dy)
-
-
-class Elu(Elementwise):
-    """y = x for x > 0, else α (eˣ − 1); the derivative at 0 is taken as α"""
-
-    def formula(x, *, alpha):
-        return np.where(x > 0.0, x, alpha * np.expm1(np.minimum(x, 0.0)))
-
-    def backward_x(dy, x, alpha):
-        return np.where(x > 0.0, dy, dy * alpha * np.exp(np.minimum(x, 0.0)))
-
-
-@implements(np.clip)
-def clip(x, low=None, high=None):
-    """x limited to [low, high]: numbers, None (no limit there), or tensors and arrays that
-    broadcast with x. The gradient passes inside and on a bound, beyond it to the bound. Any shape.
-    """
-    numbers = [bound for bound in (low, high) if bound is None or is_number(bound)]
-    if len(numbers) == 2:
-        low, high = -math.inf if low is None else low, math.inf if high is None else high
-        if not low <= high:
-            raise ValueError(f"clip: low {low!r}, high {high!r}; expected low <= high")
-        return Clip.apply(x, low=low, high=high)
-    only_arrays("clip", x=x, **{name: bound for name, bound in (("low", low), ("high", high))
-                                if not (bound is None or is_number(bound))})
-    x = x if low is None else Maximum.apply(x, low)
-    return x if high is None else Minimum.apply(x, high)
-
-
+@overload
+def where(condition: TensorLike, /) -> tuple[Array, ...]: ...
+@overload
+def where(condition: TensorLike, a: TensorLike, b: TensorLike, /) -> Tensor: ...
 @implements(np.where)
 def where(condition, *branches):
     """``a`` where the condition holds, else ``b``: ``where(condition, a, b)``, shapes that
@@ -351,21 +376,111 @@ def where(condition, *branches):
     return Where.apply(condition, *branches)
 
 
-def affine(x, scale, shift):
-    """``scale``·x + ``shift``, two numbers. Any shape."""
-    if not (is_number(scale) and is_number(shift)):
-        raise ValueError(f"affine: scale {scale!r}, shift {shift!r}; expected two numbers")
-    return Affine.apply(x, scale=scale, shift=shift)
+# --- activations ---------------------------------------------------------------------------------
+
+class Sigmoid(Elementwise):
+    """y = σ(x) = 1/(1 + e⁻ˣ); where e⁻ˣ overflows, 1/∞ = 0 is right to the last subnormal"""
+
+    def formula(x):
+        return 1.0 / (1.0 + np.exp(-x))
+
+    def backward_x(dy, y):
+        return dy * y * (1.0 - y)
 
 
-def leaky_relu(x, slope=0.2):
+def sigmoid(x: TensorLike) -> Tensor:
+    """The logistic function 1/(1 + e⁻ˣ), element by element."""
+    return Sigmoid.apply(x)
+
+
+class Tanh(Elementwise, numpy=np.tanh):
+    """y = tanh x"""
+
+    def formula(x):
+        return np.tanh(x)
+
+    def backward_x(dy, y):
+        return dy * (1.0 - y * y)
+
+
+def tanh(x: TensorLike) -> Tensor:
+    """The hyperbolic tangent, element by element."""
+    return Tanh.apply(x)
+
+
+class Softplus(Elementwise):
+    """y = ln(1 + eˣ) = max(x, 0) + ln(1 + e^−|x|); dy/dx = σ(x)"""
+
+    def formula(x):
+        return np.maximum(x, 0.0) + np.log1p(np.exp(-np.abs(x)))
+
+    def backward_x(dy, x):
+        return dy / (1.0 + np.exp(-x))
+
+
+def softplus(x: TensorLike) -> Tensor:
+    """ln(1 + eˣ), element by element, without overflow."""
+    return Softplus.apply(x)
+
+
+class Logsigmoid(Elementwise):
+    """y = ln σ(x) = min(x, 0) − ln(1 + e^−|x|); dy/dx = σ(−x)"""
+
+    def formula(x):
+        return np.minimum(x, 0.0) - np.log1p(np.exp(-np.abs(x)))
+
+    def backward_x(dy, x):
+        return dy / (1.0 + np.exp(x))
+
+
+def logsigmoid(x: TensorLike) -> Tensor:
+    """The logarithm of ``sigmoid``, element by element, without underflow."""
+    return Logsigmoid.apply(x)
+
+
+class Relu(Elementwise):
+    """y = max(x, 0); the derivative at 0 is taken as 0"""
+
+    def formula(x):
+        return np.maximum(x, 0.0)
+
+    def backward_x(dy, y):
+        return np.where(y > 0.0, dy, 0.0)
+
+
+def relu(x: TensorLike) -> Tensor:
+    """max(x, 0), element by element; the derivative at 0 is taken as 0."""
+    return Relu.apply(x)
+
+
+class LeakyRelu(Elementwise):
+    """y = x for x > 0, else slope·x; the derivative at 0 is taken as the slope"""
+
+    def formula(x, *, slope):
+        return np.where(x > 0.0, x, slope * x)
+
+    def backward_x(dy, x, slope):
+        return np.where(x > 0.0, dy, slope * dy)
+
+
+def leaky_relu(x: TensorLike, slope: float = 0.2) -> Tensor:
     """x for x > 0, else ``slope``·x (Maas et al. 2013; 0.2: Radford et al. 2016). Any shape."""
     if not is_number(slope):
         raise ValueError(f"leaky_relu: slope {slope!r}; expected a number")
     return LeakyRelu.apply(x, slope=slope)
 
 
-def elu(x, alpha=1.0):
+class Elu(Elementwise):
+    """y = x for x > 0, else α (eˣ − 1); the derivative at 0 is taken as α"""
+
+    def formula(x, *, alpha):
+        return np.where(x > 0.0, x, alpha * np.expm1(np.minimum(x, 0.0)))
+
+    def backward_x(dy, x, alpha):
+        return np.where(x > 0.0, dy, dy * alpha * np.exp(np.minimum(x, 0.0)))
+
+
+def elu(x: TensorLike, alpha: float = 1.0) -> Tensor:
     """x for x > 0, else ``alpha``·(eˣ − 1) (Clevert, Unterthiner & Hochreiter 2016). Any shape."""
     if not is_number(alpha):
         raise ValueError(f"elu: alpha {alpha!r}; expected a number")

@@ -7,13 +7,15 @@ import math
 
 import numpy as np
 
-from ..engine.tensor import NUMPY_FUNCTIONS, plain
+from ..engine.tensor import NUMPY_FUNCTIONS, Tensor, plain
+from ..engine.types import TensorLike
 from .axes import as_real, as_tensor
 from .elementwise import BROADCASTING, Abs, Divide, Identity, Multiply, Pow, Square, is_number
 from .op import Op, implements
 
-PUBLIC = ("reciprocal", "hypot", "nan_to_num", "deg2rad", "rad2deg")
-
+__all__ = ["sin", "cos", "tan", "arcsin", "arccos", "arctan", "arctan2", "sinh", "cosh", "arcsinh",
+           "arccosh", "arctanh", "log2", "log10", "exp2", "cbrt", "logaddexp", "remainder",
+           "reciprocal", "hypot", "nan_to_num", "deg2rad", "rad2deg"]
 
 # --- trigonometric -------------------------------------------------------------------------------
 
@@ -27,6 +29,11 @@ class Sin(Op, numpy=np.sin):
         return dy * np.cos(x)
 
 
+def sin(x: TensorLike) -> Tensor:
+    """The sine of x in radians, element by element."""
+    return Sin.apply(x)
+
+
 class Cos(Op, numpy=np.cos):
     """y = cos x, x in radians"""
 
@@ -35,6 +42,11 @@ class Cos(Op, numpy=np.cos):
 
     def backward_x(dy, x):
         return -dy * np.sin(x)
+
+
+def cos(x: TensorLike) -> Tensor:
+    """The cosine of x in radians, element by element."""
+    return Cos.apply(x)
 
 
 class Tan(Op, numpy=np.tan):
@@ -47,6 +59,11 @@ class Tan(Op, numpy=np.tan):
         return dy * (1 + y * y)
 
 
+def tan(x: TensorLike) -> Tensor:
+    """The tangent of x in radians, element by element."""
+    return Tan.apply(x)
+
+
 class Arcsin(Op, numpy=np.arcsin):
     """y = arcsin x; the derivative is ±∞ at ±1"""
 
@@ -55,6 +72,11 @@ class Arcsin(Op, numpy=np.arcsin):
 
     def backward_x(dy, x):
         return dy / np.sqrt(1 - x * x)
+
+
+def arcsin(x: TensorLike) -> Tensor:
+    """The inverse sine in radians, element by element; the derivative at ±1 is ±∞."""
+    return Arcsin.apply(x)
 
 
 class Arccos(Op, numpy=np.arccos):
@@ -67,6 +89,11 @@ class Arccos(Op, numpy=np.arccos):
         return -dy / np.sqrt(1 - x * x)
 
 
+def arccos(x: TensorLike) -> Tensor:
+    """The inverse cosine in radians, element by element; the derivative at ±1 is −∞."""
+    return Arccos.apply(x)
+
+
 class Arctan(Op, numpy=np.arctan):
     """y = arctan x"""
 
@@ -75,6 +102,11 @@ class Arctan(Op, numpy=np.arctan):
 
     def backward_x(dy, x):
         return dy / (1 + x * x)
+
+
+def arctan(x: TensorLike) -> Tensor:
+    """The inverse tangent in radians, element by element."""
+    return Arctan.apply(x)
 
 
 class Arctan2(Op, numpy=np.arctan2):
@@ -92,6 +124,11 @@ class Arctan2(Op, numpy=np.arctan2):
         return -dy * a / (a * a + b * b)
 
 
+def arctan2(a: TensorLike, b: TensorLike) -> Tensor:
+    """The angle of the point (b, a) in radians, in (−π, π]."""
+    return Arctan2.apply(a, b)
+
+
 # --- hyperbolic ----------------------------------------------------------------------------------
 
 class Sinh(Op, numpy=np.sinh):
@@ -104,6 +141,11 @@ class Sinh(Op, numpy=np.sinh):
         return dy * np.cosh(x)
 
 
+def sinh(x: TensorLike) -> Tensor:
+    """The hyperbolic sine, element by element."""
+    return Sinh.apply(x)
+
+
 class Cosh(Op, numpy=np.cosh):
     """y = cosh x"""
 
@@ -112,6 +154,11 @@ class Cosh(Op, numpy=np.cosh):
 
     def backward_x(dy, x):
         return dy * np.sinh(x)
+
+
+def cosh(x: TensorLike) -> Tensor:
+    """The hyperbolic cosine, element by element."""
+    return Cosh.apply(x)
 
 
 class Arcsinh(Op, numpy=np.arcsinh):
@@ -124,6 +171,11 @@ class Arcsinh(Op, numpy=np.arcsinh):
         return dy / np.sqrt(1 + x * x)
 
 
+def arcsinh(x: TensorLike) -> Tensor:
+    """The inverse hyperbolic sine, element by element."""
+    return Arcsinh.apply(x)
+
+
 class Arccosh(Op, numpy=np.arccosh):
     """y = arcosh x, x >= 1; the derivative is ∞ at 1"""
 
@@ -134,6 +186,11 @@ class Arccosh(Op, numpy=np.arccosh):
         return dy / (np.sqrt(x - 1) * np.sqrt(x + 1))
 
 
+def arccosh(x: TensorLike) -> Tensor:
+    """The inverse hyperbolic cosine of x ≥ 1, element by element; at 1 the derivative is ∞."""
+    return Arccosh.apply(x)
+
+
 class Arctanh(Op, numpy=np.arctanh):
     """y = artanh x, |x| < 1"""
 
@@ -142,6 +199,11 @@ class Arctanh(Op, numpy=np.arctanh):
 
     def backward_x(dy, x):
         return dy / (1 - x * x)
+
+
+def arctanh(x: TensorLike) -> Tensor:
+    """The inverse hyperbolic tangent of |x| < 1, element by element."""
+    return Arctanh.apply(x)
 
 
 # --- powers and logarithms of other bases --------------------------------------------------------
@@ -156,6 +218,11 @@ class Log2(Op, numpy=np.log2):
         return dy / (x * math.log(2))
 
 
+def log2(x: TensorLike) -> Tensor:
+    """The logarithm to base 2, element by element."""
+    return Log2.apply(x)
+
+
 class Log10(Op, numpy=np.log10):
     """y = log₁₀ x"""
 
@@ -164,6 +231,11 @@ class Log10(Op, numpy=np.log10):
 
     def backward_x(dy, x):
         return dy / (x * math.log(10))
+
+
+def log10(x: TensorLike) -> Tensor:
+    """The logarithm to base 10, element by element."""
+    return Log10.apply(x)
 
 
 class Exp2(Op, numpy=np.exp2):
@@ -176,6 +248,11 @@ class Exp2(Op, numpy=np.exp2):
         return dy * y * math.log(2)
 
 
+def exp2(x: TensorLike) -> Tensor:
+    """2ˣ, element by element."""
+    return Exp2.apply(x)
+
+
 class Cbrt(Op, numpy=np.cbrt):
     """y = ∛x, of negative numbers too; the derivative is ∞ at 0"""
 
@@ -184,6 +261,11 @@ class Cbrt(Op, numpy=np.cbrt):
 
     def backward_x(dy, y):
         return dy / (3 * y * y)
+
+
+def cbrt(x: TensorLike) -> Tensor:
+    """The cube root, of negative numbers too; the derivative at 0 is ∞."""
+    return Cbrt.apply(x)
 
 
 class Logaddexp(Op, numpy=np.logaddexp):
@@ -201,6 +283,11 @@ class Logaddexp(Op, numpy=np.logaddexp):
         return dy * np.exp(b - y)
 
 
+def logaddexp(a: TensorLike, b: TensorLike) -> Tensor:
+    """ln(eᵃ + eᵇ), element by element, without overflow."""
+    return Logaddexp.apply(a, b)
+
+
 class Remainder(Op, numpy=np.remainder):
     """y = a mod b = a − b ⌊a/b⌋, with the sign of b; the derivatives are those between the jumps"""
 
@@ -216,16 +303,21 @@ class Remainder(Op, numpy=np.remainder):
         return -dy * np.floor_divide(plain(a), plain(b))
 
 
+def remainder(a: TensorLike, b: TensorLike) -> Tensor:
+    """a mod b, with the sign of b, element by element."""
+    return Remainder.apply(a, b)
+
+
 # --- made of other ops ---------------------------------------------------------------------------
 
 @implements(np.reciprocal)
-def reciprocal(x):
+def reciprocal(x: TensorLike) -> Tensor:
     """1/x. Any shape."""
     return Divide.apply(1.0, x)
 
 
 @implements(np.hypot)
-def hypot(a, b):
+def hypot(a: TensorLike, b: TensorLike) -> Tensor:
     """√(a² + b²), shapes that broadcast; the gradient at (0, 0) is taken as 0."""
     real = next((x.dtype for x in (a, b) if not is_number(x) and as_tensor(
         "hypot", x).dtype.kind == "f"), np.float32)
@@ -240,7 +332,8 @@ def root(x):
 
 
 @implements(np.nan_to_num)
-def nan_to_num(x, *, nan=0.0, posinf=None, neginf=None):
+def nan_to_num(x: TensorLike, *, nan: float = 0.0, posinf: float | None = None,
+               neginf: float | None = None) -> Tensor:
     """Numbers in place of NaN, ∞ and −∞, where the gradient is then 0; without ``posinf`` and
     ``neginf`` the largest and the smallest number of x's dtype."""
     x = as_tensor("nan_to_num", x)
@@ -258,13 +351,13 @@ def nan_to_num(x, *, nan=0.0, posinf=None, neginf=None):
 
 
 @implements(np.deg2rad)
-def deg2rad(x):
+def deg2rad(x: TensorLike) -> Tensor:
     """Degrees as radians: π/180 x."""
     return Multiply.apply(x, math.pi / 180)
 
 
 @implements(np.rad2deg)
-def rad2deg(x):
+def rad2deg(x: TensorLike) -> Tensor:
     """Radians as degrees: 180/π x."""
     return Multiply.apply(x, 180 / math.pi)
 

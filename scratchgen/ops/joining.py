@@ -1,43 +1,45 @@
 """Tensors put beside each other, repeated, rolled, cut, and given other axes: made of other ops."""
 
 import builtins
+from collections.abc import Sequence
+from typing import overload
 
 import numpy as np
 
 from ..engine.memory import to_device
 from ..engine.tensor import NUMPY_FUNCTIONS, Tensor
+from ..engine.types import Axis, Shape, TensorLike
 from .axes import as_tensor, axes_in, before, flat_if_none, whole
 from .op import implements
 from .selection import places
 from .shape import axis_of, concat, flip, index, split
 
-PUBLIC = ("vstack", "hstack", "dstack", "column_stack", "array_split", "moveaxis", "ravel", "tile",
-          "repeat", "roll", "atleast_1d", "atleast_2d", "atleast_3d")
-
+__all__ = ["vstack", "hstack", "dstack", "column_stack", "array_split", "moveaxis", "ravel",
+           "atleast_1d", "atleast_2d", "atleast_3d", "tile", "repeat", "roll"]
 
 # --- joining -------------------------------------------------------------------------------------
 
 @implements(np.vstack)
-def vstack(xs):
+def vstack(xs: Sequence[TensorLike] | Tensor) -> Tensor:
     """One below the other: along axis 0, vectors as rows."""
     return concat([atleast_2d(x) for x in several("vstack", xs)])
 
 
 @implements(np.hstack)
-def hstack(xs):
+def hstack(xs: Sequence[TensorLike] | Tensor) -> Tensor:
     """One beside the other: along axis 1, vectors one after another."""
     xs = [atleast_1d(x) for x in several("hstack", xs)]
     return concat(xs, axis=min(1, xs[0].ndim - 1))
 
 
 @implements(np.dstack)
-def dstack(xs):
+def dstack(xs: Sequence[TensorLike] | Tensor) -> Tensor:
     """One behind the other: along axis 2."""
     return concat([atleast_3d(x) for x in several("dstack", xs)], axis=2)
 
 
 @implements(np.column_stack)
-def column_stack(xs):
+def column_stack(xs: Sequence[TensorLike] | Tensor) -> Tensor:
     """Vectors as the columns of a matrix; matrices one beside the other."""
     xs = several("column_stack", xs)
     return concat([np.reshape(x, (-1, 1)) if x.ndim < 2 else x for x in xs], axis=1)
@@ -51,7 +53,7 @@ def several(op, xs):
 
 
 @implements(np.append)
-def append(x, values, axis=None):
+def append(x: TensorLike, values: TensorLike, axis: int | None = None) -> Tensor:
     """x and ``values`` one after another along ``axis`` (None: all elements, in one row)."""
     dtype = next(v.dtype for v in (x, values) if isinstance(v, Tensor))
     x, values = (v if hasattr(v, "dtype") else to_device(np.asarray(v, dtype)) for v in (x, values))
@@ -59,7 +61,7 @@ def append(x, values, axis=None):
 
 
 @implements(np.array_split)
-def array_split(x, sections, axis=0):
+def array_split(x: TensorLike, sections: int | Sequence[int], axis: int = 0) -> list[Tensor]:
     """A list of parts along ``axis`` as ``split``; those of a number may differ by one in length.
     """
     x = as_tensor("array_split", x)
@@ -75,7 +77,7 @@ def array_split(x, sections, axis=0):
 # --- axes ----------------------------------------------------------------------------------------
 
 @implements(np.moveaxis)
-def moveaxis(x, source, destination):
+def moveaxis(x: TensorLike, source: Shape, destination: Shape) -> Tensor:
     """The axes ``source`` (a number or several) at the places ``destination``, the others in order.
     """
     x = as_tensor("moveaxis", x)
@@ -90,23 +92,35 @@ def moveaxis(x, source, destination):
 
 
 @implements(np.ravel)
-def ravel(x):
+def ravel(x: TensorLike) -> Tensor:
     """All elements in one row, in C order."""
     return np.reshape(as_tensor("ravel", x), (-1,))
 
 
+@overload
+def atleast_1d(x: TensorLike, /) -> Tensor: ...
+@overload
+def atleast_1d(x: TensorLike, y: TensorLike, /, *more: TensorLike) -> tuple[Tensor, ...]: ...
 @implements(np.atleast_1d)
 def atleast_1d(*xs):
     """x, a number as (1,); of several a tuple."""
     return each(lambda x: np.reshape(x, (1,)) if x.ndim == 0 else x, "atleast_1d", xs)
 
 
+@overload
+def atleast_2d(x: TensorLike, /) -> Tensor: ...
+@overload
+def atleast_2d(x: TensorLike, y: TensorLike, /, *more: TensorLike) -> tuple[Tensor, ...]: ...
 @implements(np.atleast_2d)
 def atleast_2d(*xs):
     """x, a vector as one row (1, N); of several a tuple."""
     return each(lambda x: np.reshape(x, (1, x.size)) if x.ndim < 2 else x, "atleast_2d", xs)
 
 
+@overload
+def atleast_3d(x: TensorLike, /) -> Tensor: ...
+@overload
+def atleast_3d(x: TensorLike, y: TensorLike, /, *more: TensorLike) -> tuple[Tensor, ...]: ...
 @implements(np.atleast_3d)
 def atleast_3d(*xs):
     """x, a matrix as (I, J, 1), a vector as (1, N, 1); of several a tuple."""
@@ -123,7 +137,7 @@ def each(function, op, xs):
 # --- repeating and rolling -----------------------------------------------------------------------
 
 @implements(np.tile)
-def tile(x, reps):
+def tile(x: TensorLike, reps: Shape) -> Tensor:
     """x side by side, ``reps`` times along each axis (the last ones, if there are fewer)."""
     x = as_tensor("tile", x)
     reps = tuple(reps) if isinstance(reps, (tuple, list)) else (reps,)
@@ -139,7 +153,7 @@ def tile(x, reps):
 
 
 @implements(np.repeat)
-def repeat(x, repeats, axis=None):
+def repeat(x: TensorLike, repeats: int | Sequence[int], axis: int | None = None) -> Tensor:
     """Each element ``repeats`` times along ``axis`` (None: of all, in one row), or as often as a
     list says. (PyTorch's ``repeat`` is ``tile``.)"""
     x, axis = flat_if_none("repeat", x, axis)
@@ -157,7 +171,7 @@ def repeat(x, repeats, axis=None):
 
 
 @implements(np.roll)
-def roll(x, shift, axis=None):
+def roll(x: TensorLike, shift: Shape, axis: Axis = None) -> Tensor:
     """x moved ``shift`` places along ``axis``, what leaves at the end coming in at the beginning;
     ``axis`` None: in one row. Both may be tuples."""
     x = as_tensor("roll", x)

@@ -10,13 +10,17 @@ import numpy as np
 
 from ..engine.backend import backend, kernels
 from ..engine.memory import array_module, contiguous, empty, is_host, to_device
-from ..engine.tensor import plain
+from ..engine.tensor import Tensor, plain
+from ..engine.types import Reduction, TensorLike
 from ..errors import unknown
 from ..kernels.bce import ROWS
 from .elementwise import Multiply
 from .inputs import only_arrays
 from .op import Fused
 from .reduce import Sum
+
+__all__ = ["bce_with_logits", "mse", "cross_entropy", "bernoulli_log_likelihood",
+           "gaussian_log_likelihood", "gaussian_kl", "gaussian_kl_between"]
 
 bce_kernels, likelihood_kernels = kernels("bce"), kernels("likelihood")
 reduce_kernels = kernels("reduce")
@@ -196,7 +200,7 @@ class GaussianKlBetween(Fused):
 
 # --- public functions ----------------------------------------------------------------------------
 
-def bce_with_logits(logits, target, reduction="sum"):
+def bce_with_logits(logits: TensorLike, target: TensorLike, reduction: Reduction = "sum") -> Tensor:
     """Binary cross-entropy of ``target`` in [0, 1] under σ(``logits``); equal shapes; nats."""
     check_reduction(reduction)
     only_arrays("bce_with_logits", logits=logits)
@@ -204,7 +208,7 @@ def bce_with_logits(logits, target, reduction="sum"):
     return BceWithLogits.apply(logits, target, reduction=reduction)
 
 
-def mse(x, target, reduction="sum"):
+def mse(x: TensorLike, target: TensorLike, reduction: Reduction = "sum") -> Tensor:
     """Squared error between two tensors of one shape."""
     check_reduction(reduction)
     only_arrays("mse", x=x)
@@ -212,7 +216,7 @@ def mse(x, target, reduction="sum"):
     return Mse.apply(x, target, reduction=reduction)
 
 
-def cross_entropy(logits, labels, reduction="sum"):
+def cross_entropy(logits: TensorLike, labels: TensorLike, reduction: Reduction = "sum") -> Tensor:
     """−ln softmax(``logits``)[label]: logits (N, K), labels (N,) integers below K; nats."""
     check_reduction(reduction)
     only_arrays("cross_entropy", logits=logits)
@@ -227,7 +231,7 @@ def cross_entropy(logits, labels, reduction="sum"):
     return CrossEntropy.apply(logits, labels, reduction=reduction)
 
 
-def bernoulli_log_likelihood(x, logits):
+def bernoulli_log_likelihood(x: TensorLike, logits: TensorLike) -> Tensor:
     """ln p(x) per example, x in [0, 1] and ``logits`` of one shape (N, …) → (N,), in nats."""
     only_arrays("bernoulli_log_likelihood", x=x, logits=logits)
     same_shape("bernoulli_log_likelihood", x=x, logits=logits)
@@ -236,7 +240,7 @@ def bernoulli_log_likelihood(x, logits):
     return BernoulliLogLikelihood.apply(x, logits)
 
 
-def gaussian_log_likelihood(x, mean, logvar):
+def gaussian_log_likelihood(x: TensorLike, mean: TensorLike, logvar: TensorLike) -> Tensor:
     """ln N(x; mean, e^logvar) per example, x (N, …) → (N,), in nats.
 
     ``mean`` and ``logvar`` have the shape of x, or one that broadcasts to it.
@@ -251,7 +255,8 @@ def gaussian_log_likelihood(x, mean, logvar):
     return GaussianLogLikelihood.apply(x, mean, logvar)
 
 
-def gaussian_kl(mean, logvar, mean2=None, logvar2=None):
+def gaussian_kl(mean: TensorLike, logvar: TensorLike, mean2: TensorLike | None = None,
+                logvar2: TensorLike | None = None) -> Tensor:
     """KL(N(mean, e^logvar) ‖ N(mean2, e^logvar2)) per example, (N, Z) → (N,), in nats.
 
     The second Gaussian is N(0, I) if left out.
@@ -268,7 +273,8 @@ def gaussian_kl(mean, logvar, mean2=None, logvar2=None):
     return GaussianKl.apply(mean, logvar)
 
 
-def gaussian_kl_between(mean, logvar, mean2, logvar2, called="gaussian_kl_between"):
+def gaussian_kl_between(mean: TensorLike, logvar: TensorLike, mean2: TensorLike,
+                        logvar2: TensorLike, called: str = "gaussian_kl_between") -> Tensor:
     """``gaussian_kl`` of two Gaussians, all four of one shape (N, Z) → (N,), in nats."""
     parameters = {"mean": mean, "logvar": logvar, "mean2": mean2, "logvar2": logvar2}
     only_arrays(called, **parameters)

@@ -6,11 +6,15 @@ import numpy as np
 
 from ..engine.backend import kernels
 from ..engine.memory import contiguous, empty, empty_as
+from ..engine.tensor import Tensor
+from ..engine.types import ActivationName, Array, TensorLike
 from ..kernels.dense import ACTIVATIONS
 from .conv import matrix
 from .dense import apply_activation, check_activation
 from .inputs import only_arrays
 from .op import Elementwise, Fused
+
+__all__ = ["batch_norm", "normalize"]
 
 norm_kernels = kernels("batch_norm")
 
@@ -87,8 +91,10 @@ class Normalize(Elementwise):
 
 # --- public functions ----------------------------------------------------------------------------
 
-def batch_norm(x, gamma, beta, running_mean=None, running_var=None, train=True, momentum=0.1,
-               eps=1e-5, activation=None):
+def batch_norm(x: TensorLike, gamma: TensorLike, beta: TensorLike,
+               running_mean: Array | None = None, running_var: Array | None = None,
+               train: bool = True, momentum: float = 0.1, eps: float = 1e-5,
+               activation: ActivationName | None = None) -> Tensor:
     """Normalise each channel: x (…, C), gamma and beta (C,) → (…, C).
 
     In training the mean and biased variance of this batch are used, and the running arrays
@@ -118,7 +124,8 @@ def batch_norm(x, gamma, beta, running_mean=None, running_var=None, train=True, 
                            running=running and (*running, momentum))
 
 
-def normalize(x, gamma, beta, mean, var, eps=1e-5):
+def normalize(x: TensorLike, gamma: TensorLike, beta: TensorLike, mean: TensorLike,
+              var: TensorLike, eps: float = 1e-5) -> Tensor:
     """γ (x − mean)/√(var + ε) + β: x (…, C), all others (C,), var ≥ 0."""
     only_arrays("normalize", x=x, gamma=gamma, beta=beta, mean=mean, var=var)
     if x.ndim < 1 or any(a.shape != x.shape[-1:] for a in (gamma, beta, mean, var)):

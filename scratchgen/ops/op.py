@@ -37,6 +37,8 @@ Broadcasting, accumulation, dtype and shape checks are the engine's; no op menti
 
 import inspect
 import re
+from collections.abc import Callable
+from typing import Any, TypeVar
 
 import numpy as np
 
@@ -46,6 +48,7 @@ from ..engine.backward import Node, check_unchanged, run_backward
 from ..engine.in_place import share
 from ..engine.memory import ARRAYS, array_module
 from ..engine.tensor import FLOATS, NUMPY_FUNCTIONS, Tensor
+from ..engine.types import TensorLike
 from ..errors import UserError
 from .inputs import (
     FAULTS,
@@ -58,6 +61,7 @@ from .inputs import (
     wrong_dtype,
 )
 
+F = TypeVar("F", bound=Callable[..., Any])
 OPS = {}                              # public name -> op; filled as the classes are defined
 
 
@@ -89,7 +93,7 @@ class Op:
     formula = forward = None
 
     @classmethod
-    def apply(cls, *inputs, **options):
+    def apply(cls, *inputs: TensorLike | None, **options: Any) -> Tensor:
         """Compute y and, if a gradient flows to an input, record the call."""
         arrays, parents, precision, given, whole = [], [], None, False, False
         for x in inputs:
@@ -373,9 +377,9 @@ def shares(y, array):
         np if type(y) is np.ndarray else array_module()).may_share_memory(y, array)
 
 
-def implements(numpy_function):
+def implements(numpy_function: Callable[..., Any]) -> Callable[[F], F]:
     """Decorator: NumPy's function, called on a tensor, is this function."""
-    def register(function):
+    def register(function: F) -> F:
         NUMPY_FUNCTIONS[numpy_function] = function
         return function
     return register

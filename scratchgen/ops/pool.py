@@ -2,16 +2,21 @@
 
 import functools
 import math
+from typing import Literal
 
 import numpy as np
 
 from ..engine.backend import kernels
 from ..engine.memory import contiguous, empty, to_device
+from ..engine.tensor import Tensor
+from ..engine.types import Pair, TensorLike
 from .dense import matmul
 from .inputs import only_arrays
 from .op import Fused, Op
 from .shape import reshape, scattered
 from .window import call, pair, sliding
+
+__all__ = ["max_pool2d", "avg_pool2d", "avg_pool2d_input", "upsample2d"]
 
 pool_kernels, resample_kernels = kernels("pool"), kernels("resample")
 
@@ -108,7 +113,7 @@ class Upsample2d(Fused):
 
 # --- public functions ----------------------------------------------------------------------------
 
-def max_pool2d(x, size, stride=None, padding=0):
+def max_pool2d(x: TensorLike, size: Pair, stride: Pair | None = None, padding: Pair = 0) -> Tensor:
     """The largest pixel of each window: x (N, H, W, C) → (N, OH, OW, C).
 
     ``size``, ``stride`` (None: the size) and ``padding`` (at most half the size; as −∞) are ints or
@@ -118,7 +123,7 @@ def max_pool2d(x, size, stride=None, padding=0):
     return MaxPool2d.apply(x, window=pooling("max_pool2d", x, size, stride, padding))
 
 
-def avg_pool2d(x, size, stride=None, padding=0):
+def avg_pool2d(x: TensorLike, size: Pair, stride: Pair | None = None, padding: Pair = 0) -> Tensor:
     """The mean of each window: x (N, H, W, C) → (N, OH, OW, C); arguments as in ``max_pool2d``.
 
     The border counts: a window over it divides by its full size, as PyTorch does by default.
@@ -126,7 +131,8 @@ def avg_pool2d(x, size, stride=None, padding=0):
     return AvgPool2d.apply(x, window=pooling("avg_pool2d", x, size, stride, padding))
 
 
-def avg_pool2d_input(g, input_size, size, stride=None, padding=0):
+def avg_pool2d_input(g: TensorLike, input_size: Pair, size: Pair, stride: Pair | None = None,
+                     padding: Pair = 0) -> Tensor:
     """The transpose of ``avg_pool2d``: g (N, OH, OW, C) → (N, H, W, C), (H, W) = ``input_size``."""
     op = "avg_pool2d_input"
     only_arrays(op, g=g)
@@ -137,7 +143,8 @@ def avg_pool2d_input(g, input_size, size, stride=None, padding=0):
     return AvgPool2dInput.apply(g, window=window)
 
 
-def upsample2d(x, scale, mode="nearest"):
+def upsample2d(x: TensorLike, scale: Pair,
+               mode: Literal["nearest", "bilinear"] = "nearest") -> Tensor:
     """x (N, H, W, C) enlarged by ``scale`` (int ≥ 1 or pair) → (N, H·scale, W·scale, C).
 
     "nearest" repeats each pixel; "bilinear" interpolates between pixel centres (the outermost

@@ -9,17 +9,18 @@ import string
 
 import numpy as np
 
+from ..engine.tensor import Tensor
+from ..engine.types import Shape, TensorLike
 from .axes import as_tensor, axes_in
 from .op import implements
 from .selection import diagonal
 
-PUBLIC = ("einsum", "tensordot", "dot", "vdot", "inner", "outer", "trace")
-
+__all__ = ["einsum", "tensordot", "dot", "vdot", "inner", "outer", "trace"]
 
 # --- einsum --------------------------------------------------------------------------------------
 
 @implements(np.einsum)
-def einsum(subscripts, *operands, optimize=True):
+def einsum(subscripts: str, *operands: TensorLike, optimize: bool | str = True) -> Tensor:
     """Σ of products over the axes that ``subscripts`` does not name behind its arrow, as in NumPy:
     ``einsum("ij,jk->ik", a, b)`` is a @ b.
 
@@ -133,7 +134,7 @@ def contracted(first, second, others):
 # --- products of two -----------------------------------------------------------------------------
 
 @implements(np.tensordot)
-def tensordot(a, b, axes=2):
+def tensordot(a: TensorLike, b: TensorLike, axes: int | tuple[Shape, Shape] = 2) -> Tensor:
     """Σ of products over ``axes``: the last n of a with the first n of b, or two lists of them."""
     a, b = as_tensor("tensordot", a), as_tensor("tensordot", b)
     if isinstance(axes, (tuple, list)) and len(axes) == 2:
@@ -155,7 +156,7 @@ def tensordot(a, b, axes=2):
 
 
 @implements(np.dot)
-def dot(a, b):
+def dot(a: TensorLike, b: TensorLike) -> Tensor:
     """Of vectors Σ a b, of matrices a @ b; of more axes the sum over the last one of a and the last
     but one of b, of a number the product with it."""
     a, b = (x if isinstance(x, (int, float)) else as_tensor("dot", x) for x in (a, b))
@@ -167,14 +168,14 @@ def dot(a, b):
 
 
 @implements(np.vdot)
-def vdot(a, b):
+def vdot(a: TensorLike, b: TensorLike) -> Tensor:
     """Σ of the products of the elements of a and b, in C order."""
     a, b = as_tensor("vdot", a), as_tensor("vdot", b)
     return dot(np.reshape(a, (-1,)), np.reshape(b, (-1,)))
 
 
 @implements(np.inner)
-def inner(a, b):
+def inner(a: TensorLike, b: TensorLike) -> Tensor:
     """The sum of products over the last axis of each."""
     a, b = as_tensor("inner", a), as_tensor("inner", b)
     if a.ndim == 0 or b.ndim == 0:
@@ -183,13 +184,13 @@ def inner(a, b):
 
 
 @implements(np.outer)
-def outer(a, b):
+def outer(a: TensorLike, b: TensorLike) -> Tensor:
     """y[i, j] = a[i] b[j], of the elements of a and b in C order."""
     a, b = as_tensor("outer", a), as_tensor("outer", b)
     return np.reshape(a, (-1, 1)) * np.reshape(b, (1, -1))
 
 
 @implements(np.trace)
-def trace(x, offset=0, axis1=0, axis2=1):
+def trace(x: TensorLike, offset: int = 0, axis1: int = 0, axis2: int = 1) -> Tensor:
     """The sum of the diagonal ``offset``."""
     return np.sum(diagonal(as_tensor("trace", x), offset, axis1, axis2), axis=-1)

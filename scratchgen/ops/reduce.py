@@ -7,8 +7,11 @@ import numpy as np
 
 from ..engine.backend import backend, kernels
 from ..engine.memory import array_module, contiguous, empty
-from ..engine.tensor import plain
+from ..engine.tensor import Tensor, plain
+from ..engine.types import Axis, TensorLike
 from .op import Op, implements
+
+__all__ = ["sum", "mean", "max", "min", "logsumexp", "softmax", "log_softmax"]
 
 reduce_kernels = kernels("reduce")
 AXES = "an axis that x has (or a tuple of them, or None) and at least one element along it"
@@ -129,40 +132,40 @@ class LogSoftmax(Op):
 # --- public functions ----------------------------------------------------------------------------
 
 @implements(np.sum)
-def sum(x, axis=None, keepdims=False):
+def sum(x: TensorLike, axis: Axis = None, keepdims: bool = False) -> Tensor:
     """Sum over ``axis`` (None: all; an int or several)."""
     return Sum.apply(x, axis=axis, keepdims=keepdims)
 
 
 @implements(np.mean)
-def mean(x, axis=None, keepdims=False):
+def mean(x: TensorLike, axis: Axis = None, keepdims: bool = False) -> Tensor:
     """Mean over ``axis`` (None: all; an int or several)."""
     return Mean.apply(x, axis=axis, keepdims=keepdims)
 
 
 @implements(np.max)
-def max(x, axis=None, keepdims=False):
+def max(x: TensorLike, axis: Axis = None, keepdims: bool = False) -> Tensor:
     """Largest element over ``axis`` (None: of all)."""
     return Max.apply(x, axis=axis, keepdims=keepdims)
 
 
 @implements(np.min)
-def min(x, axis=None, keepdims=False):
+def min(x: TensorLike, axis: Axis = None, keepdims: bool = False) -> Tensor:
     """Smallest element over ``axis`` (None: of all)."""
     return Min.apply(x, axis=axis, keepdims=keepdims)
 
 
-def logsumexp(x, axis=None, keepdims=False):
+def logsumexp(x: TensorLike, axis: Axis = None, keepdims: bool = False) -> Tensor:
     """ln Σ eˣ over ``axis``, without overflow."""
     return Logsumexp.apply(x, axis=axis, keepdims=keepdims)
 
 
-def softmax(x, axis=-1):
+def softmax(x: TensorLike, axis: int = -1) -> Tensor:
     """eˣ / Σ eˣ along ``axis``: positive numbers that sum to 1."""
     return Softmax.apply(x, axis=axis)
 
 
-def log_softmax(x, axis=-1):
+def log_softmax(x: TensorLike, axis: int = -1) -> Tensor:
     """The logarithm of ``softmax``, without underflow."""
     return LogSoftmax.apply(x, axis=axis)
 

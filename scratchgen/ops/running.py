@@ -8,11 +8,11 @@ derivatives of any order are then right where factors are 0, with no case of the
 import numpy as np
 
 from ..engine.tensor import Tensor
+from ..engine.types import Axis, TensorLike
 from .axes import as_tensor, axes_in, axes_last, before, flat_if_none, kept_axes, whole
 from .op import Op, implements
 
-PUBLIC = ("prod", "cumprod", "diff")
-
+__all__ = ["cumsum", "prod", "cumprod", "diff"]
 
 class Cumsum(Op):
     """y_i = x_0 + … + x_i along the axis; dx_i = dy_i + … + dy_n, summed from the other end"""
@@ -27,14 +27,14 @@ class Cumsum(Op):
 
 
 @implements(np.cumsum)
-def cumsum(x, axis=None):
+def cumsum(x: TensorLike, axis: int | None = None) -> Tensor:
     """Running sums along ``axis`` (None: of all elements, in one row)."""
     x, axis = flat_if_none("cumsum", x, axis)
     return Cumsum.apply(x, axis=axis)
 
 
 @implements(np.prod)
-def prod(x, axis=None, keepdims=False):
+def prod(x: TensorLike, axis: Axis = None, keepdims: bool = False) -> Tensor:
     """Product over ``axis`` (None: of all; an int or several); right where elements are 0."""
     x = as_tensor("prod", x)
     if x.dtype.kind != "f":                            # in NumPy's wider integers
@@ -49,7 +49,7 @@ def prod(x, axis=None, keepdims=False):
 
 
 @implements(np.cumprod)
-def cumprod(x, axis=None):
+def cumprod(x: TensorLike, axis: int | None = None) -> Tensor:
     """Running products along ``axis`` (None: of all elements, in one row).
 
     Step by step each element is multiplied with the one 1, 2, 4, … places before it (Hillis &
@@ -67,7 +67,7 @@ def cumprod(x, axis=None):
 
 
 @implements(np.diff)
-def diff(x, n=1, axis=-1):
+def diff(x: TensorLike, n: int = 1, axis: int = -1) -> Tensor:
     """Differences of neighbours along ``axis``, ``n`` times."""
     x, axis = flat_if_none("diff", x, axis)
     if whole("diff", "n", n) < 0:

@@ -3,24 +3,24 @@
 import numpy as np
 
 from ..engine.memory import array_module, is_host, to_device
-from ..engine.tensor import plain
+from ..engine.tensor import Tensor, plain
+from ..engine.types import TensorLike
 from .axes import as_tensor, before, flat_if_none, whole
 from .op import implements
 from .shape import axis_of, index, scatter
 
-PUBLIC = ("take", "take_along_axis", "gather", "sort", "masked_fill", "diagonal", "diag", "tril",
-          "triu")
-
+__all__ = ["take", "take_along_axis", "gather", "sort", "masked_fill", "diagonal", "diag", "tril",
+           "triu"]
 
 @implements(np.take)
-def take(x, indices, axis=None):
+def take(x: TensorLike, indices: TensorLike, axis: int | None = None) -> Tensor:
     """The elements (``axis`` None: of x in one row) or the slices along ``axis`` at ``indices``."""
     x, axis = flat_if_none("take", x, axis)
     return index(x, (*before(axis), places("take", indices)))
 
 
 @implements(np.take_along_axis)
-def take_along_axis(x, indices, axis=-1):
+def take_along_axis(x: TensorLike, indices: TensorLike, axis: int | None = -1) -> Tensor:
     """y[…, i, …] = x[…, indices[…, i, …], …]: for each place its own element along ``axis``.
 
     ``indices`` has x's shape except along ``axis``, or is shorter there and elsewhere: what lies
@@ -38,13 +38,13 @@ def take_along_axis(x, indices, axis=-1):
     return index(x, tuple(where))
 
 
-def gather(x, axis, indices):
+def gather(x: TensorLike, axis: int | None, indices: TensorLike) -> Tensor:
     """``take_along_axis`` with its arguments in PyTorch's order."""
     return take_along_axis(x, indices, axis)
 
 
 @implements(np.sort)
-def sort(x, axis=-1):
+def sort(x: TensorLike, axis: int | None = -1) -> Tensor:
     """x in ascending order along ``axis`` (None: all, in one row), NaN last; a new tensor. Equal
     elements keep their order, and their gradients."""
     x, axis = flat_if_none("sort", x, axis)
@@ -56,7 +56,7 @@ def order(array, axis):
     return array.argsort(axis=axis, **({"kind": "stable"} if is_host(array) else {}))
 
 
-def masked_fill(x, mask, value):
+def masked_fill(x: TensorLike, mask: TensorLike, value: float) -> Tensor:
     """``value``, a number, where ``mask`` is True, else x."""
     mask = plain(mask)
     if not hasattr(mask, "dtype") or isinstance(mask, np.ndarray):
@@ -67,7 +67,7 @@ def masked_fill(x, mask, value):
 # --- diagonals and triangles of the last two axes, or of a matrix --------------------------------
 
 @implements(np.diagonal)
-def diagonal(x, offset=0, axis1=0, axis2=1):
+def diagonal(x: TensorLike, offset: int = 0, axis1: int = 0, axis2: int = 1) -> Tensor:
     """The elements whose place along ``axis2`` is ``offset`` more than along ``axis1``: the last
     axis of the result."""
     x = as_tensor("diagonal", x)
@@ -82,7 +82,7 @@ def diagonal(x, offset=0, axis1=0, axis2=1):
 
 
 @implements(np.diag)
-def diag(x, k=0):
+def diag(x: TensorLike, k: int = 0) -> Tensor:
     """Of a vector the matrix with it on the diagonal ``k``, of a matrix its diagonal ``k``."""
     x = as_tensor("diag", x)
     if x.ndim == 2:
@@ -94,14 +94,14 @@ def diag(x, k=0):
 
 
 @implements(np.tril)
-def tril(x, k=0):
+def tril(x: TensorLike, k: int = 0) -> Tensor:
     """x (…, I, J) with zeros above the diagonal ``k``."""
     x = as_tensor("tril", x)
     return np.where(triangle("tril", x, k), x, 0)
 
 
 @implements(np.triu)
-def triu(x, k=0):
+def triu(x: TensorLike, k: int = 0) -> Tensor:
     """x (…, I, J) with zeros below the diagonal ``k``."""
     x = as_tensor("triu", x)
     return np.where(triangle("triu", x, whole("triu", "k", k) - 1), 0, x)

@@ -2,6 +2,8 @@
 
 import math
 import operator
+from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 
@@ -9,11 +11,12 @@ from ..engine.backend import backend
 from ..engine.in_place import plain_index
 from ..engine.memory import ARRAYS, array_module, to_device, zeros
 from ..engine.tensor import Tensor
+from ..engine.types import Array, Axis, Shape, TensorLike
 from .inputs import only_arrays
 from .op import Op, implements
 
-PUBLIC = ("swapaxes", "stack", "split", "expand_dims", "squeeze", "flatten")
-
+__all__ = ["reshape", "transpose", "swapaxes", "broadcast_to", "flip", "pad", "concat", "stack",
+           "split", "index", "replace_at", "expand_dims", "squeeze", "flatten", "scatter"]
 
 class Reshape(Op):
     """y has the elements of x, in C order, in another shape"""
@@ -154,19 +157,19 @@ class ReplaceAt(Op):
 # --- public functions ----------------------------------------------------------------------------
 
 @implements(np.reshape)
-def reshape(x, shape):
+def reshape(x: TensorLike, shape: Shape) -> Tensor:
     """The same elements in another ``shape``; one entry may be −1."""
     return Reshape.apply(x, shape=shape)
 
 
 @implements(np.transpose)
-def transpose(x, axes=None):
+def transpose(x: TensorLike, axes: Sequence[int] | None = None) -> Tensor:
     """Axes in the order ``axes`` (None: reversed)."""
     return Transpose.apply(x, axes=axes)
 
 
 @implements(np.swapaxes)
-def swapaxes(x, a, b):
+def swapaxes(x: TensorLike, a: int, b: int) -> Tensor:
     """Axes ``a`` and ``b`` exchanged."""
     a, b = axis_of("swapaxes", x, a), axis_of("swapaxes", x, b)
     axes = list(range(x.ndim))
@@ -175,19 +178,19 @@ def swapaxes(x, a, b):
 
 
 @implements(np.broadcast_to)
-def broadcast_to(x, shape):
+def broadcast_to(x: TensorLike, shape: Shape) -> Tensor:
     """x repeated to ``shape`` by NumPy's rules."""
     return BroadcastTo.apply(x, shape=shape)
 
 
 @implements(np.flip)
-def flip(x, axis=None):
+def flip(x: TensorLike, axis: Axis = None) -> Tensor:
     """Reverse order along ``axis`` (None: all)."""
     return Flip.apply(x, axis=axis)
 
 
 @implements(np.pad)
-def pad(x, widths):
+def pad(x: TensorLike, widths: int | Sequence[int] | Sequence[tuple[int, int]]) -> Tensor:
     """Zeros around: ``widths`` as in NumPy, ((before, after), …) or one number for all."""
     only_arrays("pad", x=x)
     try:
@@ -201,13 +204,13 @@ def pad(x, widths):
 
 
 @implements(np.concatenate)
-def concat(xs, axis=0):
+def concat(xs: Sequence[TensorLike] | Tensor, axis: int = 0) -> Tensor:
     """Tensors of equal shape except along ``axis``, one after another."""
     return Concat.apply(*xs, axis=axis)
 
 
 @implements(np.stack)
-def stack(xs, axis=0):
+def stack(xs: Sequence[TensorLike] | Tensor, axis: int = 0) -> Tensor:
     """Tensors of one shape along a new axis."""
     only_arrays("stack", **{f"input {i}": x for i, x in enumerate(xs)})
     shapes = [x.shape for x in xs]
@@ -219,7 +222,7 @@ def stack(xs, axis=0):
 
 
 @implements(np.split)
-def split(x, sections, axis=0):
+def split(x: TensorLike, sections: int | Sequence[int] | Array, axis: int = 0) -> list[Tensor]:
     """A list of parts along ``axis``: a number of equal ones, or the indices where to cut."""
     axis = axis_of("split", x, axis)
     if not isinstance(sections, (int, tuple, list, np.ndarray)) or sections == 0:
@@ -236,12 +239,12 @@ def split(x, sections, axis=0):
 
 
 @implements(operator.getitem)
-def index(x, index):
+def index(x: TensorLike, index: Any) -> Tensor:
     """x[index]."""
     return Index.apply(x, index=plain_index(index))
 
 
-def replace_at(x, v, index):
+def replace_at(x: TensorLike, v: TensorLike, index: Any) -> Tensor:
     """x with v at ``index``; v is broadcast to x[index]."""
     return ReplaceAt.apply(x, v, index=plain_index(index))
 
@@ -253,7 +256,7 @@ def replaced_item(x, index, v):
 
 
 @implements(np.expand_dims)
-def expand_dims(x, axis):
+def expand_dims(x: TensorLike, axis: int) -> Tensor:
     """A new axis of length 1."""
     axis = axis_of("expand_dims", x, axis, more=1)
     shape = list(x.shape)
@@ -262,7 +265,7 @@ def expand_dims(x, axis):
 
 
 @implements(np.squeeze)
-def squeeze(x, axis=None):
+def squeeze(x: TensorLike, axis: Axis = None) -> Tensor:
     """Without the axes of length 1 (all, or those named)."""
     only_arrays("squeeze", x=x)
     axes = axis if isinstance(axis, tuple) else None if axis is None else (axis,)
@@ -273,7 +276,7 @@ def squeeze(x, axis=None):
     return reshape(x, tuple(n for i, n in enumerate(x.shape) if i not in gone))
 
 
-def flatten(x):
+def flatten(x: TensorLike) -> Tensor:
     """(N, …) as (N, product of the rest)."""
     only_arrays("flatten", x=x)
     if x.ndim < 1:
@@ -291,7 +294,7 @@ def axis_of(op, x, axis, more=0):
     return int(axis) % n
 
 
-def scatter(x, shape, index):
+def scatter(x: TensorLike, shape: Shape, index: Any) -> Tensor:
     """Zeros of ``shape`` with x added at ``index``."""
     return Scatter.apply(x, shape=shape, index=index)
 

@@ -4,11 +4,14 @@ Their derivatives, of any order, are those of what they are made of.
 """
 
 import math
+from collections.abc import Sequence
+from typing import Literal
 
 import numpy as np
 
 from ..engine.memory import to_device
-from ..engine.tensor import NUMPY_FUNCTIONS, plain
+from ..engine.tensor import NUMPY_FUNCTIONS, Tensor, plain
+from ..engine.types import Array, Axis, TensorLike
 from ..errors import shown
 from .axes import as_real, as_tensor, axes_in, axes_last, kept_axes, lengths
 from .elementwise import is_number
@@ -17,12 +20,12 @@ from .op import implements
 from .reduce import max, min
 from .selection import sort
 
-PUBLIC = ("var", "std", "norm", "median", "quantile", "percentile", "average", "ptp", "nansum",
-          "nanmean")
-
+__all__ = ["var", "std", "norm", "median", "quantile", "percentile", "average", "ptp", "nansum",
+           "nanmean"]
 
 @implements(np.var)
-def var(x, axis=None, *, ddof=0, keepdims=False, correction=None):
+def var(x: TensorLike, axis: Axis = None, *, ddof: float = 0, keepdims: bool = False,
+        correction: float | None = None) -> Tensor:
     """Variance over ``axis`` (None: of all): Σ (x − mean)² / (n − ddof).
 
     ``ddof`` is 0 unless given, as NumPy has it; PyTorch's ``var()`` is the one of ``ddof=1``, and
@@ -43,7 +46,8 @@ def var(x, axis=None, *, ddof=0, keepdims=False, correction=None):
 
 
 @implements(np.std)
-def std(x, axis=None, *, ddof=0, keepdims=False, correction=None):
+def std(x: TensorLike, axis: Axis = None, *, ddof: float = 0, keepdims: bool = False,
+        correction: float | None = None) -> Tensor:
     """Standard deviation over ``axis``: the root of ``var``, with its options.
 
     Where all elements are equal the gradient is taken as 0, one of the subgradients.
@@ -53,7 +57,8 @@ def std(x, axis=None, *, ddof=0, keepdims=False, correction=None):
 
 
 @implements(np.linalg.norm)
-def norm(x, ord=None, axis=None, keepdims=False):
+def norm(x: TensorLike, ord: float | Literal["fro"] | None = None, axis: Axis = None,
+         keepdims: bool = False) -> Tensor:
     """The norm over ``axis`` (None: of all elements; an int or several).
 
     ``ord`` None (or 2 for one axis, "fro" for two): √Σ x², with the gradient 0 at x = 0, one of its
@@ -85,21 +90,23 @@ def norm(x, ord=None, axis=None, keepdims=False):
 
 
 @implements(np.median)
-def median(x, axis=None, keepdims=False):
+def median(x: TensorLike, axis: Axis = None, keepdims: bool = False) -> Tensor:
     """Median over ``axis`` (None: of all), of an even number of elements the mean of the middle
     two (PyTorch takes the lower one). Among equals the gradient goes to the first in order."""
     return quantile_of("median", x, 0.5, axis, keepdims)
 
 
 @implements(np.quantile)
-def quantile(x, q, axis=None, keepdims=False):
+def quantile(x: TensorLike, q: float | Sequence[float] | Array, axis: Axis = None,
+             keepdims: bool = False) -> Tensor:
     """The elements below which the shares ``q`` (a number, or a list) lie, between two of them by
     linear interpolation; several q become the first axis. NaN if there is one."""
     return quantile_of("quantile", x, q, axis, keepdims)
 
 
 @implements(np.percentile)
-def percentile(x, q, axis=None, keepdims=False):
+def percentile(x: TensorLike, q: float | Sequence[float] | Array, axis: Axis = None,
+               keepdims: bool = False) -> Tensor:
     """``quantile`` with ``q`` in percent."""
     return quantile_of("percentile", x, q, axis, keepdims, 100)
 
@@ -127,7 +134,8 @@ def quantile_of(op, x, q, axis, keepdims, whole=1):
 
 
 @implements(np.average)
-def average(x, axis=None, weights=None, keepdims=False):
+def average(x: TensorLike, axis: Axis = None, weights: TensorLike | None = None,
+            keepdims: bool = False) -> Tensor:
     """Σ w x / Σ w over ``axis``; ``weights`` of x's shape, or of one axis; None: the mean."""
     x = as_tensor("average", x)
     axes = axes_in("average", x, axis)
@@ -147,21 +155,21 @@ def average(x, axis=None, weights=None, keepdims=False):
 
 
 @implements(np.ptp)
-def ptp(x, axis=None, keepdims=False):
+def ptp(x: TensorLike, axis: Axis = None, keepdims: bool = False) -> Tensor:
     """The largest minus the smallest element over ``axis``."""
     x = as_tensor("ptp", x)
     return np.max(x, axis=axis, keepdims=keepdims) - np.min(x, axis=axis, keepdims=keepdims)
 
 
 @implements(np.nansum)
-def nansum(x, axis=None, keepdims=False):
+def nansum(x: TensorLike, axis: Axis = None, keepdims: bool = False) -> Tensor:
     """Sum over ``axis`` without the NaNs, whose gradient is 0."""
     x = as_tensor("nansum", x)
     return np.sum(np.where(np.isnan(x), 0, x), axis=axis, keepdims=keepdims)
 
 
 @implements(np.nanmean)
-def nanmean(x, axis=None, keepdims=False):
+def nanmean(x: TensorLike, axis: Axis = None, keepdims: bool = False) -> Tensor:
     """Mean over ``axis`` without the NaNs, whose gradient is 0; NaN where there is nothing else."""
     x = as_tensor("nanmean", x)
     known = np.sum(~np.isnan(x), axis=axis, keepdims=keepdims, dtype=x.dtype)

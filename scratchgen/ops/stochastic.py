@@ -8,10 +8,13 @@ from numbers import Real
 
 import numpy as np
 
-from ..engine.tensor import plain
+from ..engine.tensor import Tensor, plain
+from ..engine.types import TensorLike
 from .elementwise import where
 from .inputs import only_arrays
 from .op import Elementwise
+
+__all__ = ["reparametrize", "dropout"]
 
 
 class Reparametrize(Elementwise):
@@ -51,7 +54,7 @@ class Dropout(Elementwise):
         return np.where(uniform >= p, dy * (1 / (1 - p)), 0)
 
 
-def reparametrize(mean, logvar, eps):
+def reparametrize(mean: TensorLike, logvar: TensorLike, eps: TensorLike) -> Tensor:
     """mean + exp(logvar/2)·eps, all of one shape (N, Z); ``eps`` from N(0, 1)."""
     only_arrays("reparametrize", mean=mean, logvar=logvar, eps=eps)
     shapes = [np.shape(plain(x)) for x in (mean, logvar, eps)]
@@ -61,7 +64,7 @@ def reparametrize(mean, logvar, eps):
     return Reparametrize.apply(mean, logvar, eps)
 
 
-def dropout(x, p, uniform):
+def dropout(x: TensorLike, p: float, uniform: TensorLike) -> Tensor:
     """Zero each element with probability ``p`` and scale the rest; ``uniform`` of x's shape.
     With p = 1 all is 0, and so is the gradient."""
     if not isinstance(p, Real) or not 0 <= p <= 1:

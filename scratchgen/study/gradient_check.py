@@ -21,9 +21,10 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from ..context import no_grad
+from ..engine.gradient import grad
 from ..engine.memory import ARRAYS, to_host
 from ..engine.random import Stream
-from ..engine.tensor import Tensor, grad, plain, tensor
+from ..engine.tensor import Tensor, plain, tensor
 from ..errors import UserError, unknown
 
 STEPS = (1e-3, 1e-4, 1e-5, 1e-6)      # relative to the size of x; tried in this order

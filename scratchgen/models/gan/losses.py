@@ -22,8 +22,9 @@ import numpy as np
 
 from ... import ops
 from ...context import enable_grad
+from ...engine.gradient import grad
 from ...engine.memory import filled
-from ...engine.tensor import Tensor, grad
+from ...engine.tensor import Tensor
 from ..base import binary_cross_entropy
 from ..by_hand import sigmoid
 
