@@ -18,7 +18,7 @@ from scratchgen.kernels.dense import ACTIVATIONS, IDENTITY
 from scratchgen.engine.memory import reuse_freed_memory
 
 from . import ladder, machine, records, timing
-from .figures import digits, milliseconds
+from .timing import digits, milliseconds
 
 RTOL = 1e-5                       # of an array's largest element; all in float32
 SECONDS = 2                       # of timing for each kernel

@@ -18,12 +18,14 @@ from scratchgen.kernels.compiler import load_numba
 from scratchgen.engine.memory import reuse_freed_memory
 
 from . import records, timing
-from .figures import digits, milliseconds
 from .readme import markdown
 from .rungs import idea_and_why, ladders, source
+from .timing import digits, milliseconds
 
 RTOL = {"float32": 1e-5, "float64": 1e-12}       # relative to a result's largest element
 SECONDS = 8                                      # of timing for each ladder
+OTHERS, OURS = "#9db4c8", "#c8553d"
+COLUMNS = 2
 
 
 class Wrong(Exception):
@@ -114,6 +116,45 @@ def table(record):
     return f"{rows}\n\nMedians, float32. {records.provenance(record)}"
 
 
+def picture(record, path):
+    """The ladders as bar charts, one panel each, on logarithmic scales."""
+    import matplotlib
+    matplotlib.use("Agg")
+    from matplotlib import pyplot as plt
+    ladders = record["ladders"]
+    lines = -(-len(ladders) // COLUMNS)
+    figure, axes = plt.subplots(lines, COLUMNS, figsize=(11, 2.1 * lines), squeeze=False,
+                                layout="constrained")
+    for axis, ladder in zip(axes.flat, ladders, strict=False):
+        panel(axis, ladder)
+    for axis in axes.flat[len(ladders):]:
+        axis.set_axis_off()
+    path.parent.mkdir(parents=True, exist_ok=True)
+    figure.savefig(path, dpi=110)
+    plt.close(figure)
+    print(f"written: {path}")
+
+
+def panel(axis, ladder):
+    """One ladder; the slowest rung on top."""
+    rates = [rung["rate"] for rung in ladder["rungs"]]
+    colours = [OTHERS] * (len(rates) - 1) + [OURS]
+    bars = axis.barh(range(len(rates)), rates, color=colours, height=0.72)
+    axis.bar_label(bars, [digits(rate) for rate in rates], padding=3, fontsize=9)
+    axis.set_yticks(range(len(rates)), [rung["name"].replace("_", " ")
+                                        for rung in ladder["rungs"]], fontsize=9)
+    axis.invert_yaxis()
+    axis.set_xscale("log")
+    axis.xaxis.set_major_formatter("{x:g}")
+    axis.xaxis.set_minor_formatter("")
+    axis.set_xlim(min(rates) / 2, max(rates) * 2.5)
+    axis.tick_params(axis="x", labelsize=8)
+    axis.tick_params(axis="y", length=0)
+    axis.spines[["top", "right", "left"]].set_visible(False)
+    size = " × ".join(f"{n:,}" for n in ladder["size"])
+    axis.set_title(f"{ladder['name']}, {size}: {ladder['unit']}", fontsize=10, loc="left")
+
+
 # --- the commands --------------------------------------------------------------------------------
 
 def options_of(command, names, arguments):
@@ -152,8 +193,7 @@ def main(arguments=None):
         return 1
     if found and (options.out or not options.only):
         record = write("ladder.json", options.out, {"rtol": RTOL, "ladders": found})
-        from .ladder_picture import draw
-        draw(record, records.path_of("ladder.png", options.out, pictures=True))
+        picture(record, records.path_of("ladder.png", options.out, pictures=True))
     return 0
 
 

@@ -33,3 +33,12 @@ def side_by_side(functions, budget):
         for function, repeat, found in zip(functions, repeats, times, strict=True):
             found.append(seconds(function, repeat))
     return [{"median": statistics.median(t), "minimum": min(t), "rounds": rounds} for t in times]
+
+
+def digits(x):
+    """A positive number with two digits at least."""
+    return f"{x:.2f}" if x < 0.995 else f"{x:.1f}" if x < 10 else f"{x:,.0f}"
+
+
+def milliseconds(seconds):
+    return digits(1000 * seconds) if seconds >= 1e-4 else f"{1000 * seconds:.3f}"

@@ -15,6 +15,7 @@ import numpy as np
 KERNEL, STRIDE, PADDING = 4, 2, 1
 BATCHES = 8                               # different ones, used cyclically
 SEED = 20
+CLASSES = 10
 
 
 class Dense(NamedTuple):
@@ -199,6 +200,54 @@ def dcgan(batch=64):
 def tiny():
     return Workload("tiny", "regression", "overhead", "2-8-2 net, batch 4: the engine's overhead",
                     4, 2, {"net": (Dense(2, 8, "tanh"), Dense(8, 2))}, image_shape=(2,))
+
+
+# --- large networks, for a GPU -------------------------------------------------------------------
+
+class Classifier(Workload):
+    """Images and labels; the labels take the place of the noise."""
+
+    def noise(self, rng):
+        return (rng.integers(0, CLASSES, self.batch),)
+
+
+def large_vae(batch=4096, width=4096, latent=64):
+    a = "tanh"
+    return Workload(
+        "large-vae", "vae", "mlp", f"VAE 784-{width}-{width}-{latent}, batch {batch}", batch, 784,
+        {"encoder": (Dense(784, width, a), Dense(width, width, a)),
+         "code": (Dense(width, 2 * latent),),
+         "decoder": (Dense(latent, width, a), Dense(width, width, a), Dense(width, 784))},
+        latent=latent)
+
+
+def large_dcgan(batch=128, size=64, channels=(64, 128, 256, 512)):
+    """G doubles four times from 4×4, D halves as often; D's first layer has no batch norm."""
+    small, image = (size >> 4, size >> 4, channels[-1]), (size, size, 3)
+    up = [Dense(100, math.prod(small), gives=small), Reshape(small), BatchNorm(channels[-1]),
+          Activation("relu")]
+    for inputs, outputs in zip(channels[:0:-1], channels[-2::-1], strict=True):
+        up += [ConvTranspose(inputs, outputs, bias=False), BatchNorm(outputs), Activation("relu")]
+    up += [ConvTranspose(channels[0], 3), Activation("tanh"), Flatten(image)]
+    down = [Reshape(image), Conv(3, channels[0]), Activation("leaky_relu")]
+    for inputs, outputs in zip(channels, channels[1:], strict=False):
+        down += [Conv(inputs, outputs, bias=False), BatchNorm(outputs), Activation("leaky_relu")]
+    down += [Flatten(small), Dense(math.prod(small), 1, takes=small)]
+    return Workload(
+        "large-dcgan", "gan", "conv", f"DCGAN {size}×{size}×3, {channels[0]} … {channels[-1]} "
+        f"channels, batch {batch}", batch, math.prod(image),
+        {"generator": tuple(up), "discriminator": tuple(down)}, image_shape=image, lr=2e-4,
+        beta1=0.5, latent=100, spread=0.02, lr_of_check=2e-6)
+
+
+def large_sdae(batch=128, width=1000):
+    """Fine-tuning: all three layers and the logistic one on top learn the labels."""
+    a = "sigmoid"
+    return Classifier(
+        "large-sdae", "classifier", "mlp", f"SDAE {width}-{width}-{width}, fine-tuning, batch "
+        f"{batch}", batch, 784, {"net": (Dense(784, width, a), Dense(width, width, a),
+                                         Dense(width, width, a), Dense(width, CLASSES))},
+        optimiser="sgd", lr=0.1)
 
 
 MAKERS = {"dae": dae, "sdae": sdae, "vae": vae, "conv-vae": conv_vae, "gan": gan, "dcgan": dcgan,

@@ -31,7 +31,7 @@ from benchmarks.gpu import (
     targets,
     training,
 )
-from benchmarks.gpu.deadline import Deadline
+from benchmarks.gpu.parts import Deadline
 from benchmarks.peers import scratchgen as ours
 from benchmarks.processes import Failed
 

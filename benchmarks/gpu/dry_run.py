@@ -23,7 +23,7 @@ from ..peers import server
 from ..processes import ROOT, Failed
 from . import checks, conv_times, device, parts, sanitizer, scheduler, steps
 from . import tables as pages
-from .deadline import Deadline
+from .parts import Deadline
 
 SECONDS = 600
 

@@ -6,28 +6,34 @@ an array ends the process's context) is noticed: the part then ends with RESTART
 again it goes on behind that item. One that ends the process leaves a mark that was set before.
 """
 
-import json
 import os
 import sys
 import time
 import traceback
+
+from ..records import load, save
 
 RESTART = 75
 LOG = "SCRATCHGEN_GPU_LOG"                            # the path of the file that log writes to
 CUT_OFF = "it ended the process, or time was up while it ran"
 
 
-def load(path):
-    """A record, or {} if there is none yet."""
-    return json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
+class Deadline:
+    """``seconds`` from now, or at ``until``; in CLOCK_MONOTONIC, shared by all processes."""
 
+    def __init__(self, seconds=None, until=None, now=time.monotonic):
+        self.now = now
+        self.until = now() + seconds if until is None else until
 
-def save(path, record):
-    """Written whole or not at all."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_suffix(".part")
-    temporary.write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
-    temporary.replace(path)
+    def left(self):
+        return max(0.0, self.until - self.now())
+
+    def over(self):
+        return self.left() <= 0
+
+    def part(self, seconds, reserve=0.0):
+        """A deadline of at most ``seconds``, which leaves ``reserve`` of this one for others."""
+        return Deadline(max(0.0, min(seconds, self.left() - reserve)), now=self.now)
 
 
 def log(text):

@@ -76,7 +76,7 @@ def save(figure, path):
 def main():
     """From the record that the repository keeps."""
     from ..processes import ROOT
-    from .parts import load
+    from ..records import load
     record = load(ROOT / "benchmarks" / "results" / "gpu.json")
     picture_roofline(record, ROOT / "docs" / "gpu-roofline.png")
     picture_ladder(record, ROOT / "docs" / "gpu-ladder.png")

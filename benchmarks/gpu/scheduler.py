@@ -21,8 +21,7 @@ import time
 
 from ..processes import ROOT
 from . import device, sanitizer, targets
-from .deadline import Deadline
-from .parts import CUT_OFF, LOG, RESTART, load, log, progress, save
+from .parts import CUT_OFF, LOG, RESTART, Deadline, load, log, progress, save
 
 SECONDS = 525                                          # of a run, by default
 PARTS = ("checks", "across", "kernels", "mnist", "steps")

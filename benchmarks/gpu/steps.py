@@ -21,8 +21,9 @@ import numpy as np
 
 from ..processes import Failed
 from ..processes import GpuProcess as Process
+from ..records import save
 from . import rows
-from .parts import log, save
+from .parts import log
 
 OURS, CHECKED, TURNS = "ours", 4, 5
 LOSS_RTOL = {"fp32": 1e-4, "tf32": 5e-3}               # of the first losses, relative to ours
