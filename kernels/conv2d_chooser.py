@@ -38,7 +38,7 @@ class use_convolution(Setting):
 
     switch = Switch("convolution", "auto")
 
-    def __init__(self, name):
+    def __init__(self, name: str):
         if name not in CONVOLUTIONS:
             raise unknown("convolution", name, CONVOLUTIONS)
         super().__init__(name)

@@ -57,7 +57,7 @@ class use_gemm(Setting):
 
     switch = Switch("gemm", ("auto", None, None))
 
-    def __init__(self, name, tile=None, split=None):
+    def __init__(self, name: str, tile: tuple[int, int] | None = None, split: int | None = None):
         if name not in (*RUNGS, "auto"):
             raise unknown("gemm", name, (*RUNGS, "auto"))
         tiles = TENSOR_TILES if name == "tensor_core" else REGISTER_TILES
@@ -76,7 +76,7 @@ class allow_tf32(Setting):
 
     switch = Switch("allow_tf32", False)
 
-    def __init__(self, allowed):
+    def __init__(self, allowed: bool):
         super().__init__(bool(allowed))
 
 

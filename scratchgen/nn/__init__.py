@@ -1,5 +1,7 @@
 """Layers, initial weights, and ``Module``, the base class of networks."""
 
+from typing import TYPE_CHECKING
+
 from ..engine.other_names import NN, missing
 from .conv import Conv2d, ConvTranspose2d
 from .dense import Dense, TiedDense
@@ -28,5 +30,6 @@ __all__ = ["INITIALISERS", "Activation", "AvgPool2d", "BatchNorm", "Buffer", "Co
            "glorot_sigmoid", "he", "initial", "initial_bias", "pytorch"]
 
 
-def __getattr__(name):
-    raise missing("scratchgen.nn", name, NN, __all__)
+if not TYPE_CHECKING:                  # a type checker would take any name for one that exists
+    def __getattr__(name):
+        raise missing("scratchgen.nn", name, NN, __all__)

@@ -1,6 +1,7 @@
 """Evaluating a model: means of its loss terms over the test items."""
 
 import os
+from typing import Any
 
 from .. import data
 from ..engine.backend import use_backend
@@ -15,7 +16,8 @@ from .trained_model import load
 EVALUATION_BATCH = 500  # items; fixed, so that test metrics do not depend on train.batch_size
 
 
-def evaluate_run(path: str | os.PathLike, overrides: dict | None = None) -> dict[str, float]:
+def evaluate_run(path: str | os.PathLike[str],
+                 overrides: dict[str, Any] | None = None) -> dict[str, float]:
     """Test means of a stored run, per item; ``overrides`` may replace values of [data] and [run].
 
     The items must have the shape that the model was trained on, otherwise ``UserError``.
@@ -41,7 +43,7 @@ def _evaluate_folder(path, resolved, same_data):
 
 
 def evaluate(model: Model, dataset: data.Dataset | data.Points,
-             resolved: dict) -> dict[str, float]:
+             resolved: dict[str, Any]) -> dict[str, float]:
     """Means of the loss and its terms over the test items of ``dataset``, per item.
 
     Uses random streams of its own, newly seeded: two evaluations give the same numbers, and the

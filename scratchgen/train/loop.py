@@ -13,6 +13,7 @@ import os
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -42,8 +43,8 @@ METRICS = ("train_", "valid_", "test_")  # prefixes of the names in metrics.json
 
 
 def train(
-    given: dict,
-    out: str | os.PathLike | None = None,
+    given: dict[str, Any],
+    out: str | os.PathLike[str] | None = None,
     resume: bool = False,
     on_progress: Callable[[Progress], None] | None = None,
     on_epoch: Callable[[runs.Run, Model, int], None] | None = None,

@@ -37,7 +37,7 @@ def _moved(error, resolved, folder):
                      f"{resolved['run']['model']} --resume --out {folder} --data PATH")
 
 
-def dataset_of(path: str | os.PathLike) -> data.Dataset | data.Points:
+def dataset_of(path: str | os.PathLike[str]) -> data.Dataset | data.Points:
     """Loads the data set of the run in ``path``; warns with a ``Notice`` if it has changed."""
     run = runs.open_run(path)
     dataset = load_data(run.config(), path)

@@ -10,7 +10,7 @@ from ..models import Model
 from . import config, runs, schema
 
 
-def load(path: str | os.PathLike) -> Model:
+def load(path: str | os.PathLike[str]) -> Model:
     """The trained model of the run folder ``path``, in eval mode."""
     run = runs.open_run(path)
     resolved, checkpoint = run.config(), run.checkpoint()
