@@ -226,7 +226,7 @@ def test_a_gpu_in_a_forked_process_is_refused_with_one_sentence(monkeypatch):
         def cache_info():
             return type("Info", (), {"currsize": 1})
 
-    monkeypatch.setattr(cuda, "found", Used)           # a GPU has been found in this process
+    monkeypatch.setattr(cuda, "find_gpu", Used)         # a GPU has been found in this process
     cuda.after_fork()
     with pytest.raises(sg.UserError, match="was forked from one that had used the GPU.*'spawn'"):
         sg.use_backend("cuda")
