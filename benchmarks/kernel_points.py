@@ -71,7 +71,7 @@ def elementwise(sg, batch, seconds):
     net = sg.nn.Dense(784, 1000)
     optimiser = sg.optim.make("adam", net, 1e-3)
     for p in net.parameters():
-        p.take_gradient(np.full(p.shape, 0.1, np.float32))
+        p.store_gradient(np.full(p.shape, 0.1, np.float32))
     n = sum(p.size for p in net.parameters())
     yield point("adam", "step", f"{n} parameters", 13 * n, 28 * n,
                 *timed(optimiser.step, lambda _: None, net.w.data, seconds))

@@ -1,8 +1,8 @@
 """Settings of the calling thread or asynchronous task: whether calls are recorded, which backend.
 
-Each thread has its own, as NumPy's ``errstate`` has it: a new one begins with the defaults, and
-what it chooses changes nothing elsewhere. What asyncio starts (tasks, ``to_thread``) begins with
-a copy of its starter's. ``contextvars`` in Python's library says more.
+The settings are local to a thread, like NumPy's ``errstate``: a new thread begins with the
+defaults. Asynchronous tasks and ``asyncio.to_thread`` begin with a copy of the settings of the code
+that starts them (``contextvars`` in Python's library).
 """
 
 import contextvars
@@ -16,10 +16,10 @@ F = TypeVar("F", bound=Callable[..., Any])
 
 
 class Switch:
-    """One setting: ``get()`` and ``set(value)``, and blocks that put back what was before.
+    """One setting: ``get()``, ``set(value)``, and ``with`` blocks that restore the old value.
 
-    ``enter`` and ``leave`` keep the values of the blocks that are open in this context, so that one
-    object may be entered again inside itself, and by several threads at once.
+    ``enter`` and ``leave`` store the old values of the blocks that are open in this context, so
+    that one object can be entered again inside itself, and by several threads at the same time.
     """
 
     def __init__(self, name, default):
@@ -28,17 +28,17 @@ class Switch:
         self.get, self.set = self._value.get, self._value.set
 
     def enter(self, owner, before):
-        """A block of ``owner`` begins; ``before`` is what holds again after it."""
+        """Begin a block of ``owner``; ``before`` is the value to restore after it."""
         self._open.set((owner, before, self._open.get()))
 
     def leave(self, owner):
-        """The innermost open block of ``owner`` ends."""
+        """End the innermost open block of ``owner``."""
         inner, block = [], self._open.get()
         while block is not None and block[0] is not owner:         # not closed in order
             inner.append(block)
             block = block[2]
         if block is None:
-            return                                     # begun in another context, which keeps it
+            return                                     # begun in another context
         self.set(block[1])
         rest = block[2]
         for owner, before, _ in reversed(inner):
@@ -47,8 +47,8 @@ class Switch:
 
 
 class Lock:
-    """A lock that its holder may take again. A forked process finds it open: the thread that may
-    have held it is not there."""
+    """A reentrant lock, which is released in a forked process: a fork does not copy the thread that
+    may have acquired it."""
 
     def __init__(self):
         self.renew()
@@ -66,9 +66,9 @@ class Lock:
 
 
 class Setting:
-    """A choice from now on, or inside a ``with`` block only, for the calling thread or task.
+    """Sets a value permanently, or inside a ``with`` block only, for the calling thread or task.
 
-    A subclass has the ``switch`` that it sets.
+    A subclass names the ``switch`` that it sets.
     """
 
     switch = None
@@ -78,8 +78,8 @@ class Setting:
         self.switch.set(value)
 
     def __enter__(self) -> Self:
-        """Holds until ``__exit__``; then what was before this object was made, or, where it is
-        entered again or by another thread, what was before the block."""
+        """Set the value until ``__exit__``, which restores the value from before this object was
+        created, or, if it is entered again or by another thread, from before the block."""
         first = self.thread == threading.get_ident()
         self.switch.enter(self, self.before if first else self.switch.get())
         self.switch.set(self.value)
@@ -96,7 +96,7 @@ recording = Switch("recording", True)
 
 
 class no_grad:
-    """``with no_grad():`` or ``@no_grad``: nothing in here is recorded, in this thread or task."""
+    """``with no_grad():`` or ``@no_grad``: no graph is recorded, in this thread or task."""
 
     setting = False
 
@@ -126,6 +126,6 @@ class no_grad:
 
 
 class enable_grad(no_grad):
-    """Recording switched on again inside ``no_grad``."""
+    """Enables recording again inside ``no_grad``."""
 
     setting = True

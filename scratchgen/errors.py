@@ -1,17 +1,17 @@
-"""The one kind of error that a user's input can cause, and how it is worded."""
+"""The error for invalid input, and how its message is written."""
 
 import difflib
 
 
 class UserError(ValueError):
-    """Bad input: one sentence that says what was wrong, what was expected and what to do.
+    """Invalid input: one sentence that says what was wrong, what was expected and what to do.
 
     The command line prints it without a traceback and ends with exit status 2.
     """
 
 
 class Notice(UserWarning):
-    """Something that a user should know and that stops nothing; the command line prints a line."""
+    """A warning that the command line prints as one line."""
 
 
 def unknown(kind, name, choices):
@@ -23,7 +23,7 @@ def unknown(kind, name, choices):
 
 
 def shown(value, longest=100):
-    """A value as it stands in a sentence: on one line, and cut where it goes on for long."""
+    """The text of a value for a message: on one line, shortened if it is long."""
     text = repr(value)
     text = " ".join(text.split()) if "\n" in text else text
     return text if len(text) <= longest else text[:longest] + "…"

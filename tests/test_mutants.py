@@ -275,11 +275,11 @@ MUTANTS = [
      test_engine.test_gradients_accumulate_until_forgotten),
     ("gradients passed on before they are complete", replaced(
         engine, "topological_order", as_reached), ancestors),
-    ("gradients shared between leaves", replaced(Tensor, "take_gradient", take_without_copy),
+    ("gradients shared between leaves", replaced(Tensor, "store_gradient", take_without_copy),
      test_engine.test_two_leaves_that_get_the_same_gradient_do_not_share_memory),
     ("changes in place overlooked", replaced(engine, "check_unchanged", lambda op, guards: None),
      changed),
-    ("a gradient that is kept, written over", replaced(packing, "ALONE", 99),
+    ("a gradient that is kept, written over", replaced(packing, "ONE_REFERENCE", 99),
      partial(test_parameters.test_a_gradient_that_is_held_does_not_change, "the tensor",
              "another step", True)),
     ("a view of a gradient, written over", replaced(

@@ -246,7 +246,7 @@ def test_the_table_names_every_method_that_returns_values():
     """A new public method of a tensor, module, optimiser, stream or loader is a new line here."""
     known = {
         sg.Tensor: {"item", "detach", "copy", "numpy", "reshape", "astype", "backward", "transpose",
-                    "sum", "mean", "max", "min", "take_gradient", "refuse_many"},
+                    "sum", "mean", "max", "min", "store_gradient", "refuse_many"},
         nn.Module: {"forward", "named_parameters", "parameters", "named_buffers", "parts",
                     "modules", "named_modules", "train", "eval", "zero_grad", "frozen",
                     "state_dict", "load_state_dict", "summary", "flops", "describe", "watching",

@@ -1,9 +1,9 @@
-"""Which kernels run: the choice of backend, and the one place where a kernel is looked up.
+"""The choice of backend, and the lookup of kernels.
 
-``kernels/dense.py`` holds the versions of each kernel side by side: ``bias_activation_numpy``,
+``kernels/dense.py`` contains the versions of each kernel side by side: ``bias_activation_numpy``,
 ``bias_activation_numba`` and ``bias_activation_cuda``. The suffix is the registration:
-``kernels("dense").bias_activation`` is the version for the backend in force. A version that does
-not exist is an error that lists those that do; nothing falls back silently.
+``kernels("dense").bias_activation`` is the version for the current backend. A missing version
+raises an error that lists the existing ones; there is no silent fallback.
 """
 
 import importlib
@@ -17,9 +17,9 @@ BACKENDS = ("numpy", "numba", "cuda")
 
 
 class use_backend(Setting):
-    """Choose the backend: ``use_backend("numpy")`` from now on, or in a ``with`` block only.
+    """Choose the backend: ``use_backend("numpy")`` permanently, or in a ``with`` block only.
 
-    The choice is that of the calling thread or asynchronous task; a new thread begins with
+    The choice applies to the calling thread or asynchronous task; a new thread begins with
     "numba".
 
     ``"numpy"`` is the reference, ``"numba"`` (the default) compiles kernels for the CPU, ``"cuda"``
@@ -36,12 +36,12 @@ class use_backend(Setting):
         super().__init__(name)
 
 
-backend: Callable[[], str] = use_backend.switch.get     # the name of the backend in force
+backend: Callable[[], str] = use_backend.switch.get     # the name of the current backend
 
 
 def on_the_cpu():
-    """``with on_the_cpu():`` arrays are NumPy's in here, whatever the backend; for data that are
-    prepared before they are carried over."""
+    """``with on_the_cpu():`` arrays are NumPy's for every backend; for data that are prepared on
+    the host before they are copied to the GPU."""
     return use_backend("numpy" if backend() == "cuda" else backend())
 
 
@@ -52,7 +52,7 @@ def gpu():
 
 
 class Family:
-    """The kernels of one file; attribute ``f`` is ``f_<backend>``, looked up once a backend."""
+    """The kernels of one file; attribute ``f`` is ``f_<backend>``, looked up once per backend."""
 
     def __init__(self, name):
         self._name, self._versions = name, {}

@@ -1,16 +1,16 @@
-"""The backward pass: reverse-mode differentiation over a recorded graph. It knows no op.
+"""The backward pass: reverse-mode differentiation of a recorded graph, independent of the ops.
 
-Every differentiable call leaves a :class:`Node` behind: which op, from which parents, and the
-values that its derivative names. Backward walks the nodes once, each after everything that was
-computed from it.
+Each differentiable call creates a :class:`Node`: its op, its parents, and the values that the
+derivative needs. The backward pass visits each node once, after all nodes computed from it.
 
 *Why a topological order?* Take ``b = a + a; c = b + b``, so dc/da = 4. A walk that follows every
 path from c would visit b twice and a four times (20 stacked additions: a million visits). A walk
-that visits each node once, but as soon as it is reached, would pass b's gradient on when only one
-of its two contributions has arrived: b receives 1, passes 1 + 1 on to a, then receives its second 1
-too late, and a ends with 2 instead of 4. Only when *all* consumers of b have been visited is db = 2
-complete, and da = 2 + 2 = 4. A node is always newer than its parents, so "newest first" is such an
-order, and sorting by age gives it without recursion (a chain of 100,000 nodes is no problem).
+that visits each node once, as soon as it is reached, would propagate b's gradient when only one of
+its two contributions has been added: b receives 1, propagates 1 + 1 to a, and receives its second 1
+too late, so that a ends with 2 instead of 4. Only after *all* consumers of b have been visited is
+db = 2 complete, and da = 2 + 2 = 4. A node is always newer than its parents, so "newest first" is
+such an order, and sorting by age gives it without recursion (a chain of 100,000 nodes is no
+problem).
 
 Reference: Griewank & Walther, *Evaluating Derivatives*, 2nd ed., SIAM 2008, chapter 3.
 """
@@ -23,18 +23,18 @@ import numpy as np
 
 from ..context import enable_grad, no_grad
 from .backend import backend
-from .memory import known_number
+from .memory import constant_to_device
 
-NOWHERE = None                        # no destinations: the rules allocate what they compute
+NOWHERE = None                        # no destinations: the rules allocate their results
 
 
 class Node:
     """One recorded call.
 
-    ``parents`` has, for each input, the node that made it, or None where no gradient is wanted.
-    ``values`` holds, by name, only what the op's derivative rules name; None once freed.
-    ``guards`` has, for the inputs and the output among those values, (change counter, its reading
-    at the call).
+    ``parents``: for each input, the node that computed it, or None where no gradient is needed.
+    ``values``: by name, the values that the op's derivative rules use; None once freed.
+    ``guards``: for the inputs and the output among those values, (change counter, its value at the
+    call).
     """
 
     __slots__ = ("op", "parents", "values", "guards", "age", "shape", "dtype", "shapes")
@@ -47,7 +47,7 @@ class Node:
 
 
 class Leaf:
-    """The node of a tensor that the user made: here gradients end and accumulate."""
+    """The node of a tensor created by the user, where gradients are accumulated."""
 
     __slots__ = ("tensor", "age")
     parents = ()
@@ -68,19 +68,19 @@ def topological_order(roots, oldest=0):
 
 
 def run_backward(roots, seeds, create_graph=False, wanted=None):
-    """Carry the gradients ``seeds`` from the nodes ``roots`` backward.
+    """Propagate the gradients ``seeds`` from the nodes ``roots`` backward.
 
-    Without ``wanted`` they accumulate in the leaves. With a list of nodes, their gradients are
-    returned in that order (None where there is no path) and no leaf is touched. ``create_graph``
-    evaluates the rules on tensors, so that the result can be differentiated again; otherwise each
-    node is freed as soon as it has been used.
+    Without ``wanted`` they are accumulated in the leaves. With a list of nodes, the gradients of
+    these are returned in that order (None where there is no path) and no leaf is changed.
+    ``create_graph`` evaluates the rules on tensors, so that the result can be differentiated again;
+    otherwise each node is freed as soon as it has been used.
     """
     with (enable_grad if create_graph else no_grad)():
         if wanted is None:
             walk(roots, seeds, create_graph, topological_order(roots), None, ())
             return None
         order = topological_order(roots, min((node.age for node in wanted), default=0))
-        useful = leading_to(wanted, order)
+        useful = nodes_leading_to(wanted, order)
         found = walk(roots, seeds, create_graph, order, useful, set(wanted))
         return [found.get(node) for node in wanted]
 
@@ -112,11 +112,11 @@ def walk(roots, seeds, create_graph, order, useful, targets):
                 if dx is not None:
                     add_to(gradients, parent, dx, in_place)
             if not create_graph:
-                node.values = None    # its parents stay known: a second pass must end here, loudly
+                node.values = None    # parents remain: a second pass must raise an error here
     return found
 
 
-def leading_to(wanted, order):
+def nodes_leading_to(wanted, order):
     """The nodes in ``order`` from which some wanted node can be reached."""
     useful = set(wanted)
     for node in reversed(order):
@@ -126,15 +126,15 @@ def leading_to(wanted, order):
 
 
 def add_to(gradients, node, gradient, into_buffers=False):
-    """Gradients of several uses of one value add up; in place only in a parameter's own buffer, for
-    all other arrays may share memory with somebody."""
+    """Add the gradients of several uses of one value; in place only in a parameter's own buffer,
+    since other arrays may share memory."""
     known = gradients.get(node)
     buffer = free_buffer(node) if into_buffers and type(node) is Leaf else None
     if known is None:
         gradients[node] = gradient
     elif buffer is None:
         gradients[node] = known + gradient
-    elif gradient is not buffer:      # else the rule has added to what is there
+    elif gradient is not buffer:      # otherwise the rule has added to it
         gradients[node] = np.add(known, gradient, out=buffer)
 
 
@@ -152,11 +152,11 @@ def refuse_freed(node):
 
 
 def destinations(node, gradients):
-    """For each input, the array where its gradient may be computed, or None; and for each input the
-    array that its gradient may be added onto, which is then what the rule returns.
+    """For each input, the array into which its gradient may be computed, or None; and the array to
+    which it may be added, which the rule then returns.
 
-    Both are a parameter's part of its network's gradient buffer: the first for the first gradient
-    that reaches it, the second for the next ones. A large matrix less to copy, or to add.
+    Both are a parameter's part of its network's gradient buffer: the first is used for the first
+    gradient of the parameter, the second for further ones. This saves a copy or an addition.
     """
     out, onto = [None] * len(node.parents), [None] * len(node.parents)
     for i, parent in enumerate(node.parents):
@@ -170,10 +170,10 @@ def destinations(node, gradients):
 
 
 def pull_back(node, dy, needs, places, create_graph):
-    """The gradients with respect to the node's inputs, those that ``needs`` asks for."""
+    """The gradients with respect to those inputs of the node that ``needs`` selects."""
     check_unchanged(node.op, node.guards)
     rules = node.op.pull_back_recorded if create_graph else node.op.pull_back
-    return [fit(node, i, dx) if need else None
+    return [match_input(node, i, dx) if need else None
             for i, (dx, need) in enumerate(zip(rules(node, dy, needs, places), needs, strict=True))]
 
 
@@ -187,13 +187,13 @@ def check_unchanged(op, guards):
                 "change, or change a copy: x.detach().copy()")
 
 
-def fit(node, i, dx):
+def match_input(node, i, dx):
     """The gradient in the shape of input ``i``: summed over the axes that were broadcast."""
     shape = node.shapes[i]
     if dx.shape != shape:
         dx = unbroadcast(dx, shape)
     if type(dx) is np.ndarray and shape and backend() == "cuda":
-        dx = known_number(dx)
+        dx = constant_to_device(dx)
     if dx.shape != shape or dx.dtype != node.dtype:
         raise AssertionError(f"the rule of {node.op.name} for input {i} gave {dx.dtype}{dx.shape}, "
                              f"expected {node.dtype}{shape}")
@@ -201,7 +201,7 @@ def fit(node, i, dx):
 
 
 def unbroadcast(dx, shape):
-    """Sum over what broadcasting repeated: its transpose. Arrays and tensors alike."""
+    """Sum over the axes that broadcasting repeated: its transpose, for arrays and tensors."""
     extra = len(dx.shape) - len(shape)
     if extra > 0:
         dx = np.sum(dx, axis=tuple(range(extra)))
@@ -212,18 +212,18 @@ def unbroadcast(dx, shape):
 def accumulate(tensor, gradient, create_graph):
     """Add to ``tensor.grad``; in the network's gradient buffer if it has one.
 
-    A gradient that somebody else holds stays as it is: the sum is then another tensor.
+    A gradient that is referenced elsewhere is not changed: the sum is then a new tensor.
     """
-    if tensor is None:                # nobody holds the leaf any more
+    if tensor is None:                # the leaf no longer exists
         return
     if tensor.grad is None:
-        tensor.take_gradient(gradient)
-    elif tensor.gradient_is_kept():
+        tensor.store_gradient(gradient)
+    elif tensor.gradient_is_referenced():
         total = tensor.grad + gradient
-        tensor.grad = None            # which leaves the buffer to whoever holds it
-        tensor.take_gradient(total)
+        tensor.grad = None            # the buffer stays with the other references
+        tensor.store_gradient(total)
     elif create_graph or tensor.grad.requires_grad:    # the old gradient may be part of a graph
-        tensor.take_gradient(tensor.grad + gradient)
+        tensor.store_gradient(tensor.grad + gradient)
     else:
         tensor.grad.data += gradient
         tensor.grad.changes[0] += 1

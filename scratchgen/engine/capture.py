@@ -1,15 +1,16 @@
-"""A training step recorded once and replayed: one launch instead of a hundred.
+"""Records a training step as a CUDA graph and replays it: one launch instead of about a hundred.
 
-On a GPU a small network waits for launches, not for arithmetic: Python and the driver need some
-microseconds for each kernel, the kernel itself two. A CUDA graph is the list of a step's kernels
-with their arguments, which the GPU then runs through by itself.
+For a small network on a GPU, launching takes longer than computing: Python and the driver need
+several microseconds for each kernel, the kernel itself about two. A CUDA graph is the list of a
+step's kernels with their arguments, which the GPU executes without the host.
 
-What differs from step to step must then lie in the GPU's memory: the counters of the random
-streams, the optimiser's numbers, the place of the batch. Whoever needs such a number calls
-``varying``. Outside a capture this is just the number, carried over. Inside, it becomes a slot of
-the graph; a table, made by the same Python code on the host, holds the slots' values for the next
-steps, a row a step, and the graph's first kernel copies the row. So a replayed step computes with
-the very numbers of one that is not, and both make the same bytes.
+Numbers that differ between steps must then be read from the GPU's memory: counters of the random
+streams, coefficients of the optimiser, the position of the batch. Code that needs such a number
+calls ``varying``. Outside a recording it returns the number, copied to the device. During a
+recording it returns a slot of the graph. A table, computed on the host by the same Python code,
+contains the values of all slots for the next steps, one row per step, and the first kernel of the
+graph copies the current row. A replayed step therefore computes with the same numbers as a step
+without recording, and produces the same bytes.
 """
 
 from collections.abc import Callable
@@ -21,16 +22,16 @@ from ..context import Switch
 from .backend import backend, gpu, kernels
 from .memory import to_device
 
-ROWS, WORDS = 48, 128                 # steps whose numbers are sent ahead, 8-byte words of each
-MOST_GRAPHS = 16                      # that one captured step keeps
+ROWS, WORDS = 48, 128                 # steps in the table, and 8-byte words per step
+MOST_GRAPHS = 16                      # per captured step
 step_kernels = kernels("step")
 
 
 def varying(owner, attribute, value, dtype):
     """value(owner.attribute) for a kernel: a number or array of ``dtype``; on a GPU an array.
 
-    ``owner.attribute`` is an int that moves on by the same amount in every step of one kind: a
-    stream's counter, an optimiser's count of steps. ``value`` must be a function of it alone.
+    ``owner.attribute`` is an int that grows by the same amount in every step of one kind: a
+    stream's counter, an optimiser's count of steps. ``value`` must depend on nothing else.
     """
     if backend() != "cuda":
         return np.asarray(value(getattr(owner, attribute)), dtype)[()]
@@ -40,14 +41,15 @@ def varying(owner, attribute, value, dtype):
 
 
 def capture(step: Callable[..., Any], key: Callable[[], Any] | None = None) -> "Captured":
-    """``step``, a function of arrays (or nothing) that trains, as one that is replayed.
+    """Return a function that records ``step`` and replays it.
 
-    The first call with new shapes runs as it is, the second is recorded, and from then on it is
-    replayed: the same results, in the same arrays each time, so that a result which is to last is
-    copied. ``key``: a function whose value (hashable) says all that a step depends on besides its
-    arrays and what is ``varying``: where it changes, the step is recorded anew. Within the step
-    nothing may be read from the GPU. On the CPU, and inside another step that is being recorded,
-    ``step`` is called as it is.
+    ``step`` is a training step: a function of arrays, or without arguments. The first call with new
+    shapes runs it, the second records it, and later calls replay the recording. The results are
+    returned in the same arrays each time, so copy a result that must last. ``key`` is a function
+    that returns a hashable value of everything that the step depends on besides its arrays and what
+    is ``varying``; the step is recorded again when that value changes. The step must not read
+    values from the GPU. On the CPU, and while another step is being recorded, ``step`` is called
+    directly.
     """
     return Captured(step, key or (lambda: ()))
 
@@ -56,7 +58,7 @@ class Captured:
     """What ``capture`` returns; ``graphs``: kind of step → Graph, or None after the first call."""
 
     frozen = 0                            # differs for different sets of frozen parameters
-    absences = 0                          # how often some parameter has begun to miss steps
+    absences = 0                          # how often a parameter has begun to skip steps
 
     def __init__(self, step, key):
         self.step, self.key, self.graphs = step, key, {}
@@ -67,7 +69,7 @@ class Captured:
         kind = self.key(), (Captured.frozen, Captured.absences,
                             *((x.shape, x.dtype) for x in inputs))
         if kind not in self.graphs:
-            if len(self.graphs) == MOST_GRAPHS:        # let go of the oldest, with its memory
+            if len(self.graphs) == MOST_GRAPHS:        # release the oldest and its memory
                 del self.graphs[next(iter(self.graphs))]
             self.graphs[kind] = None
             return self.step(*(to_device(x) for x in inputs))
@@ -77,8 +79,7 @@ class Captured:
 
 
 class Clock:
-    """An int attribute that a step moves on: where it stood at the step's start, and by how much.
-    """
+    """An int attribute that a step increases: its value at the step's start, and the increase."""
 
     def __init__(self, owner, attribute):
         self.owner, self.attribute = owner, attribute
@@ -91,14 +92,14 @@ class Clock:
         setattr(self.owner, self.attribute, value)
 
     def at(self, steps):
-        """Where it will stand after so many steps."""
+        """Its value after so many steps."""
         return (self.start + steps * self.moves) % 2**64
 
 
 class Graph:
-    """One recorded step: its graph, the clocks it moves, and the table of its slots."""
+    """One recorded step: its graph, the clocks that it advances, and the table of its slots."""
 
-    recording = Switch("graph", None)                  # the one that the thread is recording
+    recording = Switch("graph", None)                  # the graph that the thread is recording
 
     def __init__(self, step, inputs):
         device = gpu()
@@ -111,19 +112,19 @@ class Graph:
         step_kernels.take_row(self.table, self.row, self.current)     # compiled before the capture
         Graph.recording.set(self)
         try:
-            # The memory that the step computes in stays the graph's own between replays.
+            # The memory of intermediate results belongs to the graph between replays.
             with device.capturing() as self.captured:
                 step_kernels.take_row(self.table, self.row, self.current)
                 self.results = step(*self.inputs)
         finally:
             Graph.recording.set(None)
-            for clock in self.clocks.values():         # nothing has been done yet
+            for clock in self.clocks.values():         # the recording has computed nothing
                 clock.moves = clock.now() - clock.start
                 clock.set(clock.start)
         self.used = ROWS                               # the table is empty
 
     def slot(self, owner, attribute, value, dtype):
-        """Where the graph's kernels read this number: a part of the current row."""
+        """The array from which the graph's kernels read this number: a part of the current row."""
         clock = self.clocks.setdefault((id(owner), attribute), Clock(owner, attribute))
         example = np.atleast_1d(np.asarray(value(clock.now()), dtype))
         first, words = self.width, -(-example.nbytes // 8)

@@ -1,4 +1,4 @@
-"""Where arrays lie, and where results are put: the host's memory, or a GPU's.
+"""Arrays in the memory of the host or of a GPU, and the memory of results.
 
 On the backend "cuda" arrays are CuPy's, in the GPU's memory; ``to_device`` and ``to_host`` copy
 them there and back. NumPy's functions accept both kinds, since CuPy implements NumPy's dispatch
@@ -17,12 +17,12 @@ import numpy as np
 
 from .backend import backend, gpu
 
-WORTH_KEEPING, KEPT_AT_MOST = 1 << 14, 1 << 29        # bytes: of an array, of all together
+WORTH_KEEPING, KEPT_AT_MOST = 1 << 14, 1 << 29        # bytes of one array, and of all
 ARRAYS = {np.ndarray}                 # the types of arrays; the GPU's joins when it is first used
 
 
 def array_module():
-    """The module that makes arrays for the backend in force: NumPy, or CuPy."""
+    """The module that creates arrays for the current backend: NumPy or CuPy."""
     if backend() != "cuda":
         return np
     xp = gpu().xp
@@ -31,7 +31,7 @@ def array_module():
 
 
 def to_device(x, dtype=None):
-    """x (an array or numbers) as an array in the memory of the backend in force."""
+    """x (an array or numbers) as an array in the memory of the current backend."""
     if backend() != "cuda":
         return x if dtype is None and type(x) is np.ndarray else np.asarray(to_host(x), dtype)
     xp = array_module()
@@ -39,22 +39,23 @@ def to_device(x, dtype=None):
 
 
 def to_host(x):
-    """x as NumPy has it: an array of the GPU is copied from there, anything else stays."""
+    """x as a NumPy array: copied from the GPU if it is there; anything else is returned as it
+    is."""
     if type(x) in ARRAYS and type(x) is not np.ndarray:
         return x.get()
     return x
 
 
 def is_host(x):
-    """Whether x is an array of NumPy's, whose values may be looked at without waiting for a GPU."""
+    """Whether x is a NumPy array, whose values can be read without waiting for a GPU."""
     return type(x) is np.ndarray
 
 
-def known_number(x):
-    """A gradient made of one number that the host knows, for kernels: an array of the GPU, there.
+def constant_to_device(x):
+    """A gradient that is a constant on the host, as an array that kernels can read.
 
-    Where a gradient is the same number everywhere (at the end of a loss, and behind a sum or a
-    constant factor) no kernel has to compute it, and no copy to carry it over.
+    A gradient has the same value everywhere at the end of a loss, after a sum and after a constant
+    factor. It then needs neither a kernel nor a copy from the host.
     """
     if backend() != "cuda":
         return x
@@ -64,7 +65,7 @@ def known_number(x):
 
 
 def filled(shape, value, dtype):
-    """A constant array of one number, not to be written to: the same array for the same request."""
+    """A constant array, read-only by convention: cached for equal arguments."""
     request = backend(), tuple(shape), value, np.dtype(dtype)
     return gpu().cached(_filled, *request) if backend() == "cuda" else _filled(*request)
 
@@ -75,9 +76,9 @@ def _filled(backend, shape, value, dtype):
 
 
 def copy_into(array, values):
-    """array[...] = values, wherever the two lie."""
+    """array[...] = values, each on the host or on the GPU."""
     if type(array) is not np.ndarray and type(values) is np.ndarray and values.size == 1:
-        array.fill(values.item())                      # not carried over, but a kernel's argument
+        array.fill(values.item())                      # an argument of a kernel instead of a copy
     else:
         array[...] = to_host(values) if type(array) is np.ndarray else to_device(values)
 
@@ -104,8 +105,8 @@ def real_numbers(x, what):
 
 
 def contiguous(x, dtype=None):
-    """x in C order (and ``dtype``) for a kernel: x itself if it is so already, and writable, which
-    a broadcast number or a caller's read-only array is not."""
+    """x in C order (and ``dtype``) for a kernel: x itself if it already is and is writable;
+    broadcast and read-only arrays are copied."""
     if type(x) is not np.ndarray:
         return array_module().ascontiguousarray(x, dtype)
     x = np.ascontiguousarray(x, dtype)
@@ -114,48 +115,49 @@ def contiguous(x, dtype=None):
 
 # --- memory for results --------------------------------------------------------------------------
 
-class Buffers(threading.local):
-    """Arrays for results, lent again as soon as nobody holds them: a step like the last allocates
-    nothing. A fresh large array costs as much as the arithmetic, for the system has to zero it.
+class BufferPool(threading.local):
+    """Arrays for results, reused as soon as nothing else refers to them, so that a training step
+    like the previous one allocates nothing. A new large array takes as long as the computation,
+    because the operating system fills it with zeros.
     """
 
     def __init__(self):
         self.kept, self.bytes, self.made = {}, 0, 0
 
-    def lend(self, shape, dtype):
-        """An uninitialised array that nobody else holds, not even by a view."""
+    def allocate(self, shape, dtype):
+        """An uninitialised array without other references or views."""
         same = self.kept.setdefault((shape, dtype), [])
-        if (i := idle(same)) is not None:
+        if (i := find_idle(same)) is not None:
             return same[i]
         array = np.empty(shape, dtype)
         if self.bytes + array.nbytes > KEPT_AT_MOST:
-            self.forget()
+            self.release_idle()
         same.append(array)
         self.made, self.bytes = self.made + 1, self.bytes + array.nbytes
         return array
 
-    def forget(self):
-        """Let go of all that is not in use."""
+    def release_idle(self):
+        """Release all arrays that are not in use."""
         for same in self.kept.values():
-            while (i := idle(same)) is not None:
+            while (i := find_idle(same)) is not None:
                 self.bytes -= same.pop(i).nbytes
 
 
-def idle(arrays):
-    """The place of an array that nobody but the list holds, or None."""
+def find_idle(arrays):
+    """The index of an array that only the list refers to, or None."""
     for i in range(len(arrays)):
-        if references(arrays, i) == HELD_BY_THE_LIST:
+        if references(arrays, i) == REFERENCES_OF_THE_POOL:
             return i
     return None
 
 
 def references(arrays, i):
-    """How many hold arrays[i], counted in one way: what one that is idle counts differs between
-    Python versions."""
+    """The reference count of arrays[i], always read in this way: the count of an idle array differs
+    between Python versions."""
     return sys.getrefcount(arrays[i])
 
 
-HELD_BY_THE_LIST = references([np.empty(1)], 0)
+REFERENCES_OF_THE_POOL = references([np.empty(1)], 0)
 
 
 def references_of_an_attribute():
@@ -164,38 +166,39 @@ def references_of_an_attribute():
     return sys.getrefcount(example.data)
 
 
-ALONE = references_of_an_attribute()
+ONE_REFERENCE = references_of_an_attribute()
 
 
 def empty(shape, dtype):
-    """An uninitialised array for a kernel to fill: the one place where results are allocated."""
+    """An uninitialised array for a kernel to fill. All results are allocated here."""
     dtype = np.dtype(dtype)
     if backend() == "cuda":
-        return array_module().empty(shape, dtype)      # CuPy keeps what is freed for the next
+        return array_module().empty(shape, dtype)      # CuPy has a pool of its own
     if math.prod(shape) * dtype.itemsize < WORTH_KEEPING:
         return np.empty(shape, dtype)
-    return buffers.lend(shape, dtype)
+    return buffers.allocate(shape, dtype)
 
 
-buffers = Buffers()
+buffers = BufferPool()
 
 
 def zeros(shape, dtype):
-    """An array of zeros in the memory of the backend in force."""
+    """An array of zeros in the memory of the current backend."""
     return array_module().zeros(shape, dtype)
 
 
 def empty_as(out, shape, dtype):
-    """``out`` if there is one, else a new array: for gradients that have a place already."""
+    """``out`` if there is one, otherwise a new array."""
     return empty(shape, dtype) if out is None else out
 
 
 @functools.cache
 def reuse_freed_memory():
-    """Ask the C library to keep freed arrays for the next ones; called when training begins.
+    """Configure the C library to reuse the memory of freed arrays; called when training begins.
 
-    By default glibc returns a large array's pages to the system and zeroes new ones for the next
-    array: a tenth to a fifth of a training step. Elsewhere than on glibc nothing is changed.
+    By default glibc returns the pages of a large array to the system, which fills new pages with
+    zeros for the next array; this takes 10 to 20 % of a training step. Without glibc it has no
+    effect.
     """
     mmap_threshold, trim_threshold, as_much_as_possible = -3, -1, 2**31 - 1
     try:

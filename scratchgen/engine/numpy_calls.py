@@ -1,7 +1,7 @@
-"""NumPy's own functions, called on tensors: how a call becomes one of ours, or is refused.
+"""Calls of NumPy's functions with tensors: translation into calls of the ops.
 
-``np.clip(t, a_min=0, a_max=1)`` has other names for its options than our ``clip``, and NumPy more
-options than we have. What we lack is refused in one sentence, unless it is at its default.
+NumPy has other names for some options (``np.clip(t, a_min=0, a_max=1)``), and options that the ops
+do not have. An unsupported option raises an error, unless it has its default value.
 """
 
 import functools
@@ -20,7 +20,7 @@ PLAIN_UFUNCS = {                      # piecewise constant: computed on the data
     np.equal, np.not_equal, np.less, np.less_equal, np.greater, np.greater_equal, np.sign,
     np.floor, np.ceil, np.rint, np.isnan, np.isfinite, np.isinf, np.logical_not, np.logical_and,
     np.logical_or}
-COMPARISONS = {np.equal: operator.eq, np.not_equal: operator.ne}      # they compare with anything
+COMPARISONS = {np.equal: operator.eq, np.not_equal: operator.ne}      # they accept any type
 
 
 def on_values(ufunc, inputs):
@@ -28,7 +28,7 @@ def on_values(ufunc, inputs):
     if backend() == "cuda":
         inputs = [to_device(x) if isinstance(x, np.ndarray) else x for x in inputs]
         if ufunc in COMPARISONS and any(isinstance(x, (str, bytes, type(None))) for x in inputs):
-            inputs = [to_host(x) for x in inputs]         # CuPy knows numbers only
+            inputs = [to_host(x) for x in inputs]         # CuPy accepts numbers only
     try:
         return COMPARISONS.get(ufunc, ufunc)(*inputs)
     except TypeError:
@@ -67,7 +67,7 @@ def signature(function):
 
 
 def translated(function, ours, args, options):
-    """(args, options) of NumPy's call as ours has them; TypeError for an option we lack."""
+    """(args, options) for our function; TypeError for an unsupported option."""
     theirs, names = signature(function), parameters(ours)[0]
     order = list(theirs)
     if len(args) > 1 and theirs:
@@ -88,13 +88,13 @@ def translated(function, ours, args, options):
 
 
 def is_default(value, default):
-    """Whether an option says nothing that its default does not."""
+    """Whether an option has the meaning of its default."""
     return value is None or value is np._NoValue or type(value) is type(default) and (
         value == default)
 
 
 def no_derivative(function, method="__call__"):
-    """The error for a function, or a method of a ufunc (``np.add.reduce``), that we do not have."""
+    """The error for an unsupported function, or method of a ufunc (``np.add.reduce``)."""
     module = getattr(function, "__module__", "numpy").removeprefix("numpy").removeprefix(".")
     name = f"np.{module + '.' if module in ('linalg', 'fft') else ''}{function.__name__}"
     name += "" if method == "__call__" else f".{method}"

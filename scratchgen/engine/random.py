@@ -1,8 +1,8 @@
 """Random numbers as a pure function of (seed, stream, counter): Philox 4×32-10.
 
-Noise, masks, initial weights and shuffling all come from here. Two runs with one seed draw the
-same numbers on every backend, a checkpoint needs to store nothing but counters, and a draw can be
-made again later or elsewhere, alone.
+Noise, masks, initial weights and shuffling all use it. Runs with the same seed draw the same
+numbers on every backend, a checkpoint stores only counters, and any single draw can be repeated
+later.
 
 >>> Stream(seed=1, name="eps").normal((2, 3)) is reproducible on any machine and backend.
 """
@@ -23,14 +23,14 @@ from .types import Array, DType, Shape
 philox = kernels("philox")
 WORDS_A_BLOCK = 4
 FLOATS = (np.dtype(np.float32), np.dtype(np.float64))
-moving_on = Lock()
+counter_lock = Lock()
 
 
 class Stream:
     """One sequence of draws.
 
-    ``name`` (text, or a 64-bit number) tells streams of one seed apart; ``counter`` counts the
-    blocks of four words that have been drawn and may be set, to go back or ahead.
+    ``name`` (text, or a 64-bit number) distinguishes the streams of one seed. ``counter`` is the
+    number of blocks of four words that have been drawn; it may be set.
     """
 
     def __init__(self, seed: int, name: str | int, counter: int = 0):
@@ -49,8 +49,8 @@ class Stream:
         return words
 
     def _next(self, n):
-        """Where the next n words begin: (seed, stream, counter); the counter moves on."""
-        with moving_on:                                # threads that share a stream draw apart
+        """(seed, stream, counter) of the next n words; advances the counter."""
+        with counter_lock:                                # threads may share a stream
             counter = varying(self, "counter", lambda counter: counter, np.uint64)
             self.counter = (self.counter + -(-n // WORDS_A_BLOCK)) % 2**64
         return np.uint64(self.seed), np.uint64(self.number), counter
@@ -60,7 +60,8 @@ class Stream:
         return self._draw("uniform", shape, dtype)
 
     def normal(self, shape: Shape, dtype: DType = np.float32) -> Array:
-        """N(0, 1), drawn in float32 also for float64: runs in both precisions see one noise."""
+        """N(0, 1), drawn in float32 also for float64, so that both precisions use the same
+        noise."""
         return self._draw("normal", shape, dtype)
 
     def permutation(self, n: int) -> Array:
@@ -89,7 +90,7 @@ class Streams:
 
     def __init__(self, seed: int):
         self.seed, self._streams = seed, {}
-        Stream(seed, "check")                          # a bad seed is refused here
+        Stream(seed, "check")                          # refuses an invalid seed
 
     def __getitem__(self, name: str) -> Stream:
         if name not in self._streams:
@@ -107,7 +108,7 @@ class Streams:
         kept, self._streams = self._streams, {}
         for name, counter in state["counters"].items():
             stream = Stream(self.seed, name, counter)
-            if name in kept:                           # whoever holds it goes on with it
+            if name in kept:                           # existing references continue
                 vars(kept[name]).update(vars(stream))
             self._streams[name] = kept.get(name, stream)
 

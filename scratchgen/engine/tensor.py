@@ -1,9 +1,9 @@
-"""Tensor: an array that remembers how it was computed.
+"""Tensor: an array with the graph of its computation.
 
-A tensor wraps an array (``data``), NumPy's or, on a GPU, CuPy's. Formulas are written in NumPy's
-own words: NumPy hands every call on a tensor to us (protocols NEP 13 and NEP 18), we look the
-function up among the ops, compute it on the arrays and record it. So ``np.exp(x) @ w + b`` means
-the same for arrays and for tensors, and one formula serves as documentation, as reference and as
+A tensor wraps an array (``data``) of NumPy or, on a GPU, of CuPy. Formulas use NumPy's functions:
+NumPy passes every call with a tensor to this class (protocols NEP 13 and NEP 18), which finds the
+op of that function, computes it on the arrays and records it. ``np.exp(x) @ w + b`` therefore works
+for arrays and for tensors, and one formula serves as documentation, as reference and as
 differentiable code.
 """
 
@@ -19,13 +19,13 @@ from numpy.lib.mixins import NDArrayOperatorsMixin
 from ..errors import UserError
 from .backward import Leaf, run_backward
 from .copies import Copied
-from .in_place import Changed, plain, share
+from .in_place import InPlace, plain, share
 from .memory import (
-    ALONE,
     ARRAYS,
+    ONE_REFERENCE,
+    constant_to_device,
     contiguous,
     copy_into,
-    known_number,
     native,
     real_numbers,
     to_device,
@@ -47,15 +47,15 @@ FLOATS = (np.dtype(np.float32), np.dtype(np.float64))
 NUMPY_FUNCTIONS = {}                  # NumPy function -> our function; filled as ops are defined
 
 
-class Tensor(Copied, Changed, TensorMethods):
+class Tensor(Copied, InPlace, TensorMethods):
     """An array with a gradient.
 
     ``data``           the ndarray, of NumPy or (backend "cuda") of CuPy
     ``grad``           None, or the accumulated gradient: a tensor of the same shape and dtype
     ``requires_grad``  whether gradients flow to or through it
 
-    ``Tensor(array)`` wraps the array itself: who changes it changes the tensor, and no backward
-    pass notices. ``sg.tensor(array)`` copies it.
+    ``Tensor(array)`` wraps the array without a copy: changing the array changes the tensor, and the
+    backward pass does not detect it. ``sg.tensor(array)`` copies.
     """
 
     __slots__ = ("data", "grad", "node", "changes", "grad_buffer", "alias", "__weakref__")
@@ -64,9 +64,9 @@ class Tensor(Copied, Changed, TensorMethods):
 
     def __init__(self, data: Array, node: Any = None):
         self.data, self.node, self.grad, self.grad_buffer, self.alias = data, node, None, None, None
-        self.changes = [0]            # counts in-place changes; shared with whoever must know
+        self.changes = [0]            # counts in-place changes; shared with views
 
-    # --- what it is -------------------------------------------------------------------------
+    # --- properties -------------------------------------------------------------------------
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -177,10 +177,10 @@ class Tensor(Copied, Changed, TensorMethods):
                                "computed from tensors with requires_grad=True, outside no_grad?")
         run_backward([self.node], [seed_for(self, gradient, create_graph)], create_graph)
 
-    def take_gradient(self, gradient):
-        """Have a gradient as one's own: a copy, in the network's buffer if there is one.
+    def store_gradient(self, gradient):
+        """Store a copy of a gradient, in the network's buffer if there is one.
 
-        A copy, because two leaves may be given the same array.
+        A copy, because two leaves may receive the same array.
         """
         data, node = (gradient.data, gradient.node) if isinstance(gradient, Tensor) else (gradient,
                                                                                          None)
@@ -194,10 +194,10 @@ class Tensor(Copied, Changed, TensorMethods):
             data = self.grad_buffer
         set_grad(self, Tensor(data, node))
 
-    def gradient_is_kept(self):
-        """Whether anybody besides this tensor holds its gradient, or the array of it."""
-        return sys.getrefcount(self.grad) > ALONE or sys.getrefcount(self.grad.data) > ALONE + (
-            self.grad.data is self.grad_buffer)
+    def gradient_is_referenced(self):
+        """Whether its gradient, or the array of it, is referenced elsewhere."""
+        known = ONE_REFERENCE + (self.grad.data is self.grad_buffer)
+        return sys.getrefcount(self.grad) > ONE_REFERENCE or sys.getrefcount(self.grad.data) > known
 
     # --- NumPy's protocols ------------------------------------------------------------------
 
@@ -223,7 +223,7 @@ class Tensor(Copied, Changed, TensorMethods):
         return call(function, NUMPY_FUNCTIONS[function], args, options)
 
     def with_item(self, index, value):
-        """What this tensor is after ``t[index] = value``, as another one."""
+        """A new tensor with the values of this one after ``t[index] = value``."""
         return NUMPY_FUNCTIONS[operator.setitem](self, index, value)
 
     # --- indexing; the other methods are in methods.py --------------------------------------
@@ -240,11 +240,11 @@ class Tensor(Copied, Changed, TensorMethods):
         return Tensor(self.data.astype(dtype))
 
 
-set_grad = Tensor.__dict__["grad"].__set__        # past what a subclass does about it
+set_grad = Tensor.__dict__["grad"].__set__        # without the checks of a subclass
 
 
 def constant(x, dtype=None):
-    """A tensor of an array or numbers, in the memory of the backend in force; not copied.
+    """A tensor of an array or numbers, in the memory of the current backend; not copied.
 
     A tensor is returned as it is, unless another ``dtype`` is asked for.
     """
@@ -289,11 +289,11 @@ def seed_for(output, gradient, create_graph):
         if output.size != 1:
             raise RuntimeError(f"backward from a tensor of shape {output.shape} needs a gradient "
                                "of that shape; give one, or reduce it to one number first")
-        # One known number: kept on the host even on a GPU, so that constant factors cost nothing.
+        # A constant: kept on the host even on a GPU, so that constant factors need no kernel.
         gradient = np.ones(output.shape, output.dtype)
         if output.ndim == 0 and not create_graph:
             return gradient
-        gradient = known_number(gradient)
+        gradient = constant_to_device(gradient)
     elif not isinstance(gradient, Tensor) and (type(gradient) is np.ndarray
                                                or type(gradient) not in ARRAYS):
         gradient = real_numbers(gradient, "the gradient for backward")

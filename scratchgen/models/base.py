@@ -154,7 +154,7 @@ def set_gradients(network, gradients):
     for name, p in network.named_parameters().items():
         if name in gradients:
             p.grad = None                 # so that a gradient in use elsewhere is not overwritten
-            p.take_gradient(gradients[name])
+            p.store_gradient(gradients[name])
 
 
 def binary_cross_entropy(logits, x):

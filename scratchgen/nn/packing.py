@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from ..engine.memory import ALONE, array_module, copy_into
+from ..engine.memory import ONE_REFERENCE, array_module, copy_into
 from ..engine.tensor import Tensor
 from ..errors import UserError
 from .parameters import Parameter, ParameterList, set_data, set_grad
@@ -137,7 +137,7 @@ class Pack:
         referenced = self.gradients_are_referenced()
         for p in self.parameters:
             set_grad(p, None)
-            if referenced or sys.getrefcount(p.grad_buffer) > ALONE:
+            if referenced or sys.getrefcount(p.grad_buffer) > ONE_REFERENCE:
                 p.grad_buffer, self.incomplete = None, True
 
     def gather(self):
@@ -163,7 +163,7 @@ class Pack:
             if p.node is None or p.grad is None:
                 p.grad_buffer[...] = 0
             elif p.grad.data is not p.grad_buffer:     # made with create_graph, or assigned
-                p.take_gradient(p.grad.data)
+                p.store_gradient(p.grad.data)
         active = tuple(p.node is not None and p.grad is not None for p in self.parameters)
         return None if all(active) else active
 
@@ -177,5 +177,5 @@ class Pack:
         """Before gradients are changed in place: allocate new ones if other code references them.
         """
         if self.gradients_are_referenced() or any(
-                p.grad is not None and p.gradient_is_kept() for p in self.parameters):
+                p.grad is not None and p.gradient_is_referenced() for p in self.parameters):
             self.allocate_gradients()

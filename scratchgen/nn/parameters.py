@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import ArrayLike, DTypeLike
 
 from ..engine.capture import Captured
-from ..engine.memory import ALONE, ARRAYS, copy_into
+from ..engine.memory import ARRAYS, ONE_REFERENCE, copy_into
 from ..engine.tensor import FLOATS, Tensor, plain, tensor
 from ..errors import UserError
 
@@ -96,14 +96,14 @@ class Parameter(Tensor):
                             "its shape: p.grad = sg.tensor(array)")
         set_grad(self, gradient)
         if (gradient is None or gradient.data is not self.grad_buffer) and (
-                sys.getrefcount(self.grad_buffer) > ALONE
+                sys.getrefcount(self.grad_buffer) > ONE_REFERENCE
                 or self.pack is not None and self.pack.gradients_are_referenced()):
             self.grad_buffer = None
             if self.pack is not None:
                 self.pack.incomplete = True
 
-    def gradient_is_kept(self):
-        return super().gradient_is_kept() or (
+    def gradient_is_referenced(self):
+        return super().gradient_is_referenced() or (
             self.pack is not None and self.pack.gradients_are_referenced())
 
     @property
