@@ -1,4 +1,4 @@
-"""What the functions made of ops ask of their inputs: tensors, axes and whole numbers."""
+"""Checks of tensors, axes and integers for functions composed of ops."""
 
 import math
 import operator
@@ -21,7 +21,7 @@ def as_tensor(op, x):
 
 
 def as_real(op, x, dtype=np.float32):
-    """``as_tensor``, whole numbers as reals: squares of small ones would overflow."""
+    """``as_tensor``, with integers as real numbers, since squares of small integers overflow."""
     x = as_tensor(op, x)
     return x if x.dtype.kind == "f" else x.astype(dtype)
 

@@ -6,9 +6,9 @@ Three bilinear maps, each the derivative of the other two:
     conv2d_input   (g, w) → x-like   its transpose for fixed w
     conv2d_weight  (x, g) → w-like   its transpose for fixed x
 
-They all come from one trilinear form  T(x, w, g) = Σ y(x, w) ∘ g, from which a gradient takes one
-factor away. So every rule below is one of the three again, and derivatives of any order need
-nothing more.
+All three are gradients of one trilinear form T(x, w, g) = Σ y(x, w) ∘ g, each with respect to one
+of its factors. Every backward rule below is therefore one of the three maps, for derivatives of
+every order.
 """
 
 import math
@@ -43,7 +43,7 @@ class Conv2d(Op):
         return y if b is None else y + b
 
     def forward(x, w, b, *, window):
-        return slide(x, w, b, window, None)
+        return convolve(x, w, b, window, None)
 
     def backward_x(dy, w, window):
         return call(Conv2dInput, dy, w, window=window)
@@ -67,7 +67,7 @@ class Conv2dInput(Op):
         return x[window.inside]
 
     def forward(g, w, *, window):
-        return spread(g, w, None, window, None)
+        return convolve_transposed(g, w, None, window, None)
 
     def backward_g(dy, w, window):
         return call(Conv2d, dy, w, None, window=window)
@@ -116,12 +116,12 @@ class ConvTranspose2d(Op):
         return y if b is None else y + b
 
     def forward(x, w, b, *, window):
-        return spread(x, np.swapaxes(w, 2, 3), b, window, None)
+        return convolve_transposed(x, np.swapaxes(w, 2, 3), b, window, None)
 
     def backward_x(dy, w, window):
-        return call(Conv2d, dy, exchanged(w), None, window=window)
+        return call(Conv2d, dy, swap_channels(w), None, window=window)
 
-    def backward_w(dy, x, window, out):            # out has another order of its axes
+    def backward_w(dy, x, window, out):            # the axes of out have another order
         return np.swapaxes(call(Conv2dWeight, dy, x, window=window), 2, 3)
 
     def backward_b(dy):
@@ -129,7 +129,8 @@ class ConvTranspose2d(Op):
 
 
 class ConvolutionLayer(Fused):
-    """y = a(h), h = conv2d or conv_transpose2d of x, w, b: the activation while y is in the cache
+    """y = a(h), h = conv2d or conv_transpose2d of x, w, b: with the activation applied while y is
+    in the cache
 
     With dh = dy ∘ a'(h), dx and dw are those of the convolution, and db = Σ dh.
     """
@@ -145,8 +146,8 @@ class ConvolutionLayer(Fused):
 
     def forward(x, w, b, *, window, activation, transposed):
         if transposed:
-            return spread(x, np.swapaxes(w, 2, 3), b, window, activation)
-        return slide(x, w, b, window, activation)
+            return convolve_transposed(x, np.swapaxes(w, 2, 3), b, window, activation)
+        return convolve(x, w, b, window, activation)
 
     def backward(wanted, dy, x, w, y, window, activation, transposed, out):
         op = ConvTranspose2d if transposed else Conv2d
@@ -166,11 +167,11 @@ def conv2d(x: TensorLike, w: TensorLike, b: TensorLike | None = None, stride: Pa
 
     OH = ⌊(H + 2·padding − dilation·(KH − 1) − 1) / stride⌋ + 1; options are ints or pairs
     (vertical, horizontal). A cross-correlation, as everywhere in deep learning. ``activation`` as
-    in ``dense``. ``padding`` may be "valid", for none, or, with stride 1, "same", for OH = H: of an
-    odd number of zeros the last is below (to the right), as PyTorch has it.
-    With ``groups`` the channels are cut into as many equal parts, each with O/groups filters of its
-    own: w (KH, KW, C/groups, O); groups = C is a depthwise convolution. It is computed one group
-    after another.
+    in ``dense``. ``padding`` may be "valid" (none) or, with stride 1, "same" (OH = H); if the
+    number of zeros is odd, the additional one is below (to the right), as in PyTorch. With
+    ``groups`` the channels are divided into equal groups, each with O/groups filters of its own: w
+    (KH, KW, C/groups, O); groups = C is a depthwise convolution. The groups are computed one after
+    another.
     """
     if groups != 1:
         return grouped(conv2d, x, w, b, groups, stride=stride, padding=padding, dilation=dilation,
@@ -315,12 +316,12 @@ def is_matrix(window):
 
 
 def geometry(window):
-    """What the kernels want to know of a window."""
+    """The geometry of a window as arguments of the kernels."""
     return window.kernel, window.stride, window.padding, window.dilation
 
 
-def exchanged(w):
-    """Filters with their two channel axes exchanged: arrays as a copy whose rows are contiguous."""
+def swap_channels(w):
+    """Filters with their two channel axes swapped: arrays as a copy whose rows are contiguous."""
     turned = np.swapaxes(w, 2, 3)
     if isinstance(w, Tensor):
         return turned
@@ -329,7 +330,7 @@ def exchanged(w):
     return copy
 
 
-def slide(x, w, b, window, activation):
+def convolve(x, w, b, window, activation):
     """a(conv2d(x, w) + b) on arrays."""
     y = empty((len(x), *window.out, w.shape[3]), x.dtype)
     x, filters, b = contiguous(x), matrix(w), bias(b, w.shape[3], x.dtype)
@@ -341,7 +342,7 @@ def slide(x, w, b, window, activation):
     return y
 
 
-def spread(g, w, b, window, activation):
+def convolve_transposed(g, w, b, window, activation):
     """a(conv2d_input(g, w) + b) on arrays."""
     x = empty((len(g), *window.size, w.shape[2]), g.dtype)
     g, b = contiguous(g), bias(b, w.shape[2], g.dtype)

@@ -1,6 +1,6 @@
 """Constant tensors made from a shape or a range, or like another tensor.
 
-Their arrays lie in the memory of the backend in force. ``sg.tensor(data)`` makes one of numbers;
+Their arrays are in the memory of the current backend. ``sg.tensor(data)`` creates one from numbers;
 random ones are drawn by ``sg.Stream(seed, name).normal(shape)`` and ``.uniform(shape)``.
 """
 
@@ -85,7 +85,7 @@ def full_like(x: TensorLike, value: float, dtype: DType = None,
 
 @implements(np.empty_like)
 def empty_like(x: TensorLike, dtype: DType = None, shape: Shape | None = None) -> Tensor:
-    """Zeros: a constant whose elements nobody relies on."""
+    """A constant of x's shape and dtype with unspecified values (zeros)."""
     return like("empty_like", x, 0, dtype, shape)
 
 

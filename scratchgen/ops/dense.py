@@ -31,10 +31,10 @@ class Matmul(Op):
         return product(a, b) if a.ndim == b.ndim == 2 else products(a, b)
 
     def backward_a(dy, b):
-        return times(dy, np.swapaxes(b, -1, -2))
+        return product_of_derivative(dy, np.swapaxes(b, -1, -2))
 
     def backward_b(dy, a):
-        return times(np.swapaxes(a, -1, -2), dy)
+        return product_of_derivative(np.swapaxes(a, -1, -2), dy)
 
 
 class Dense(Fused):
@@ -52,7 +52,7 @@ class Dense(Fused):
         return apply_activation(h if b is None else h + b, activation)
 
     def forward(x, w, b, *, activation, tied):
-        w, tw = factor(w.T if tied else w)
+        w, tw = kernel_operand(w.T if tied else w)
         outputs = w.shape[1 - tw]
         y = empty((x.shape[0], outputs), x.dtype)
         bias = filled((outputs,), 0, x.dtype) if b is None else contiguous(b)
@@ -75,8 +75,8 @@ class Dense(Fused):
 
 
 def product(a, b, out=None, onto=None):
-    """a b for matrices, added onto an array, or in ``out``, or in a new one."""
-    (a, ta), (b, tb) = factor(a), factor(b)
+    """a b for matrices: added to an array, in ``out``, or in a new array."""
+    (a, ta), (b, tb) = kernel_operand(a), kernel_operand(b)
     if onto is not None:
         gemm_kernels.matmul_add(a, b, onto, ta, tb)
         return onto
@@ -88,7 +88,7 @@ def product(a, b, out=None, onto=None):
 def products(a, b):
     """a b over the last two axes of arrays, leading axes broadcast.
 
-    On a GPU a launch for each pair of matrices: CuPy would call cuBLAS, which cannot be captured.
+    On a GPU with one launch per pair of matrices: CuPy would call cuBLAS, which cannot be recorded.
     """
     if is_host(a):
         return a @ b
@@ -100,13 +100,13 @@ def products(a, b):
     return y
 
 
-def times(a, b):
-    """a b in a derivative: of arrays, or of tensors whose product is recorded in turn."""
+def product_of_derivative(a, b):
+    """a b in a derivative: of arrays, or of tensors, whose product is then recorded."""
     return Matmul.forward(a, b) if type(a) in ARRAYS and type(b) in ARRAYS else Matmul.apply(a, b)
 
 
-def factor(a):
-    """A matrix as the kernels take it: (its rows, or its columns, in memory order; which)."""
+def kernel_operand(a):
+    """(matrix with contiguous rows, whether it is transposed), as the kernels expect."""
     if a.flags.c_contiguous:
         return a, False
     return (a.T, True) if a.flags.f_contiguous else (contiguous(a), False)

@@ -1,6 +1,6 @@
 """Elementwise ops. Each rule is dL/dx from dy = dL/dy, element by element.
 
-A ``Ufunc`` is a single function of NumPy on every CPU backend: one pass already.
+A ``Ufunc`` is a single NumPy function on every CPU backend, which needs one pass.
 """
 
 import math
@@ -32,7 +32,7 @@ class Identity(Op):
 
 
 def identity(x: TensorLike) -> Tensor:
-    """x itself, as another tensor that gradients flow through."""
+    """A new tensor with the values of x, through which gradients flow."""
     return Identity.apply(x)
 
 
@@ -260,7 +260,7 @@ def affine(x: TensorLike, scale: float, shift: float) -> Tensor:
     return Affine.apply(x, scale=scale, shift=shift)
 
 
-# --- with a kink: the convention there is stated -------------------------------------------------
+# --- not differentiable everywhere: with the convention ------------------------------------------
 
 class Abs(Ufunc, numpy=np.absolute):
     """y = |x|; the derivative at 0 is taken as 0"""

@@ -1,6 +1,6 @@
 """Elementary functions beyond those that the models use: trigonometric, hyperbolic, other bases.
 
-On every backend they are NumPy's (on a GPU CuPy's) own; the derivative rules are written out.
+On every backend they are NumPy's functions (on a GPU CuPy's); the derivative rules are explicit.
 """
 
 import math
@@ -308,7 +308,7 @@ def remainder(a: TensorLike, b: TensorLike) -> Tensor:
     return Remainder.apply(a, b)
 
 
-# --- made of other ops ---------------------------------------------------------------------------
+# --- composed of other ops -----------------------------------------------------------------------
 
 @implements(np.reciprocal)
 def reciprocal(x: TensorLike) -> Tensor:
@@ -326,7 +326,7 @@ def hypot(a: TensorLike, b: TensorLike) -> Tensor:
 
 
 def root(x):
-    """√x with the gradient 0 at 0, where that of √ is ∞: what a norm has among its subgradients."""
+    """√x with the gradient 0 at 0, a subgradient of the norm, instead of ∞."""
     zero = np.equal(plain(x), 0)
     return np.where(zero, 0, np.sqrt(np.where(zero, 1, x)))
 

@@ -1,4 +1,4 @@
-"""What an op may be given, and the error for what it may not: numbers, arrays, their dtypes.
+"""Checks of the inputs of ops: numbers, arrays and their dtypes.
 
 Which kinds of numbers fit is said in ``op.py``.
 """
@@ -77,18 +77,18 @@ def in_default(result):
         return np.float32(result)
     if getattr(result, "dtype", None) != np.float64:
         return result
-    with np.errstate(over="ignore"):                   # too large for float32: infinite, as there
+    with np.errstate(over="ignore"):                   # too large for float32: infinite
         return result.astype(np.float32)
 
 
 def wrong_dtype(op, dtype):
-    """The error for numbers that an op does not know."""
+    """The error for an unsupported kind of numbers."""
     return TypeError(f"{op.name} of {dtype}: expected {op.expects}, of dtype float32 or float64; "
                      "convert with x.astype(np.float32)")
 
 
 def mixed_precision(op, arrays):
-    """One floating precision a call: a mix would silently be computed in the wider one."""
+    """The error for two floating-point precisions in one call."""
     found = sorted({str(a.dtype) for a in arrays if type(a) in ARRAYS and a.dtype.kind in "fiu"})
     return TypeError(f"{op.name} of {' and '.join(found)}: all must have one precision; convert "
                      "with x.astype(np.float32) or np.float64")

@@ -1,4 +1,4 @@
-"""Tensors put beside each other, repeated, rolled, cut, and given other axes: made of other ops."""
+"""Concatenation, repetition, rolling, splitting and reordering of axes, composed of other ops."""
 
 import builtins
 from collections.abc import Sequence

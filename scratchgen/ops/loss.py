@@ -1,7 +1,7 @@
-"""Losses and likelihoods. Sums are in nats; nothing is averaged unless asked for.
+"""Losses and likelihoods, in nats; sums, not means, unless ``reduction`` says otherwise.
 
 ``reduction`` is "sum" (the default), "mean" (over all elements, for ``cross_entropy`` over the
-examples) or "none". Log-likelihoods and KL divergences are one number an example.
+examples) or "none". Log-likelihoods and KL divergences are one number per example.
 """
 
 import math
@@ -224,7 +224,7 @@ def cross_entropy(logits: TensorLike, labels: TensorLike, reduction: Reduction =
     if logits.ndim != 2 or labels.shape != logits.shape[:1] or labels.dtype.kind not in "iu":
         raise ValueError(f"cross_entropy: logits {logits.shape}, labels {labels.dtype}"
                          f"{labels.shape}; expected (N, K) and integers (N,)")
-    seen = type(labels) is np.ndarray and labels.size             # those on a GPU are not read
+    seen = type(labels) is np.ndarray and labels.size             # labels on a GPU are not read
     if seen and not 0 <= labels.min() <= labels.max() < logits.shape[1]:
         raise ValueError(f"cross_entropy: labels from {labels.min()} to {labels.max()}; expected "
                          f"0 to {logits.shape[1] - 1}")
@@ -297,7 +297,7 @@ def total_of(partial, count=1):
 
 
 def scaled(factor, slope):
-    """factor · slope, in slope's memory if factor is one number: nobody reads it again."""
+    """factor · slope, in the memory of slope if factor is one number, as slope is used once."""
     if factor.ndim == 0 and is_host(slope):
         return np.multiply(slope, factor, out=slope)
     if factor.ndim == 0 and (type(factor) is not type(slope)):    # the host knows it

@@ -1,4 +1,4 @@
-"""What an op is: one class with the formula, the forward and the backward, in that order.
+"""An op: one class with its formula, forward pass and backward pass, in that order.
 
     class Divide(Op, numpy=np.divide):
         "y = a / b"
@@ -68,11 +68,11 @@ OPS = {}                              # public name -> op; filled as the classes
 class Op:
     """Base of all ops; see the module's docstring."""
 
-    extras = ()                       # what forward returns beside y
+    extras = ()                       # further results of forward
     expects = "an input of real numbers"
     optional = ()                     # inputs that may be None
-    real = False                      # whether it has kernels, which know floating point alone
-    integers = ()                     # inputs of such an op that are whole numbers
+    real = False                      # whether it has kernels, which need floating point
+    integers = ()                     # inputs of such an op that are integers
 
     def __init_subclass__(cls, numpy=None, abstract=False):
         if abstract:
@@ -121,7 +121,7 @@ class Op:
         y, extras = (result[0], result[1:]) if cls.extras else (result, ())
         y = y if type(y) in ARRAYS else np.asarray(y)
         if y.dtype != precision and precision is not None and y.dtype.kind == "f":
-            raise mixed_precision(cls, arrays)         # an integer array made it wider
+            raise mixed_precision(cls, arrays)         # an integer array widened it
         y = cls.not_given(inputs, arrays, y) if given else y
         result = Tensor(y)
         for x, array in zip(inputs, arrays, strict=True):
@@ -150,7 +150,7 @@ class Op:
 
     @classmethod
     def of_integers(cls, arrays, options):
-        """What ``forward`` returns of integers, bools and Python's numbers alone.
+        """The result of ``forward`` for integers, bools and Python numbers only.
 
         Whether that is a matter of integers is seen from the result. If not, it is computed again
         in float64: a formula may have wrapped around in between (0 - x of uint8).
@@ -171,7 +171,7 @@ class Op:
 
     @staticmethod
     def not_given(inputs, arrays, y):
-        """y, copied if it lies in an array of the caller's, who may use that memory again."""
+        """y, copied if it shares memory with an array of the caller, who may overwrite it."""
         given = [x for x, array in zip(inputs, arrays, strict=True)
                  if array is x and type(x) in ARRAYS]
         return y.copy() if any(shares(y, x) for x in given) else y
@@ -191,17 +191,17 @@ class Op:
 
     @classmethod
     def computed(cls, arrays, options):
-        """What ``forward`` returns; whatever it cannot compute with is explained."""
+        """The result of ``forward``; an error for inputs that it cannot compute with."""
         try:
             return cls.forward(*arrays, **options)
-        except UserError:                              # one that explains itself already
+        except UserError:                              # it is explained already
             raise
         except FAULTS as error:
             raise unfit(cls, arrays, options, error) from error
 
     @classmethod
     def record(cls, inputs, arrays, parents, wanted, options, extras, y):
-        """The node, with the values that the wanted rules name."""
+        """The node, with the values that the needed rules use."""
         shapes = [a.shape if type(a) in ARRAYS else np.shape(a) for a in arrays]
         values, guards = {}, {}
         for name in cls.needed(wanted):
@@ -224,7 +224,7 @@ class Op:
 
     @classmethod
     def needed(cls, wanted):
-        """The names in the rules for the wanted inputs, remembered for each combination."""
+        """The parameters of the rules of the needed inputs, cached per combination."""
         if wanted not in cls.needs:
             rules = {"all": cls.joint} if cls.joint else {
                 name: rule for name, rule, want in zip(cls.inputs, cls.rules, wanted, strict=True)
@@ -253,7 +253,7 @@ class Op:
 
     @classmethod
     def pull_back_recorded(cls, node, dy, needs, places):
-        """The same rules on tensors: what they compute is itself recorded."""
+        """The same rules on tensors, which records them."""
         values = dict(node.values)
         for name, parent in [*zip(cls.inputs, node.parents, strict=False), ("y", node)]:
             if name in values and parent is not None:
@@ -274,7 +274,7 @@ class Elementwise(Op, abstract=True):
         super().__init_subclass__(numpy=numpy, abstract=abstract)
         if not abstract:
             cls.forward = cls.kernel(cls.forward)
-            # Of a rule that hands dy on there is no kernel on the CPU.
+            # A rule that returns dy unchanged needs no kernel on the CPU.
             cls.rules = [rule and ((cuda_kernel if rule[1] == ("dy",) else cls.kernel)(rule[0]),
                                    rule[1]) for rule in cls.rules]
 
@@ -285,7 +285,7 @@ class Elementwise(Op, abstract=True):
 
 
 class Ufunc(Elementwise, abstract=True):
-    """An elementwise op that is one NumPy ufunc: on the CPU a single pass already."""
+    """An elementwise op that is one NumPy ufunc, which needs a single pass on the CPU."""
 
     @staticmethod
     def kernel(function):
@@ -326,7 +326,7 @@ class Fused(Op, abstract=True):
 
 
 def elementwise_kernel(function):
-    """The function: compiled into one pass on the compiled backends, as it stands elsewhere."""
+    """The function: compiled into one pass where the backend compiles, unchanged elsewhere."""
     on_gpu, compiled = cuda_kernel(function), None
 
     def evaluate(*args, **options):
@@ -338,7 +338,7 @@ def elementwise_kernel(function):
             with np.errstate(over="ignore"):          # e⁻ˣ may: the formulas divide by it
                 return function(*args, **options)
         dtypes = [a.dtype for a in args if isinstance(a, np.ndarray) and a.dtype in FLOATS]
-        if not dtypes:                                 # integers, numbers: as NumPy has it
+        if not dtypes:                                 # integers and numbers: as in NumPy
             return function(*args, **options)
         if compiled is None:
             from ..kernels.vector_math import compile_formula
@@ -351,7 +351,7 @@ def elementwise_kernel(function):
 
 
 def cuda_kernel(function):
-    """The function: one kernel for arrays of a GPU, as it stands for all else."""
+    """The function: one kernel for arrays on a GPU, unchanged otherwise."""
     compiled = None
 
     def evaluate(*args, **options):
@@ -372,13 +372,13 @@ def cuda_kernel(function):
 
 
 def shares(y, array):
-    """Whether two arrays may lie in the same memory."""
+    """Whether two arrays may share memory."""
     return type(y) is type(array) and (
         np if type(y) is np.ndarray else array_module()).may_share_memory(y, array)
 
 
 def implements(numpy_function: Callable[..., Any]) -> Callable[[F], F]:
-    """Decorator: NumPy's function, called on a tensor, is this function."""
+    """Decorator: a call of NumPy's function with a tensor calls this function."""
     def register(function: F) -> F:
         NUMPY_FUNCTIONS[numpy_function] = function
         return function

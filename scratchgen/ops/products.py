@@ -95,7 +95,7 @@ def without_repeats(x, names):
 
 
 def summed(x, names, needed):
-    """(x, letters) summed over the axes that nobody needs."""
+    """(x, letters) summed over the axes that no other operand or the result has."""
     alone = tuple(a for a, letter in enumerate(names) if letter not in needed)
     if not alone:
         return x, names

@@ -1,8 +1,8 @@
 """Running sums and products along an axis, whole products, and differences.
 
-A product's derivative is the product of the *other* factors: y/x has it only where x ≠ 0. So
-products are made of multiplications, in about log₂ n steps: pairs, pairs of pairs, … Their
-derivatives of any order are then right where factors are 0, with no case of their own.
+A product's derivative is the product of the *other* factors: y/x has it only where x ≠ 0. Products
+are therefore computed by multiplications in about log₂ n steps: pairs, pairs of pairs, … The
+derivatives of every order are then correct where factors are 0, without a special case.
 """
 
 import numpy as np

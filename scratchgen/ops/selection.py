@@ -1,4 +1,4 @@
-"""Elements picked out by their places: taken, sorted, masked, diagonals and triangles."""
+"""Selection of elements: by index, order, mask, diagonal or triangle."""
 
 import numpy as np
 

@@ -1,4 +1,4 @@
-"""Ops that move elements and compute nothing: each derivative moves them back."""
+"""Ops that rearrange elements. Their derivatives apply the inverse rearrangement."""
 
 import math
 import operator
@@ -119,7 +119,7 @@ class Scatter(Op):
 
     def formula(x, *, shape, index):
         y = zeros(shape, x.dtype)
-        if is_basic(index):                            # no element is named twice
+        if is_basic(index):                            # no element is selected twice
             y[index] = x
         else:
             array_module().add.at(y, beside(index), x)
@@ -251,7 +251,7 @@ def replace_at(x: TensorLike, v: TensorLike, index: Any) -> Tensor:
 
 @implements(operator.setitem)
 def replaced_item(x, index, v):
-    """What x is after ``x[index] = v``."""
+    """x after ``x[index] = v``, as a new tensor."""
     return replace_at(x, v, index)
 
 

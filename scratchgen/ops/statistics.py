@@ -1,6 +1,5 @@
-"""Variance, norms, order statistics, and sums without NaN: made of other ops.
-
-Their derivatives, of any order, are those of what they are made of.
+"""Variance, norms, order statistics, and sums without NaN: composed of other ops,
+which give the derivatives of every order.
 """
 
 import math

@@ -1,4 +1,4 @@
-"""Ops with noise. The noise is an argument: the op is a plain function, the law is the caller's.
+"""Ops with noise. The noise is an argument, so the op is a deterministic function.
 
 A gradient check cannot see a sampler with a wrong law (σ² where σ belongs passes it), so each of
 these has a test of its law as well.

@@ -1,4 +1,4 @@
-"""Functions whose result is a place, an answer or piecewise constant: no gradient flows through.
+"""Functions with piecewise constant results, such as indices and truth values: no gradient.
 
 They are NumPy's (on a GPU CuPy's), computed on the data: what comes out is a plain array or number.
 """

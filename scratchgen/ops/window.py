@@ -1,4 +1,4 @@
-"""Windows sliding over images: the geometry that convolution and pooling share."""
+"""The geometry of sliding windows, for convolution and pooling."""
 
 import itertools
 import operator
@@ -97,7 +97,7 @@ def pair(op, name, value, least):
 
 
 def call(op, *inputs, out=None, **options):
-    """The op on arrays, at once by its kernel, in ``out`` if there is one; on tensors, recorded.
+    """The op on arrays by its kernel, in ``out`` if there is one; on tensors, recorded.
     For rules that serve both."""
     if any(isinstance(x, Tensor) for x in inputs):
         return op.apply(*inputs, **options)
