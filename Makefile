@@ -1,17 +1,32 @@
-# make demo   set up, then train the three models on the embedded digits and draw what they learned
-# make test   set up, then ruff and all tests
-# make venv   set up only (.venv); make clean removes everything that was made
+# make demo    set up, then train the three models on the embedded digits and draw what they learned
+# make test    set up, then ruff and all tests but the long ones
+# make proofs  set up, then the long tests
+# make check   set up, then ruff, types and the tests of the core, for while you work on it
+# make venv    set up only (.venv); make clean removes everything that was made
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: demo test venv clean
+# One worker per core, eight at most. A worker that is done takes tests from one that is not.
+PYTEST := $(BIN)/python -m pytest -q --numprocesses auto --maxprocesses 8 --dist worksteal
+CORE := $(addprefix tests/test_,$(addsuffix .py,engine ops op_errors dtypes in_place copies random laws\
+ nn layers parameters gradcheck mutants house))
+
+.PHONY: demo test proofs check venv clean
 
 demo: venv
 	@$(BIN)/scratchgen demo
 
 test: venv
 	@$(BIN)/ruff check .
-	@$(BIN)/python -m pytest -q
+	@$(PYTEST)
+
+proofs: venv
+	@$(PYTEST) --long
+
+check: venv
+	@$(BIN)/ruff check .
+	@if [ -x $(BIN)/pyright ]; then $(BIN)/pyright; fi
+	@$(PYTEST) $(CORE)
 
 venv: .venv/installed
 

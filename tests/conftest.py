@@ -18,6 +18,46 @@ from scratchgen.engine.memory import array_module  # noqa: E402
 EMULATED = EmulatedGpu()
 
 
+# --- long proofs ---------------------------------------------------------------------------------
+
+LEFT_OUT = pytest.StashKey[int]()
+
+
+def pytest_addoption(parser):
+    parser.addoption("--long", action="store_true",
+                     help="run the tests marked as long, and no others (make proofs)")
+
+
+def pytest_collection_modifyitems(config, items):
+    """Deselect the long tests, or with --long all others."""
+    long = [item for item in items if item.get_closest_marker("long")]
+    short = [item for item in items if not item.get_closest_marker("long")]
+    items[:], others = (long, short) if config.getoption("--long") else (short, long)
+    config.hook.pytest_deselected(items=others)
+    config.stash[LEFT_OUT] = len(long)
+
+
+def pytest_sessionfinish(session):
+    if hasattr(session.config, "workeroutput"):        # in a worker of pytest-xdist
+        session.config.workeroutput["left_out"] = session.config.stash.get(LEFT_OUT, 0)
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_testnodedown(node):
+    """Every worker collects all tests, so one count is as good as another."""
+    node.config.stash[LEFT_OUT] = getattr(node, "workeroutput", {}).get("left_out", 0)
+
+
+def pytest_terminal_summary(terminalreporter, config):
+    count = config.stash.get(LEFT_OUT, 0)
+    if count and not config.getoption("--long"):
+        terminalreporter.write_line(f"{count} long tests were left out; make proofs runs them "
+                                    "(or: pytest --long)")
+
+
+# --- fixtures ------------------------------------------------------------------------------------
+
+
 @pytest.fixture(params=["numpy", "numba"])
 def backend(request):
     """The test runs once on each backend of the CPU."""

@@ -18,7 +18,8 @@ PEERS = [p for p in ("torch", "jax") if importlib.util.find_spec(p)]
 
 # --- short forms ---------------------------------------------------------------------------------
 
-@pytest.mark.parametrize("names", [("tiny", "vae"), ("sdae", "dcgan")], ids=" ".join)
+@pytest.mark.parametrize("names", [
+    ("tiny",), pytest.param(("vae", "sdae", "dcgan"), marks=pytest.mark.long)], ids=" ".join)
 def test_steps_all_peers_compute_the_same(tmp_path, names):
     peers = ",".join(["numpy", *PEERS])
     status = benchmarks.main(["steps", "--quick", "--threads", "1", "--peers", peers, "--out",

@@ -90,7 +90,7 @@ def peer(library, w):
     return jax.CudaPeer(w)
 
 
-ROWS = [pytest.param(library, name, marks=[pytest.mark.slow] if library == "jax" and name != "vae"
+ROWS = [pytest.param(library, name, marks=[pytest.mark.long] if library == "jax" and name != "vae"
                      else []) for library in PEERS for name in rows.NAMES]
 
 
@@ -365,6 +365,7 @@ def test_what_made_the_gpu_unusable_is_run_once_more_under_the_sanitizer(tmp_pat
     assert "Invalid __global__ read" in targets.failures(record)[0]
 
 
+@pytest.mark.long
 def test_the_dry_run_goes_through_the_whole_order(tmp_path):
     """Every item on the emulated GPU, and a row of the training steps; the command as it is."""
     if not available():
@@ -380,7 +381,8 @@ def test_the_dry_run_goes_through_the_whole_order(tmp_path):
     assert record["steps"]["rows"]["vae fp32"]["peers"]["ours"][""]["first_steps"] > 0
 
 
-@pytest.mark.parametrize("name", ["vae", "gan", "dcgan", "large-sdae"])
+@pytest.mark.parametrize("name", ["vae", "gan", pytest.param("dcgan", marks=pytest.mark.long),
+                                  "large-sdae"])
 def test_a_recorded_step_has_as_many_nodes_as_the_record_says(name, gpu):
     if not hasattr(gpu, "launched"):
         pytest.skip("only the emulated GPU lists what a graph consists of")

@@ -16,9 +16,13 @@ MORE_REGISTERS = 16
 MOST_REGISTERS = 255                  # of a thread
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("architecture", nvrtc.ARCHITECTURES)
-@pytest.mark.parametrize("family", nvrtc.FAMILIES)
+# The families whose tiles take NVRTC several seconds; a few of their kernels are compiled below.
+TILES = {"conv2d", "conv2d_backward_w", "gemm"}
+
+
+@pytest.mark.parametrize("family, architecture", [
+    pytest.param(family, a, marks=[pytest.mark.long] * (family in TILES or a != 90))
+    for family in nvrtc.FAMILIES for a in nvrtc.ARCHITECTURES])
 def test_kernels_compile_and_use_what_is_recorded(family, architecture):
     recorded = json.loads(nvrtc.RECORD.read_text(encoding="utf-8"))[family][str(architecture)]
     found = nvrtc.resources(family, architecture)
@@ -32,7 +36,7 @@ def test_kernels_compile_and_use_what_is_recorded(family, architecture):
         assert used["spills"] <= allowed["spills"] <= (0 if architecture >= 90 else 96), expression
 
 
-@pytest.mark.parametrize("family", ["dense", "gemm", "philox"])
+@pytest.mark.parametrize("family", ["dense", "philox", *sorted(TILES)])
 def test_kernels_compile_for_the_newest_gpus(family):
     kernels = cuda.kernels_of(family).values()
     names = [e for kernel in kernels for e in kernel.instances()][:6]
@@ -40,18 +44,19 @@ def test_kernels_compile_for_the_newest_gpus(family):
     nvrtc.compile_code(next(iter(kernels)).code, names, nvrtc.newest())
 
 
-def test_formulas_become_cuda_c_that_compiles():
+@pytest.mark.parametrize("part", [0, *(pytest.param(i, marks=pytest.mark.long) for i in (1, 2, 3))])
+def test_formulas_become_cuda_c_that_compiles(part):
     """Every elementwise op and rule, its inputs read in each of the ways there are."""
-    ways, compiled = list(elementwise.READ), 0
-    for op in OPS.values():
-        if issubclass(op, Elementwise):
-            for function in [op.forward, *(rule[0] for rule in op.rules if rule)]:
-                formula = elementwise.Formula(getattr(function, "__wrapped__", function))
-                kinds = tuple(ways[(i + compiled) % len(ways)] for i in range(len(formula.names)))
-                kernel = formula.kernel(kinds)
-                nvrtc.compile_code(kernel.code, kernel.instances(), 80)
-                compiled += 1
-    assert compiled > 60
+    ways = list(elementwise.READ)
+    functions = [function for op in OPS.values() if issubclass(op, Elementwise)
+                 for function in [op.forward, *(rule[0] for rule in op.rules if rule)]]
+    assert len(functions) > 60
+    for number in range(part, len(functions), 4):
+        function = functions[number]
+        formula = elementwise.Formula(getattr(function, "__wrapped__", function))
+        kinds = tuple(ways[(i + number) % len(ways)] for i in range(len(formula.names)))
+        kernel = formula.kernel(kinds)
+        nvrtc.compile_code(kernel.code, kernel.instances(), 80)
 
 
 def test_what_does_not_compile_is_an_error_with_its_line():

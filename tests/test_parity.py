@@ -616,7 +616,7 @@ def bits_of(version, arguments, way, numba):
     return results
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_one_and_two_threads_give_the_same_bits():
     code = "import test_parity as t; print('differing:', list(t.differing_kernels()))"
     environment = {**os.environ, "NUMBA_NUM_THREADS": "2", "PYTHONPATH": os.pathsep.join(
