@@ -212,6 +212,7 @@ def test_labels_are_checked():
 
 # --- what it is for ------------------------------------------------------------------------------
 
+@pytest.mark.long
 def test_pre_training_beats_none_where_labels_are_few(tmp_path):
     """500 labels and 100 to stop by, the same net, first weights and epochs of fine-tuning.
 
