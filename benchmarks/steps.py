@@ -25,19 +25,16 @@ MEMORY = 0.5                              # of PyTorch's
 COLD = ("vae", "conv-vae")                # workloads whose first step is also timed without caches
 # workload → what limits it, printed below the table where a target is missed
 PYTHON = "Python (the tape, the model, the launches of kernels)"
-TRANSPOSED = ("a product with a transposed factor (dx = dh wᵀ) is slower in OpenBLAS than others, "
-          "transposed or not")
 LIMITS = {
-    "dae-128": f"{PYTHON}; {TRANSPOSED}.",
-    "dae-20": f"{PYTHON}; products at their best are half of the step, Adam's bytes a fifth.",
-    "dae-1000": f"the lower bound alone is 0.9 of JAX and 0.85 of PyTorch; {TRANSPOSED}.",
-    "vae": f"{PYTHON}, 0.5 ms of the step; {TRANSPOSED}.",
-    "gan": f"{PYTHON}, twice, for there are two updates; {TRANSPOSED}.",
-    "sdae": f"the lower bound alone is 0.8 of JAX; {PYTHON}.",
-    "conv-vae": "layers with one channel run at 23 to 28 % of the peak (copies of patches, small "
-                "products); in the others a third of the time is not products.",
-    "dcgan": "twelve large products are two thirds of the step, with half of the multiply-adds of "
-             "their definition already; batch norm and layers with one channel are an eighth.",
+    "dae-128": f"the lower bound alone is 0.75 of JAX; {PYTHON}.",
+    "dae-20": f"the lower bound alone is 0.7 of JAX; {PYTHON}.",
+    "dae-1000": "the lower bound alone is 0.75 of JAX.",
+    "vae": f"{PYTHON}; the lower bound alone is 0.65 of JAX.",
+    "gan": f"{PYTHON}, for each of two updates; the lower bound alone is 0.75 of JAX.",
+    "sdae": f"the lower bound alone is 0.85 of JAX; {PYTHON}.",
+    "conv-vae": "layers with one channel, which copy patches for small products.",
+    "dcgan": "large products, which already need half of the multiply-adds of their definition; "
+             "batch norm, and layers with one channel.",
     "tiny": "memory: Numba and LLVM take 130 MiB before any work.",
 }
 
