@@ -5,6 +5,8 @@ import pytest
 
 import scratchgen as sg
 from scratchgen import models, nn, optim
+from scratchgen.engine.memory import buffers
+from scratchgen.models import MODELS
 
 SHAPE = (4, 3, 2)                        # an image; every dimension different
 
@@ -196,6 +198,19 @@ def test_training_is_the_same_bits_again(kind):
     for name, array in first.state_dict().items():
         assert array.dtype == np.float32
         assert np.array_equal(array, second.state_dict()[name])
+
+
+@pytest.mark.parametrize("kind", ["dae", "vae", "gan"])
+def test_a_step_allocates_no_arrays_for_results_after_the_first_three(kind):
+    """Arrays of 16 KB or more for results of kernels come from the pool of buffers."""
+    model = MODELS[kind](MODELS[kind].Config(), (28, 28, 1))
+    optimisers = {name: optim.Adam(network, 1e-3) for name, network in model.networks().items()}
+    streams, x = sg.Streams(0), np.full((100, 28, 28, 1), 0.25, np.float32)
+    counts = []
+    for _ in range(6):
+        model.training_step(x, streams, optimisers)
+        counts.append(buffers.made)
+    assert counts[0] > 0 and counts[2:] == [counts[2]] * 4
 
 
 @pytest.mark.parametrize("kind", ["dae", "vae"])

@@ -10,6 +10,7 @@ import threading
 
 import numpy as np
 import pytest
+from checks import assert_same_bits_for_two_threads
 from scratchgen.kernels import cuda, gemm_chooser
 from scratchgen.kernels.conv2d_chooser import convolution
 
@@ -22,25 +23,43 @@ MODELS = {"dae": ("dae", {"hidden": 30}, "adam"),
           "vae": ("vae", {"hidden": 20, "latent": 3}, "adam"),
           "conv vae": ("vae", {"arch": "conv", "channels": [3, 5], "latent": 2}, "sgd"),
           "gan": ("gan", {"latent": 5, "generator": [9, 11], "discriminator": [12, 7]}, "rmsprop")}
+LARGER = {"dae": ("dae", {"hidden": 200}, "adam"),
+          "tied dae": ("dae", {"hidden": 200, "tied": True}, "sgd"),
+          "vae": ("vae", {"hidden": 150, "latent": 7}, "adamw"),
+          "conv vae": ("vae", {"arch": "conv", "channels": [8, 16], "latent": 5}, "adam"),
+          "gan": ("gan", {"latent": 20, "generator": [90, 110], "discriminator": [120, 70]},
+                  "rmsprop"),
+          "conv gan": ("gan", {"arch": "conv", "latent": 9, "channels": 8}, "adagrad")}
 KINDS = {"dae": sg.models.DAE, "vae": sg.models.VAE, "gan": sg.models.GAN}
 
 
-def train(form, backend, steps=6, batch=300, pause=lambda: None):
+def train(form, backend, steps=6, batch=300, pause=lambda: None, forms=MODELS, shape=SHAPE):
     """The bytes of all weights after some steps; ``pause`` is called between the operations."""
     with sg.use_backend(backend):
-        kind, options, optimiser = MODELS[form]
-        model = KINDS[kind](KINDS[kind].Config(**options), SHAPE, seed=len(form))
+        kind, options, optimiser = forms[form]
+        model = KINDS[kind](KINDS[kind].Config(**options), shape, seed=len(form))
         streams = sg.Streams(3)
         optimisers = {name: sg.optim.make(optimiser, network, 1e-3)
                       for name, network in model.networks().items()}
         for i in range(steps):
-            x = np.random.default_rng(i).random((batch, *SHAPE)).astype(np.float32)
+            x = np.random.default_rng(i).random((batch, *shape)).astype(np.float32)
             pause()
             model.training_step(x, streams, optimisers)
             with sg.no_grad():                         # while others train
                 pause()
                 sg.square(sg.tensor(x)).sum()
         return b"".join(np.asarray(a).tobytes() for a in model.state_dict().values())
+
+
+def parallel_results():
+    """The weights of six models after training on images of 28 × 28 pixels, for each in turn."""
+    for form in LARGER:
+        weights = train(form, "numba", 3, 100, forms=LARGER, shape=(28, 28, 1))
+        yield np.frombuffer(weights, np.uint8)
+
+
+def test_training_makes_the_same_bits_with_one_and_with_two_threads():
+    assert_same_bits_for_two_threads("test_threads")
 
 
 @pytest.mark.parametrize("count", [2, 8])
