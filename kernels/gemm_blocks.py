@@ -12,7 +12,7 @@ first-level cache, the tiles of all these panels are computed:
                     tile: C[rows, panel] = or += A[rows, :] B[:, panel]
 
 Rows are cut into tiles of nearly equal height: 100 rows are four of 13 and four of 12, not seven of
-14 and one of 2. Panels at the right edge are padded with zeros and computed beside C.
+14 and one of 2. At the right edge a tile is computed in a buffer, and its valid columns are copied.
 
 Every number of C is a sum over p in one order: chains of fused multiply-adds of SUM numbers, added
 one after the other. It depends neither on the blocks nor on how C is shared among threads, so all
@@ -31,6 +31,7 @@ WORTH_THREADS = 1 << 19          # multiply-adds from which on a product is shar
 # and of writing a number into a row that another core writes to. LEAST: with fewer rows, a tile
 # waits for its own results.
 PACK, TRANSPOSE, SHARED, LEAST = 4, 10, 32, 4
+
 
 def linked(name, dtype):
     """A function of ``gemm_tile.py``, for kernels."""
@@ -122,7 +123,7 @@ def gemm(a, b, c, ta, tb, add):
 
 @compiled
 def work(m, n, transposed, size):
-    """The multiply-adds that C (m, n) costs for each p, those beside a narrow C included."""
+    """The multiply-adds that C (m, n) costs for each p, unused columns of tiles included."""
     width = columns32() if size == 4 else columns64()
     return (n + width - 1) // width * width * (max(m, LEAST) + (TRANSPOSE if transposed else PACK))
 
