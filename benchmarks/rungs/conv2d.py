@@ -120,7 +120,7 @@ def patches_in_runs(x, w):
     """im2col in whole runs, a few images at a time
 
     Why: a patch is copied as four runs, not as sixteen strided pieces, without a copy of x with its
-    border; and the patches of a few images are still in the cache when BLAS reads them.
+    border; and the patches of a few images are still in the cache when the product reads them.
     """
     (n, h, width, c), o = x.shape, w.shape[3]
     positions = (h // STRIDE) * (width // STRIDE)

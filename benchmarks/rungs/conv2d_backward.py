@@ -205,10 +205,10 @@ def outer_products(x, dy):
 
 @compiled
 def patches_transposed(x, dy):
-    """The patches of a few images as rows, then one product with BLAS, added to dw
+    """The patches of a few images as rows, then one matrix product, added to dw
 
     Why: a tile of dw stays in registers for hundreds of positions, and the patches are still in the
-    cache when BLAS reads them.
+    cache when the product reads them.
     """
     n, c, (oh, ow, o) = x.shape[0], x.shape[3], dy.shape[1:]
     positions, dw = oh * ow, np.zeros((K * K * c, o), x.dtype)

@@ -101,11 +101,11 @@ def blas_and_passes(x, w, b):
 
 
 @compiled
-def blas_fused(x, w, b):
-    """BLAS, then bias and activation in one pass, with an exp of our own
+def product_fused(x, w, b):
+    """The engine's product on one thread, then bias and activation in one pass
 
-    Why: y is read and written once, nothing is allocated between, and an exp of plain float32
-    arithmetic becomes vector instructions with all that surrounds it.
+    Why: y is read and written once after the product, without intermediate arrays, and the exp is
+    float32 arithmetic that the compiler vectorises (product: docs/gemm.md).
     """
     y = np.empty((x.shape[0], w.shape[1]), x.dtype)
     gemm(x, w, y, False, False, 0)
@@ -115,10 +115,10 @@ def blas_fused(x, w, b):
 
 
 def scratchgen_dense(x, w, b):
-    """sg.dense: the same part by part, over all threads
+    """sg.dense: the same for blocks of y, over all threads
 
-    Why: each thread makes a block of y and applies bias and activation while the block is still in
-    its core's cache.
+    Why: each thread computes a block of y, and applies bias and activation while the block is in
+    the cache of its core.
     """
     return sg.dense(x, w, b, "sigmoid").data
 
@@ -142,5 +142,5 @@ SIZES = {"size": (128, 784, 1000), "ragged": ((7, 19, 37), (5, 259, 262), (1, 3,
 LADDERS = [
     Ladder("dense", "y = σ(x w + b), x (N, C), w (C, O)", "GFLOP/s", work,
            arguments("NC", "CO", "O"), formula,
-           (loops_ijk, loops_ikj, blocked, blas_and_passes, blas_fused, scratchgen_dense),
+           (loops_ijk, loops_ikj, blocked, blas_and_passes, product_fused, scratchgen_dense),
            **SIZES)]

@@ -84,8 +84,8 @@ def blas_transposed(x, dh):
 def scratchgen_weight(x, dh):
     """sg.matmul: blocks of dw, over all threads
 
-    Why: each thread owns a block of dw and calls BLAS for it alone: nothing to wait for, nothing to
-    add up afterwards.
+    Why: each thread computes a block of dw, so that no partial sums are added; blocks of rows,
+    since two cores that write into the same rows slow each other down.
     """
     return sg.matmul(x.T, dh).data
 
@@ -175,7 +175,8 @@ def blas_second_transposed(dh, w):
 def scratchgen_input(dh, w):
     """sg.matmul: blocks of dx, over all threads
 
-    Why: each thread owns a block of dx and calls BLAS for it alone.
+    Why: each thread computes a block of dx; squares of w are transposed in registers while its
+    panels are packed (docs/gemm.md).
     """
     return sg.matmul(dh, w.T).data
 
