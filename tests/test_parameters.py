@@ -454,7 +454,9 @@ def test_attributes_that_are_no_parameters_may_change():
     for i in range(3):
         network.history = [*getattr(network, "history", []), i]
         network.last = network(X)
+        before = network[0].w.data.copy()
         descend(network, optimiser)
+        assert not np.array_equal(network[0].w.data, before)       # stepped, without an error
 
 
 def test_a_new_parameter_of_the_same_shape_takes_the_place_of_the_old():
