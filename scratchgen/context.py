@@ -18,14 +18,26 @@ F = TypeVar("F", bound=Callable[..., Any])
 class Switch:
     """One setting: ``get()``, ``set(value)``, and ``with`` blocks that restore the old value.
 
+    ``of_steps`` in the constructor: whether a training step may compute something else for another
+    value, so that a recorded step (engine/capture.py) belongs to one value.
+
     ``enter`` and ``leave`` store the old values of the blocks that are open in this context, so
     that one object can be entered again inside itself, and by several threads at the same time.
     """
 
-    def __init__(self, name, default):
+    getters = []
+
+    def __init__(self, name, default, of_steps=True):
         self._value = contextvars.ContextVar(name, default=default)
         self._open = contextvars.ContextVar(f"{name}: open blocks", default=None)
         self.get, self.set = self._value.get, self._value.set
+        if of_steps:
+            Switch.getters.append(self.get)
+
+    @classmethod
+    def of_steps(cls):
+        """The values of all switches on which a training step may depend."""
+        return [get() for get in cls.getters]
 
     def enter(self, owner, before):
         """Begin a block of ``owner``; ``before`` is the value to restore after it."""
@@ -88,6 +100,11 @@ class Setting:
 
     def __exit__(self, *exception: object) -> None:
         self.switch.leave(self)
+
+
+# --- a step that is being recorded (engine/capture.py) -------------------------------------------
+
+recorder = Switch("recorder", None, of_steps=False)     # the Recording (CPU) or Graph (GPU) that the thread makes
 
 
 # --- whether calls are recorded ------------------------------------------------------------------

@@ -10,7 +10,7 @@ import importlib
 from collections.abc import Callable
 from typing import Literal
 
-from ..context import Setting, Switch
+from ..context import Setting, Switch, recorder
 from ..errors import unknown
 
 BACKENDS = ("numpy", "numba", "cuda")
@@ -62,7 +62,8 @@ class Family:
         version = self._versions.get(key)
         if version is None:
             version = self._versions[key] = self._found(function)
-        return version
+        recording = recorder.get()
+        return version if recording is None else recording.bind(version)
 
     def _found(self, function):
         name = self._name

@@ -1,30 +1,33 @@
-"""Records a training step as a CUDA graph and replays it: one launch instead of about a hundred.
+"""Records a training step once and replays it: the tape is needed for one step only.
 
-For a small network on a GPU, launching takes longer than computing: Python and the driver need
-several microseconds for each kernel, the kernel itself about two. A CUDA graph is the list of a
-step's kernels with their arguments, which the GPU executes without the host.
+A step of a small network spends most of its time in Python: the tape, the checks of shapes, the
+memory of results. All of this is the same in every step. ``capture`` records what a step computes,
+and later calls repeat only that: on the CPU a list of calls of kernels and NumPy functions
+(``recorded.py``), on a GPU a CUDA graph (``cuda_graph.py``).
 
-Numbers that differ between steps must then be read from the GPU's memory: counters of the random
-streams, coefficients of the optimiser, the position of the batch. Code that needs such a number
-calls ``varying``. Outside a recording it returns the number, copied to the device. During a
-recording it returns a slot of the graph. A table, computed on the host by the same Python code,
-contains the values of all slots for the next steps, one row per step, and the first kernel of the
-graph copies the current row. A replayed step therefore computes with the same numbers as a step
-without recording, and produces the same bytes.
+Numbers that differ between steps are counters of the random streams, coefficients of the optimiser,
+the position of the batch. Code that needs such a number calls ``varying``. Outside a recording it
+returns the number; during a recording it returns a slot, whose value is computed again, by the same
+Python code, for each replayed step. A replayed step therefore computes with the same numbers as a
+step without recording, and produces the same bytes.
 """
 
+import hashlib
+import threading
+import warnings
 from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 
-from ..context import Switch
-from .backend import backend, gpu, kernels
-from .memory import to_device
+from ..context import Setting, Switch, recorder
+from ..errors import Notice
+from .backend import backend
+from .cuda_graph import Graph
+from .memory import buffers, to_device
+from .recorded import Arena, Recording, flat
 
-ROWS, WORDS = 48, 128                 # steps in the table, and 8-byte words per step
-MOST_GRAPHS = 16                      # per captured step
-step_kernels = kernels("step")
+MOST_RECORDINGS = 16                  # per captured step
 
 
 def varying(owner, attribute, value, dtype):
@@ -33,128 +36,133 @@ def varying(owner, attribute, value, dtype):
     ``owner.attribute`` is an int that grows by the same amount in every step of one kind: a
     stream's counter, an optimiser's count of steps. ``value`` must depend on nothing else.
     """
+    if (recording := recorder.get()) is not None:
+        return recording.slot(owner, attribute, value, np.dtype(dtype))
     if backend() != "cuda":
         return np.asarray(value(getattr(owner, attribute)), dtype)[()]
-    if (graph := Graph.recording.get()) is not None:
-        return graph.slot(owner, attribute, value, np.dtype(dtype))
     return to_device(np.atleast_1d(np.asarray(value(getattr(owner, attribute)), dtype)))
+
+
+class use_capture(Setting):
+    """Whether ``sg.capture`` records steps: ``use_capture(False)`` runs every step through the
+    tape, permanently or in a ``with`` block only, in the calling thread."""
+
+    switch = Switch("capture", True)
+
+    def __init__(self, wanted: bool):
+        super().__init__(bool(wanted))
 
 
 def capture(step: Callable[..., Any], key: Callable[[], Any] | None = None) -> "Captured":
     """Return a function that records ``step`` and replays it.
 
-    ``step`` is a training step: a function of arrays, or without arguments. The first call with new
-    shapes runs it, the second records it, and later calls replay the recording. The results are
+    ``step`` is a training step: a function of arrays, or without arguments. On the CPU the first
+    call with new shapes runs and records it, the second checks the recording, and later calls
+    replay it; on a GPU the first call runs the step, and the second records it. The results are
     returned in the same arrays each time, so copy a result that must last. ``key`` is a function
-    that returns a hashable value of everything that the step depends on besides its arrays and what
-    is ``varying``; the step is recorded again when that value changes. The step must not read
-    values from the GPU. On the CPU, and while another step is being recorded, ``step`` is called
-    directly.
+    that returns a hashable value of everything that the step depends on besides its arrays, its
+    modules and what is ``varying``; the step is recorded again when that value changes.
+
+    Python code of the step is not executed in a replay. A step that reads computed numbers, or
+    whose replay would give other bytes, is noticed on the CPU: it is run without recording, with a
+    ``Notice`` that says why. On a GPU it must not read values. The backend "numpy" records nothing,
+    and while another step is being recorded, ``step`` is called directly.
     """
     return Captured(step, key or (lambda: ()))
 
 
 class Captured:
-    """What ``capture`` returns; ``graphs``: kind of step → Graph, or None after the first call."""
+    """What ``capture`` returns; ``recordings``: kind of step → its recording.
+
+    None instead of a recording: after the first call on a GPU, and on the CPU for a step that
+    cannot be recorded.
+    """
 
     frozen = 0                            # differs for different sets of frozen parameters
-    absences = 0                          # how often a parameter has begun to skip steps
+    modes = 0                             # differs for different sets of modules in training mode
+    changes = 0                           # how often a recording may have become invalid
 
     def __init__(self, step, key):
-        self.step, self.key, self.graphs = step, key, {}
+        self.step, self.key, self.recordings = step, key, {}
+        self.arena, self.busy, self.noticed = Arena(), threading.Lock(), False
 
     def __call__(self, *inputs: Any) -> Any:
-        if backend() != "cuda" or Graph.recording.get() is not None:
+        if recorder.get() is not None or backend() == "numpy" or not use_capture.switch.get():
             return self.step(*inputs)
-        kind = self.key(), (Captured.frozen, Captured.absences,
-                            *((x.shape, x.dtype) for x in inputs))
-        if kind not in self.graphs:
-            if len(self.graphs) == MOST_GRAPHS:        # release the oldest and its memory
-                del self.graphs[next(iter(self.graphs))]
-            self.graphs[kind] = None
-            return self.step(*(to_device(x) for x in inputs))
-        if self.graphs[kind] is None:
-            self.graphs[kind] = Graph(self.step, inputs)
-        return self.graphs[kind].replay(inputs)
-
-
-class Clock:
-    """An int attribute that a step increases: its value at the step's start, and the increase."""
-
-    def __init__(self, owner, attribute):
-        self.owner, self.attribute = owner, attribute
-        self.start, self.moves = self.now(), 0
-
-    def now(self):
-        return getattr(self.owner, self.attribute)
-
-    def set(self, value):
-        setattr(self.owner, self.attribute, value)
-
-    def at(self, steps):
-        """Its value after so many steps."""
-        return (self.start + steps * self.moves) % 2**64
-
-
-class Graph:
-    """One recorded step: its graph, the clocks that it advances, and the table of its slots."""
-
-    recording = Switch("graph", None)                  # the graph that the thread is recording
-
-    def __init__(self, step, inputs):
-        device = gpu()
-        self.clocks, self.slots, self.width = {}, [], 0
-        self.inputs = [to_device(np.zeros(x.shape, x.dtype)) for x in inputs]
-        self.uploads = [device.upload(x) for x in self.inputs]
-        self.row = to_device(np.zeros(1, np.uint64))
-        self.current = to_device(np.zeros(WORDS, np.uint64))
-        self.table = to_device(np.zeros((ROWS, WORDS), np.uint64))
-        step_kernels.take_row(self.table, self.row, self.current)     # compiled before the capture
-        Graph.recording.set(self)
+        kind = (self.key(), Captured.frozen, Captured.modes, Captured.changes, *Switch.of_steps(),
+                *((x.shape, x.dtype) if hasattr(x, "shape") else x for x in inputs))
+        if kind not in self.recordings and len(self.recordings) == MOST_RECORDINGS:
+            del self.recordings[next(iter(self.recordings))]       # the oldest, and its memory
+        if backend() == "cuda":
+            return self.on_gpu(kind, inputs)
+        if not self.busy.acquire(blocking=False):      # another thread replays it: its arrays
+            return self.step(*inputs)
         try:
-            # The memory of intermediate results belongs to the graph between replays.
-            with device.capturing() as self.captured:
-                step_kernels.take_row(self.table, self.row, self.current)
-                self.results = step(*self.inputs)
+            return self.on_cpu(kind, inputs)
         finally:
-            Graph.recording.set(None)
-            for clock in self.clocks.values():         # the recording has computed nothing
-                clock.moves = clock.now() - clock.start
-                clock.set(clock.start)
-        self.used = ROWS                               # the table is empty
+            self.busy.release()
 
-    def slot(self, owner, attribute, value, dtype):
-        """The array from which the graph's kernels read this number: a part of the current row."""
-        clock = self.clocks.setdefault((id(owner), attribute), Clock(owner, attribute))
-        example = np.atleast_1d(np.asarray(value(clock.now()), dtype))
-        first, words = self.width, -(-example.nbytes // 8)
-        self.width += words
-        if self.width > WORDS:
-            raise RuntimeError(f"a step with more than {WORDS} words of varying numbers")
-        self.slots.append((clock, clock.now() - clock.start, value, dtype, first))
-        return self.current[first:first + words].view(dtype)[:example.size]
+    def on_gpu(self, kind, inputs):
+        if kind not in self.recordings:
+            self.recordings[kind] = None
+            return self.step(*(to_device(x) for x in inputs))
+        if self.recordings[kind] is None:
+            self.recordings[kind] = Graph(self.step, inputs)
+        return self.recordings[kind].replay(inputs)
 
-    def replay(self, inputs):
-        """Run the step on these inputs; its results lie where they always do."""
-        for upload, given in zip(self.uploads, inputs, strict=True):
-            upload.send(given)
-        if self.used == ROWS or any(c.now() != c.at(self.used) for c in self.clocks.values()):
-            self.fill()
-        self.captured.launch()
-        self.used += 1
-        for clock in self.clocks.values():
-            clock.set(clock.at(self.used))
-        return self.results
+    def on_cpu(self, kind, inputs):
+        if kind not in self.recordings:
+            return self.record(kind, inputs)
+        recording = self.recordings[kind]
+        if recording is None:
+            return self.step(*inputs)
+        if not recording.valid():
+            return self.record(kind, inputs)
+        if not recording.checked:
+            return self.check(kind, recording, inputs)
+        return recording.replay(inputs)
 
-    def fill(self):
-        """Send the numbers of the next steps, counted from where the clocks stand now."""
-        for clock in self.clocks.values():
-            clock.start = clock.now()
-        table = np.zeros((ROWS, WORDS), np.uint64)
-        for clock, offset, value, dtype, first in self.slots:
-            for k, row in enumerate(table):
-                numbers = np.atleast_1d(np.asarray(value((clock.at(k) + offset) % 2**64), dtype))
-                row[first:].view(np.uint8)[:numbers.nbytes] = numbers.view(np.uint8)
-        self.table.set(table)
-        self.row[...] = 0
-        self.used = 0
+    def record(self, kind, inputs):
+        """Run the step and record it."""
+        recording = Recording(self.arena, self.step, inputs)
+        self.keep(kind, recording, recording.refused)
+        return recording.results
+
+    def check(self, kind, recording, inputs):
+        """Replay the step, then undo it and run it again: both must give the same bytes."""
+        clocks = recording.clocks.values()
+        before, starts = recording.copy_state(), [clock.now() for clock in clocks]
+        results = recording.replay(inputs)
+        replayed, ends = digest(recording.state(), results), [clock.now() for clock in clocks]
+        recording.restore_state(before)
+        for clock, start in zip(clocks, starts, strict=True):
+            clock.set(start)
+        del before
+        again = Recording(self.arena, self.step, inputs)
+        same = recording.valid() and ends == [clock.now() for clock in clocks] and (
+            replayed == digest(recording.state(), again.results))
+        recording.checked = True
+        self.keep(kind, recording, again.refused or (
+            None if same else "a replay does not give the same bytes; it may compute with NumPy "
+            "on arrays of the tensors (t.data), draw numbers from elsewhere than sg's streams, or "
+            "depend on a state of its own"))
+        buffers.release_idle()
+        return again.results
+
+    def keep(self, kind, recording, reason):
+        """Keep the recording, or give the step up for the reason."""
+        self.recordings[kind] = recording if reason is None else None
+        if reason is not None and not self.noticed:
+            self.noticed = True
+            warnings.warn(f"this training step is run without recording: {reason}", Notice,
+                          stacklevel=5)
+
+
+def digest(arrays, results):
+    """A hash of the bytes of arrays, and of the results of a step."""
+    found = hashlib.blake2b()
+    for x in (*arrays, *flat(results)):
+        array = np.asarray(getattr(x, "data", x) if not isinstance(x, np.ndarray) else x)
+        found.update(f"{array.dtype}{array.shape}".encode())
+        found.update(np.ascontiguousarray(array))
+    return found.digest()

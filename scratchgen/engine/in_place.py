@@ -10,6 +10,7 @@ from typing import Any
 
 from ..context import recording
 from .backward import Leaf
+from .recorded import in_step
 
 
 class InPlace:
@@ -27,7 +28,7 @@ class InPlace:
             self.replace(self.with_item(index, value), "t[...] = v",
                         "t = sg.where(mask, v, t)")
             return
-        self.data[plain_index(index)] = plain(value)
+        in_step(self.data)[plain_index(index)] = plain(value)
         self.changes[0] += 1
 
     def change(self, ufunc, inputs):
@@ -40,7 +41,7 @@ class InPlace:
         if recording.get() and (self.requires_grad or any(map(requires_grad, inputs))):
             self.refuse_leaf("t += v", "t = t + v")
             return self.replace(ufunc(*inputs), "t += v", "t = t + v")
-        ufunc(*map(plain, inputs), out=self.data)
+        ufunc(*map(plain, inputs), out=in_step(self.data))
         self.changes[0] += 1
         return self
 

@@ -3,7 +3,9 @@
 On the backend "cuda" arrays are CuPy's, in the GPU's memory; ``to_device`` and ``to_host`` copy
 them there and back. NumPy's functions accept both kinds, since CuPy implements NumPy's dispatch
 protocols. The two differ only where an array is created, where its values are read on the host, and
-where its type is asked for; those cases are handled here.
+where its type is asked for; those cases are handled here. While a step is recorded on the CPU, its arrays
+are of a third kind, ``Recorded`` (``recorded.py``): in the host's memory, but their values are not
+to be read.
 """
 
 import ctypes
@@ -15,10 +17,13 @@ import types
 
 import numpy as np
 
+from ..context import recorder
 from .backend import backend, gpu
+from .recorded import Recorded, Recording, in_step
 
 WORTH_KEEPING, KEPT_AT_MOST = 1 << 14, 1 << 29        # bytes of one array, and of all
-ARRAYS = {np.ndarray}                 # the types of arrays; the GPU's joins when it is first used
+ARRAYS = {np.ndarray, Recorded}       # the types of arrays; the GPU's joins when it is first used
+ON_HOST = {np.ndarray, Recorded}
 
 
 def array_module():
@@ -33,6 +38,8 @@ def array_module():
 def to_device(x, dtype=None):
     """x (an array or numbers) as an array in the memory of the current backend."""
     if backend() != "cuda":
+        if type(x) is Recorded:
+            return x if dtype is None else x.astype(dtype, copy=False)
         return x if dtype is None and type(x) is np.ndarray else np.asarray(to_host(x), dtype)
     xp = array_module()
     return xp.asarray(x if isinstance(x, xp.ndarray) else np.asarray(x), dtype)
@@ -41,13 +48,21 @@ def to_device(x, dtype=None):
 def to_host(x):
     """x as a NumPy array: copied from the GPU if it is there; anything else is returned as it
     is."""
+    if type(x) is Recorded:
+        return np.asarray(x)
     if type(x) in ARRAYS and type(x) is not np.ndarray:
         return x.get()
     return x
 
 
 def is_host(x):
-    """Whether x is a NumPy array, whose values can be read without waiting for a GPU."""
+    """Whether x is an array in the host's memory."""
+    return type(x) in ON_HOST
+
+
+def is_readable(x):
+    """Whether x is an array whose values can be read without waiting for a GPU, and outside a
+    recording, in which they differ from step to step."""
     return type(x) is np.ndarray
 
 
@@ -77,10 +92,21 @@ def _filled(backend, shape, value, dtype):
 
 def copy_into(array, values):
     """array[...] = values, each on the host or on the GPU."""
-    if type(array) is not np.ndarray and type(values) is np.ndarray and values.size == 1:
+    if type(array) not in ON_HOST and type(values) is np.ndarray and values.size == 1:
         array.fill(values.item())                      # an argument of a kernel instead of a copy
+    elif type(array) in ON_HOST:
+        in_step(array)[...] = values if type(values) is Recorded else to_host(values)
     else:
-        array[...] = to_host(values) if type(array) is np.ndarray else to_device(values)
+        array[...] = to_device(values)
+
+
+def lasting_copy(x):
+    """A copy in C order that other code may keep, also if it is made in a step that is recorded."""
+    if type(x) is not Recorded:
+        return x.copy(order="C")
+    copy = np.empty(x.shape, x.dtype)
+    in_step(copy)[...] = x
+    return copy
 
 
 def native(x, what):
@@ -107,6 +133,9 @@ def real_numbers(x, what):
 def contiguous(x, dtype=None):
     """x in C order (and ``dtype``) for a kernel: x itself if it already is and is writable;
     broadcast and read-only arrays are copied."""
+    if type(x) is Recorded:
+        fits = x.flags.c_contiguous and x.flags.writeable and dtype in (None, x.dtype)
+        return x if fits else x.astype(x.dtype if dtype is None else dtype, order="C")
     if type(x) is not np.ndarray:
         return array_module().ascontiguousarray(x, dtype)
     x = np.ascontiguousarray(x, dtype)
@@ -174,6 +203,8 @@ def empty(shape, dtype):
     dtype = np.dtype(dtype)
     if backend() == "cuda":
         return array_module().empty(shape, dtype)      # CuPy has a pool of its own
+    if type(recording := recorder.get()) is Recording:
+        return recording.empty(shape, dtype)
     if math.prod(shape) * dtype.itemsize < WORTH_KEEPING:
         return np.empty(shape, dtype)
     return buffers.allocate(shape, dtype)
@@ -184,6 +215,10 @@ buffers = BufferPool()
 
 def zeros(shape, dtype):
     """An array of zeros in the memory of the current backend."""
+    if type(recorder.get()) is Recording:
+        array = empty(shape, dtype)
+        array.fill(0)
+        return array
     return array_module().zeros(shape, dtype)
 
 

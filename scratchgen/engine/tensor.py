@@ -26,6 +26,8 @@ from .memory import (
     constant_to_device,
     contiguous,
     copy_into,
+    is_readable,
+    lasting_copy,
     native,
     real_numbers,
     to_device,
@@ -106,7 +108,7 @@ class Tensor(Copied, InPlace, TensorMethods):
 
     def numpy(self) -> Array:
         """The array, sharing memory; read-only if gradients flow through it. From a GPU: a copy."""
-        if type(self.data) is not np.ndarray:
+        if not is_readable(self.data):
             return to_host(self.data)
         view = self.data.view()
         view.flags.writeable = not self.requires_grad and self.data.flags.writeable
@@ -187,7 +189,7 @@ class Tensor(Copied, InPlace, TensorMethods):
         if self.grad is not None:
             self.grad.changes[0] += 1
         if self.grad_buffer is None:
-            data = to_device(data).copy(order="C")
+            data = lasting_copy(to_device(data))
         else:
             if data is not self.grad_buffer:          # it may have been computed there
                 copy_into(self.grad_buffer, data)

@@ -13,9 +13,11 @@ import numpy as np
 from numpy.typing import ArrayLike, DTypeLike
 
 from ..context import Switch
+from ..engine.capture import Captured
 from ..engine.copies import carried
 from ..engine.memory import copy_into, to_host
 from ..engine.other_names import MODULE, NO_ZEROS, missing
+from ..engine.recorded import refuse
 from ..engine.tensor import Tensor
 from ..errors import UserError
 from .packing import packed
@@ -23,6 +25,8 @@ from .parameters import Buffer, Parameter, ParameterList
 from .summary import table, tree
 
 CONTAINERS = (list, tuple, dict)        # searched for modules and parameters
+NUMBERS = (bool, int, float, str)
+PER_STEP = ("epoch", "step")            # of models: counters, of which ``recording_key`` says more
 
 
 class Module:
@@ -52,6 +56,7 @@ class Module:
         """
         y = self.forward(*inputs, **options)
         if (watcher := Module._watcher.get()) is not None and not self.parts():
+            refuse("a watcher is called after each layer")
             watcher(self, (*inputs, *options.values())[0], y)
         return y
 
@@ -88,6 +93,12 @@ class Module:
             if before.pack is not None and value.pack is None and (
                     before.shape, before.dtype) == (value.shape, value.dtype):
                 before.pack.replace(before, value)
+        if name == "training":
+            if value is not self.training:
+                Captured.modes ^= hash((id(self), name))
+        elif isinstance(value, (Module, Parameter, *CONTAINERS, *NUMBERS)) and before is not value and name not in PER_STEP and not (
+                isinstance(value, NUMBERS) and before == value):
+            Captured.changes += 1                      # recorded steps have been made without it
         object.__setattr__(self, name, value)
 
     if not TYPE_CHECKING:                 # else type checkers would accept any attribute

@@ -11,10 +11,12 @@ from typing import Any
 import numpy as np
 
 from ..engine.memory import ONE_REFERENCE, array_module, copy_into
+from ..engine.recorded import owners
 from ..engine.tensor import Tensor
 from ..errors import UserError
 from .parameters import Parameter, ParameterList, set_data, set_grad
 
+NOTHING = np.zeros(())
 ALIGNMENT = 16                          # elements: 64 bytes of float32, one cache line
 
 
@@ -106,7 +108,9 @@ class Pack:
 
         The old buffer remains with the code that references it.
         """
+        owners.pop(id(getattr(self, "grads", None)), None)
         self.grads = array_module().zeros(self.size, self.data.dtype)
+        owners[id(self.grads)] = self
         for p, view in zip(self.parameters, self.views(self.grads), strict=True):
             if p.grad is not None and p.grad.node is None:
                 copy_into(view, p.grad.data)
@@ -115,6 +119,10 @@ class Pack:
         del view
         self.incomplete = False         # whether a parameter gave up its view of ``grads``
         self.references = sys.getrefcount(self.grads)
+
+    def counted_array(self):
+        """The array whose references are counted (``recorded.owners``)."""
+        return self.grads
 
     def gradients_are_referenced(self):
         """Whether other code references ``grads`` or a view of it, or has taken over the view of a
@@ -161,7 +169,7 @@ class Pack:
             self.allocate_gradients()
         for p in self.parameters:
             if p.node is None or p.grad is None:
-                p.grad_buffer[...] = 0
+                copy_into(p.grad_buffer, NOTHING)
             elif p.grad.data is not p.grad_buffer:     # made with create_graph, or assigned
                 p.store_gradient(p.grad.data)
         active = tuple(p.node is not None and p.grad is not None for p in self.parameters)

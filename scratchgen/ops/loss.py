@@ -9,7 +9,14 @@ import math
 import numpy as np
 
 from ..engine.backend import backend, kernels
-from ..engine.memory import array_module, contiguous, empty, is_host, to_device
+from ..engine.memory import (
+    array_module,
+    contiguous,
+    empty,
+    is_host,
+    is_readable,
+    to_device,
+)
 from ..engine.tensor import Tensor, plain
 from ..engine.types import Reduction, TensorLike
 from ..errors import unknown
@@ -224,7 +231,7 @@ def cross_entropy(logits: TensorLike, labels: TensorLike, reduction: Reduction =
     if logits.ndim != 2 or labels.shape != logits.shape[:1] or labels.dtype.kind not in "iu":
         raise ValueError(f"cross_entropy: logits {logits.shape}, labels {labels.dtype}"
                          f"{labels.shape}; expected (N, K) and integers (N,)")
-    seen = type(labels) is np.ndarray and labels.size             # labels on a GPU are not read
+    seen = is_readable(labels) and labels.size         # labels on a GPU are not read
     if seen and not 0 <= labels.min() <= labels.max() < logits.shape[1]:
         raise ValueError(f"cross_entropy: labels from {labels.min()} to {labels.max()}; expected "
                          f"0 to {logits.shape[1] - 1}")

@@ -42,11 +42,12 @@ from typing import Any, TypeVar
 
 import numpy as np
 
-from ..context import recording
+from ..context import recorder, recording
 from ..engine.backend import backend
 from ..engine.backward import Node, check_unchanged, run_backward
 from ..engine.in_place import share
-from ..engine.memory import ARRAYS, array_module
+from ..engine.memory import ARRAYS, ON_HOST, array_module
+from ..engine.recorded import in_step
 from ..engine.tensor import FLOATS, NUMPY_FUNCTIONS, Tensor
 from ..engine.types import TensorLike
 from ..errors import UserError
@@ -98,7 +99,7 @@ class Op:
         arrays, parents, precision, given, whole = [], [], None, False, False
         for x in inputs:
             if isinstance(x, Tensor):
-                array, parent = x.data, x.node
+                array, parent = x.data if recorder.get() is None else in_step(x.data), x.node
             else:
                 array, parent = x if type(x) in PLAIN else as_input(cls, x), None
                 given = given or array is x and type(x) in ARRAYS
@@ -337,7 +338,7 @@ def elementwise_kernel(function):
         if where == "numpy" or any(isinstance(a, Tensor) for a in args):
             with np.errstate(over="ignore"):          # e⁻ˣ may: the formulas divide by it
                 return function(*args, **options)
-        dtypes = [a.dtype for a in args if isinstance(a, np.ndarray) and a.dtype in FLOATS]
+        dtypes = [a.dtype for a in args if type(a) in ARRAYS and a.dtype in FLOATS]
         if not dtypes:                                 # integers and numbers: as in NumPy
             return function(*args, **options)
         if compiled is None:
@@ -373,8 +374,9 @@ def cuda_kernel(function):
 
 def shares(y, array):
     """Whether two arrays may share memory."""
-    return type(y) is type(array) and (
-        np if type(y) is np.ndarray else array_module()).may_share_memory(y, array)
+    if type(y) in ON_HOST and type(array) in ON_HOST:
+        return np.may_share_memory(y, array)
+    return type(y) is type(array) and array_module().may_share_memory(y, array)
 
 
 def implements(numpy_function: Callable[..., Any]) -> Callable[[F], F]:

@@ -125,7 +125,7 @@ class Optimiser:
         for i, updated in enumerate(active):
             if not updated and i not in self.inactive_since:
                 self.inactive_since[i] = self.steps
-                Captured.absences += 1                 # recorded steps contain the missed steps
+                Captured.changes += 1                 # recorded steps contain the missed steps
             elif updated and i in self.inactive_since:
                 missed = self.missed.get(i, 0) + self.steps - self.inactive_since.pop(i)
                 if missed:
@@ -196,7 +196,7 @@ class Optimiser:
         self.steps = int(state["step"])
         self.inactive_since, missed = {}, np.asarray(state.get("missed", np.zeros(n))).tolist()
         self.missed = {i: int(count) for i, count in enumerate(missed) if count}
-        Captured.absences += 1
+        Captured.changes += 1
 
 
 def check_number(name, value, least, below=math.inf, above=False, example=None):

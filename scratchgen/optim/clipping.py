@@ -4,8 +4,8 @@ from numbers import Real
 
 import numpy as np
 
-from ..engine.backend import backend
-from ..engine.memory import empty
+from ..engine.memory import empty, is_readable
+from ..engine.recorded import in_step
 from ..errors import UserError
 from .base import Optimiser, optimizer_kernels
 
@@ -18,13 +18,13 @@ def clip_norm(optimiser: Optimiser, limit: float) -> float:
     grads = gradients_to_clip(optimiser, limit)
     norm = empty((1,), np.float64)
     optimizer_kernels.clip_norm(grads, float(limit), norm)
-    return norm[0] if backend() == "cuda" else float(norm[0])
+    return float(norm[0]) if is_readable(norm) else norm[0]
 
 
 def clip_value(optimiser: Optimiser, limit: float) -> None:
     """Clip each element of the gradients to [−limit, limit]. Frozen parameters are left out."""
     grads = gradients_to_clip(optimiser, limit)
-    np.clip(grads, -limit, limit, out=grads)
+    np.clip(in_step(grads), -limit, limit, out=in_step(grads))
 
 
 def gradients_to_clip(optimiser, limit):

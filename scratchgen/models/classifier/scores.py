@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from ...engine.memory import is_host, to_device
+from ...engine.memory import is_readable, to_device
 from ...errors import UserError
 
 
@@ -18,7 +18,7 @@ def checked(labels, classes):
         raise UserError("a classifier was given no labels: call it with labels=…")
     labels = labels.astype(np.int64, copy=False) if hasattr(labels, "astype") else np.asarray(
         labels, np.int64)
-    if is_host(labels) and len(labels) and not 0 <= labels.min() <= labels.max() < classes:
+    if is_readable(labels) and len(labels) and not 0 <= labels.min() <= labels.max() < classes:
         raise UserError(f"the labels go from {labels.min()} to {labels.max()}, and the model has "
                         f"{classes} classes: expected 0 to {classes - 1}; {_remedy(labels)}")
     return labels
