@@ -104,7 +104,8 @@ class Setting:
 
 # --- a step that is being recorded (engine/capture.py) -------------------------------------------
 
-recorder = Switch("recorder", None, of_steps=False)     # the Recording (CPU) or Graph (GPU) that the thread makes
+# The Recording (CPU) or Graph (GPU) that the thread is making, or None.
+recorder = Switch("recorder", None, of_steps=False)
 
 
 # --- whether calls are recorded ------------------------------------------------------------------

@@ -157,7 +157,7 @@ def test_a_captured_step_makes_the_same_bytes(form, gpu):
 
 
 def test_a_capture_is_renewed_when_its_table_is_used_up_or_clocks_are_set(gpu, monkeypatch):
-    monkeypatch.setattr(sys.modules["scratchgen.engine.capture"], "ROWS", 3)
+    monkeypatch.setattr(sys.modules["scratchgen.engine.cuda_graph"], "ROWS", 3)
     plain, captured = (train("vae", "cuda", 9, captured) for captured in (False, True))
     assert captured[0] == plain[0]
     with sg.use_backend("cuda"):
@@ -174,7 +174,7 @@ def test_kinds_of_steps_that_are_long_past_are_let_go(gpu):
         draw = sg.capture(lambda: stream.uniform(3), lambda: next(kind))
         for _ in range(40):
             draw()
-    assert len(draw.graphs) == 16 and {k for k, _ in draw.graphs} == set(range(24, 40))
+    assert len(draw.recordings) == 16 and {k for k, *_ in draw.recordings} == set(range(24, 40))
 
 
 def test_clipping_is_captured_with_the_rest(gpu):
@@ -343,7 +343,7 @@ def test_captured_steps_of_the_three_models_are_our_kernels(gpu):
             step = sg.capture(lambda m=model, x=x, s=streams, o=optimisers: m.training_step(
                 x, s, o))
             step(), step()
-            (graph,) = step.graphs.values()
+            (graph,) = step.recordings.values()
             assert set(graph.captured.graph.others) <= {"add", "full"}, form
             assert len(graph.captured.graph.kernels) < 80
 
@@ -414,7 +414,7 @@ def test_an_upload_is_forgotten_with_its_graph(gpu):
         step = sg.capture(lambda x: sg.square(sg.tensor(x)).data)
         for _ in range(3):
             step(np.ones(3, np.float32))
-        (graph,) = step.graphs.values()
+        (graph,) = step.recordings.values()
         upload = weakref.ref(graph.uploads[0])
         del step, graph
         gc.collect()

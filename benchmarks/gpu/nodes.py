@@ -26,7 +26,7 @@ def count(name):
         peer.step(i)
     if peer.note:
         raise RuntimeError(f"{name}: {peer.note}")
-    (graph,) = peer.captured.graphs.values()
+    (graph,) = peer.captured.recordings.values()
     recorded = graph.captured.graph
     return {"kernels": len(recorded.kernels), "others": len(recorded.others),
             "by kernel": dict(sorted(collections.Counter(recorded.kernels).items())),

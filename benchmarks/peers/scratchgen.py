@@ -262,7 +262,7 @@ class CudaPeer:
         from torch.profiler import ProfilerActivity, profile
         with profile(activities=[ProfilerActivity.CUDA]):
             self.wait()                                # CUPTI is there before the graph is made
-        self.captured.graphs.clear()
+        self.captured.recordings.clear()
         for i in range(4):
             self.step(i)
         self.wait()

@@ -23,6 +23,8 @@ Overwrite = Annotated[
 ]
 Limit = Annotated[str | None, option("N", "Use only the first N images; 0: all.")]
 Backend = Annotated[str | None, typer.Option(help="numba, numpy or cuda.")]
+Capture = Annotated[bool, typer.Option(
+    help="Record a training step and replay it; without, every step runs through the tape.")]
 
 NUMBERS = ("epochs", "batch_size", "lr", "seed", "limit")
 

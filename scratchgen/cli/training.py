@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 
 from ..errors import UserError
-from .options import Backend, DataDir, Limit, Model, Overwrite, given, option, quoted
+from .options import Backend, Capture, DataDir, Limit, Model, Overwrite, given, option, quoted
 from .stored_runs import draw
 
 DEMO_MODELS = ("dae", "vae", "gan")
@@ -24,6 +24,7 @@ def train(
     backend: Backend = None,
     gradient: Annotated[
         str | None, typer.Option(help="tape, or explicit (derived by hand).")] = None,
+    capture: Capture = True,
     preset: Annotated[str | None, typer.Option(help="A named configuration.")] = None,
     out: Annotated[
         str | None, typer.Option(help="Run folder (default: a new folder in runs/).")] = None,
@@ -52,24 +53,24 @@ def train(
     tables = gather(model, options, file=config, settings=set_ or ())
     resume_command = f"scratchgen train {model} --resume --out"
     path = run_training(tables, out, resume, pictures,
-                        lambda run: f"{resume_command} {quoted(run)}", overwrite)
-    next_command = "sample" if model in DEMO_MODELS else "eval"
-    print(f"next: scratchgen {next_command} {quoted(path)}")
+                        lambda run: f"{resume_command} {quoted(run)}", overwrite, capture)
+    print(f"next: scratchgen {'sample' if model in DEMO_MODELS else 'eval'} {quoted(path)}")
 
 
-def run_training(tables, out, resume, pictures, command_to_resume, overwrite=False):
+def run_training(tables, out, resume, pictures, command_to_resume, overwrite=False, capture=True):
     """Trains with a progress display, then draws pictures; returns the run folder.
 
     ``command_to_resume``: a function of the run folder that returns the command to print if the
     training is stopped.
     """
     from .. import plots
+    from ..engine.capture import use_capture
     from ..train import Interrupted
     from ..train import train as train_run
     from .display import TrainingDisplay
 
     try:
-        with TrainingDisplay(tables["run"]["model"]) as display:
+        with TrainingDisplay(tables["run"]["model"]) as display, use_capture(capture):
             summary = train_run(tables, out, resume, on_progress=display,
                                 on_epoch=plots.keep_samples if pictures else None,
                                 overwrite=overwrite)

@@ -75,21 +75,22 @@ class Captured:
     """What ``capture`` returns; ``recordings``: kind of step → its recording.
 
     None instead of a recording: after the first call on a GPU, and on the CPU for a step that
-    cannot be recorded.
+    cannot be recorded, for the ``reason`` (the first one).
     """
 
     frozen = 0                            # differs for different sets of frozen parameters
-    modes = 0                             # differs for different sets of modules in training mode
+    settings = 0                          # differs for different numbers and modes of modules
     changes = 0                           # how often a recording may have become invalid
 
     def __init__(self, step, key):
         self.step, self.key, self.recordings = step, key, {}
-        self.arena, self.busy, self.noticed = Arena(), threading.Lock(), False
+        self.arena, self.busy, self.reason = Arena(), threading.Lock(), None
 
     def __call__(self, *inputs: Any) -> Any:
         if recorder.get() is not None or backend() == "numpy" or not use_capture.switch.get():
             return self.step(*inputs)
-        kind = (self.key(), Captured.frozen, Captured.modes, Captured.changes, *Switch.of_steps(),
+        kind = (self.key(), Captured.frozen, Captured.settings, Captured.changes,
+                *Switch.of_steps(),
                 *((x.shape, x.dtype) if hasattr(x, "shape") else x for x in inputs))
         if kind not in self.recordings and len(self.recordings) == MOST_RECORDINGS:
             del self.recordings[next(iter(self.recordings))]       # the oldest, and its memory
@@ -132,17 +133,17 @@ class Captured:
         """Replay the step, then undo it and run it again: both must give the same bytes."""
         clocks = recording.clocks.values()
         before, starts = recording.copy_state(), [clock.now() for clock in clocks]
-        results = recording.replay(inputs)
-        replayed, ends = digest(recording.state(), results), [clock.now() for clock in clocks]
+        recording.replay(inputs)
+        replayed, ends = digest(recording, recording.state()), [clock.now() for clock in clocks]
         recording.restore_state(before)
         for clock, start in zip(clocks, starts, strict=True):
             clock.set(start)
         del before
         again = Recording(self.arena, self.step, inputs)
         same = recording.valid() and ends == [clock.now() for clock in clocks] and (
-            replayed == digest(recording.state(), again.results))
-        recording.checked = True
-        self.keep(kind, recording, again.refused or (
+            replayed == digest(again, recording.state()))
+        again.checked = True
+        self.keep(kind, again, again.refused or (
             None if same else "a replay does not give the same bytes; it may compute with NumPy "
             "on arrays of the tensors (t.data), draw numbers from elsewhere than sg's streams, or "
             "depend on a state of its own"))
@@ -152,16 +153,16 @@ class Captured:
     def keep(self, kind, recording, reason):
         """Keep the recording, or give the step up for the reason."""
         self.recordings[kind] = recording if reason is None else None
-        if reason is not None and not self.noticed:
-            self.noticed = True
+        if reason is not None and self.reason is None:
+            self.reason = reason
             warnings.warn(f"this training step is run without recording: {reason}", Notice,
                           stacklevel=5)
 
 
-def digest(arrays, results):
-    """A hash of the bytes of arrays, and of the results of a step."""
-    found = hashlib.blake2b()
-    for x in (*arrays, *flat(results)):
+def digest(recording, state):
+    """A hash of the bytes of ``state``, and of the results of a recorded step."""
+    found = hashlib.blake2b(str(len(recording.calls)).encode())
+    for x in (*state, *recording.made, *flat(recording.results)):
         array = np.asarray(getattr(x, "data", x) if not isinstance(x, np.ndarray) else x)
         found.update(f"{array.dtype}{array.shape}".encode())
         found.update(np.ascontiguousarray(array))

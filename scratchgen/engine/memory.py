@@ -3,9 +3,9 @@
 On the backend "cuda" arrays are CuPy's, in the GPU's memory; ``to_device`` and ``to_host`` copy
 them there and back. NumPy's functions accept both kinds, since CuPy implements NumPy's dispatch
 protocols. The two differ only where an array is created, where its values are read on the host, and
-where its type is asked for; those cases are handled here. While a step is recorded on the CPU, its arrays
-are of a third kind, ``Recorded`` (``recorded.py``): in the host's memory, but their values are not
-to be read.
+where its type is asked for; those cases are handled here. While a step is recorded on the CPU, its
+arrays are of a third kind, ``Recorded`` (``recorded.py``): they lie in the host's memory, but their
+values are not to be read.
 """
 
 import ctypes
@@ -104,9 +104,8 @@ def lasting_copy(x):
     """A copy in C order that other code may keep, also if it is made in a step that is recorded."""
     if type(x) is not Recorded:
         return x.copy(order="C")
-    copy = np.empty(x.shape, x.dtype)
-    in_step(copy)[...] = x
-    return copy
+    recording = recorder.get()
+    return np.array(x) if recording is None else recording.lasting_copy(x)
 
 
 def native(x, what):

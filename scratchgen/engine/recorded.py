@@ -2,9 +2,9 @@
 
 While a step is recorded, it runs as usual, on arrays of the class ``Recorded``. Every computation
 with such an array (a kernel, a function or operator of NumPy) is executed and also added to a list,
-together with the arrays that it reads and writes. Repeating the calls of that list repeats the step:
-the same functions write the same results into the same arrays. There is no tape, no check and no
-allocation, because all of that happened when the list was made.
+together with the arrays that it reads and writes. Repeating the calls of that list repeats the
+step: the same functions write the same results into the same arrays. There is no tape, no check and
+no allocation, because all of that happened when the list was made.
 
 The list is not valid if the step's Python code depends on values: if it reads an element, compares
 two numbers, or copies an array to one of NumPy. Such an array class notices: it is no subclass of
@@ -76,8 +76,8 @@ class Recorded(NDArrayOperatorsMixin):
     # --- computations ---
 
     def __array_ufunc__(self, ufunc, method, *inputs, **options):
-        if not all(isinstance(x, KNOWN) for x in inputs):
-            return NotImplemented                      # a tensor's turn
+        if any(type(x) is not Recorded and handles_ufuncs(x) for x in inputs):
+            return NotImplemented                      # the tensor's method is called next
         return apply(ufunc if method == "__call__" else getattr(ufunc, method), inputs, options)
 
     def __array_function__(self, function, types, args, options):
@@ -127,7 +127,10 @@ class Recorded(NDArrayOperatorsMixin):
         return repr(self.array)
 
 
-KNOWN = (Recorded, np.ndarray, np.generic, int, float, bool)
+def handles_ufuncs(x):
+    """Whether x has its own ``__array_ufunc__``, as tensors have."""
+    method = getattr(type(x), "__array_ufunc__", np.ndarray.__array_ufunc__)
+    return method is not np.ndarray.__array_ufunc__ and not isinstance(x, np.generic)
 
 
 def apply_method(method, array, *args, **options):
@@ -221,12 +224,12 @@ class Recording:
 
     def __init__(self, arena, step, inputs):
         self.arena, self.calls, self.refused = arena, [], None
-        self.outside, self.owned = {}, {}              # id → array; id → (owner, weak reference)
+        self.outside, self.owned = {}, {}              # id → array, id → (owner, weak reference)
         self.clocks, self.checked = {}, False
         self.inputs = [np.array(x) if hasattr(x, "shape") else x for x in inputs]
         recorder.set(self)
         try:
-            self.kept = []                             # the memory of the inputs' and results' arrays
+            self.kept, self.made = [], []              # memory of results, lasting arrays
             self.results = self.finished(step(*map(in_step, self.inputs)))
         finally:
             recorder.set(None)
@@ -234,6 +237,13 @@ class Recording:
             clock.moves = clock.now() - clock.start
 
     # --- while the step is recorded ---
+
+    def lasting_copy(self, x):
+        """A copy that other code may keep, as an array of NumPy; each replay writes to it."""
+        copy = np.empty(x.shape, x.dtype)
+        Recorded(copy)[...] = x
+        self.made.append(copy)
+        return copy
 
     def slot(self, owner, attribute, value, dtype):
         """The number value(owner.attribute), which is different in every step."""
@@ -334,7 +344,7 @@ class Recording:
 
     def add_fresh(self, function, args, options, y):
         """Record a call whose new result is written to y."""
-        if isinstance(function, np.ufunc) or function in WITH_OUT and not options.keys() & {"dtype"}:
+        if isinstance(function, np.ufunc) or function in WITH_OUT and "dtype" not in options:
             self.add(function, args, {**options, "out": y})
         else:
             self.add(store, (y, function, args, options), {})
@@ -382,10 +392,10 @@ class Recording:
         return self.results
 
     def state(self):
-        """The arrays from outside the step that its calls may write to."""
-        inputs = {id(x) for x in self.inputs}
+        """The arrays that existed before the step, and that its calls may write to."""
+        own = {id(x) for x in (*self.inputs, *self.made)}
         arrays = [*self.outside.values(), *(o.counted_array() for o, _ in self.owned.values())]
-        return [a for a in arrays if a.flags.writeable and id(a) not in inputs]
+        return [a for a in arrays if a.flags.writeable and id(a) not in own]
 
     def copy_state(self):
         """Copies of these arrays."""

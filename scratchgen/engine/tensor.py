@@ -26,7 +26,6 @@ from .memory import (
     constant_to_device,
     contiguous,
     copy_into,
-    is_readable,
     lasting_copy,
     native,
     real_numbers,
@@ -108,7 +107,7 @@ class Tensor(Copied, InPlace, TensorMethods):
 
     def numpy(self) -> Array:
         """The array, sharing memory; read-only if gradients flow through it. From a GPU: a copy."""
-        if not is_readable(self.data):
+        if type(self.data) is not np.ndarray:
             return to_host(self.data)
         view = self.data.view()
         view.flags.writeable = not self.requires_grad and self.data.flags.writeable
@@ -184,8 +183,7 @@ class Tensor(Copied, InPlace, TensorMethods):
 
         A copy, because two leaves may receive the same array.
         """
-        data, node = (gradient.data, gradient.node) if isinstance(gradient, Tensor) else (gradient,
-                                                                                         None)
+        data, node = plain(gradient), getattr(gradient, "node", None)
         if self.grad is not None:
             self.grad.changes[0] += 1
         if self.grad_buffer is None:

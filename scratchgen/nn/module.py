@@ -93,13 +93,22 @@ class Module:
             if before.pack is not None and value.pack is None and (
                     before.shape, before.dtype) == (value.shape, value.dtype):
                 before.pack.replace(before, value)
-        if name == "training":
-            if value is not self.training:
-                Captured.modes ^= hash((id(self), name))
-        elif isinstance(value, (Module, Parameter, *CONTAINERS, *NUMBERS)) and before is not value and name not in PER_STEP and not (
-                isinstance(value, NUMBERS) and before == value):
-            Captured.changes += 1                      # recorded steps have been made without it
+        if name not in PER_STEP:
+            self._tell_recordings(name, value)
         object.__setattr__(self, name, value)
+
+    def _tell_recordings(self, name, value):
+        """Before an attribute becomes ``value``: let recorded steps be recorded again, if what they
+        compute may depend on it. Arrays and tensors are computed in a step."""
+        if isinstance(value, NUMBERS):
+            # Reversible: the old value brings back the old state, and its recordings.
+            before = getattr(self, name) if hasattr(type(self), name) else vars(self).get(name)
+            if not isinstance(before, NUMBERS) or before != value:
+                Captured.settings ^= hash((id(self), name, str(before))) ^ hash(
+                    (id(self), name, str(value)))
+        elif isinstance(value, (Module, Parameter, *CONTAINERS)) and (
+                value is not vars(self).get(name)):
+            Captured.changes += 1
 
     if not TYPE_CHECKING:                 # else type checkers would accept any attribute
         def __getattr__(self, name):

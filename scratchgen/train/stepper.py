@@ -1,8 +1,8 @@
 """Running the training steps of an epoch, on the CPU or on a GPU, and collecting their losses.
 
-Both devices execute the same steps in the same order. On a GPU the training set is kept in GPU
-memory if it fits, and each step gathers its batch there. A step is recorded once as a CUDA graph
-and then replayed (``engine/capture.py``). The losses are written to a buffer in GPU memory, one row
+Both devices execute the same steps in the same order. A step is recorded once and then replayed
+(``engine/capture.py``). On a GPU the training set is kept in GPU memory if it fits, and each step
+gathers its batch there. The losses are written to a buffer in GPU memory, one row
 per step, and copied to the host asynchronously, so that the host never waits for the GPU within an
 epoch.
 """
@@ -40,6 +40,20 @@ class Stepper:
     def __init__(self, loader, model, streams, optimisers, options):
         self.loader, self.model, self.streams = loader, model, streams
         self.optimisers, self.options = optimisers, options
+        self.prepare()
+
+    def prepare(self):
+        """Decide whether steps are recorded; check the data once, as replayed steps do not."""
+        self.step = self.training_step
+        if self.model.replayable and self.options["gradient"] == "tape":
+            if self.loader.images.dtype != np.uint8:
+                self.model.check_data(self.loader.images)
+            self.step = capture(self.step, lambda: self.model.recording_key(self.optimisers))
+
+    def training_step(self, x, labels):
+        """Trains on a batch; returns the losses by name."""
+        return self.model.training_step(x, self.streams, self.optimisers, labels=labels,
+                                        **self.options)
 
     def run(self, epoch: int, start: int,
             before_step: Callable[[], None]) -> Iterator[tuple[int, Losses]]:
@@ -50,9 +64,7 @@ class Stepper:
         """
         for x, labels in self.loader.batches(epoch, start=start):
             before_step()
-            terms = self.model.training_step(
-                x.astype(self.model.dtype, copy=False), self.streams, self.optimisers,
-                labels=labels, **self.options)
+            terms = self.step(x.astype(self.model.dtype, copy=False), labels)
             yield len(x), [({name: float(value) for name, value in terms.items()}, len(x))]
 
     def remaining_losses(self) -> Losses:
@@ -63,8 +75,7 @@ class Stepper:
 class CudaStepper(Stepper):
     """Replays a recorded step on the GPU; losses become known some steps later."""
 
-    def __init__(self, *arguments):
-        super().__init__(*arguments)
+    def prepare(self):
         if self.options["gradient"] == "explicit":
             raise UserError("gradients by hand are plain NumPy and cannot be computed on a GPU: "
                             'use --backend numpy or numba, or --gradient tape')
@@ -108,8 +119,7 @@ class CudaStepper(Stepper):
 
     def step_on(self, x, labels):
         """Trains on a batch; writes the losses to the buffer and returns their names."""
-        return self.buffer.append(self.model.training_step(
-            x, self.streams, self.optimisers, labels=labels, **self.options))
+        return self.buffer.append(self.training_step(x, labels))
 
     def copied_losses(self):
         """The losses whose copy to the host has finished; [] while a copy is in flight."""
