@@ -35,7 +35,7 @@ register_kernels()
 from . import ops  # noqa: E402
 from .context import enable_grad, no_grad  # noqa: E402
 from .engine.backend import backend, use_backend  # noqa: E402  (after the kernels have been found)
-from .engine.capture import capture  # noqa: E402
+from .engine.capture import capture, use_capture  # noqa: E402
 from .engine.gradient import grad  # noqa: E402
 from .engine.other_names import PACKAGE, missing  # noqa: E402
 from .engine.random import Stream, Streams  # noqa: E402
@@ -76,5 +76,6 @@ def __dir__():
 
 __all__ = ["GradientError", "Stream", "Streams", "Tensor", "UserError", "allow_tf32", "backend",
            "capture", "data", "enable_grad", "grad", "gradcheck", "load", "models", "nn", "no_grad",
-           "optim", "plots", "tensor", "train", "use_backend", "use_convolution", "use_gemm"]
+           "optim", "plots", "tensor", "train", "use_backend", "use_capture", "use_convolution",
+           "use_gemm"]
 __all__ += ops.__all__

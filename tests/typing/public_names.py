@@ -16,6 +16,7 @@ def engine() -> None:
     step = sg.capture(sg.exp)
     print(g, both, stream, noise, step(t), sg.backend(), sg.UserError("text"), sg.GradientError)
     print(sg.gradcheck, sg.load, sg.use_gemm("auto"), sg.allow_tf32, sg.use_convolution("auto"))
+    print(sg.use_capture(True))
     print(sg.nn.__name__, sg.optim.__name__, sg.data.__name__, sg.models.__name__)
     print(sg.train.__name__, sg.plots.__name__)
 
