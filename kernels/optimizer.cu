@@ -56,7 +56,7 @@ __global__ void rmsprop(T* p, const T* g, T* v, const T* numbers, long long n) {
 template <typename T>
 __global__ void adam(T* p, const T* g, T* m, T* v, const T* numbers, long long n) {
     const T lr = numbers[0], beta1 = numbers[1], rest1 = numbers[2], beta2 = numbers[3],
-            rest2 = numbers[4], root = numbers[5], eps = numbers[6], decay = numbers[7],
+            rest2 = numbers[4], unbias = numbers[5], eps = numbers[6], decay = numbers[7],
             shrink = numbers[8];
     GRID_STRIDE(i, packs<T>(n)) {
         Pack<T> pp = load(p, i, n), gg = load(g, i, n), mm = load(m, i, n), vv = load(v, i, n);
@@ -64,7 +64,7 @@ __global__ void adam(T* p, const T* g, T* m, T* v, const T* numbers, long long n
             T old = pp.at[k] * shrink, step = gg.at[k] + decay * old;
             mm.at[k] = beta1 * mm.at[k] + rest1 * step;
             vv.at[k] = beta2 * vv.at[k] + rest2 * (step * step);
-            pp.at[k] = old - lr * mm.at[k] / (sqrt(vv.at[k]) / root + eps);
+            pp.at[k] = old - lr * mm.at[k] / (sqrt(vv.at[k]) * unbias + eps);
         }
         store(p, i, n, pp);
         store(m, i, n, mm);

@@ -91,32 +91,32 @@ def rmsprop_cuda(p, g, v, numbers):
     launch("optimizer.rmsprop", blocks(p), BLOCK, p, g, v, numbers, p.size)
 
 
-# --- adam(p, g, m, v, numbers), numbers: lr', β₁, 1 − β₁, β₂, 1 − β₂, root, eps, decay, shrink ----
-# m = β₁ m + (1 − β₁) g;  v = β₂ v + (1 − β₂) g²;  p −= lr' m/(√v/√(1 − β₂ᵗ) + ε)
-# with lr' = lr/(1 − β₁ᵗ) and root = √(1 − β₂ᵗ).
+# --- adam(p, g, m, v, numbers), numbers: lr', β₁, 1 − β₁, β₂, 1 − β₂, u, eps, decay, shrink -------
+# m = β₁ m + (1 − β₁) g;  v = β₂ v + (1 − β₂) g²;  p −= lr' m/(u √v + ε)
+# with lr' = lr/(1 − β₁ᵗ) and u = 1/√(1 − β₂ᵗ): one division per element.
 
 def adam_numpy(p, g, m, v, numbers):
     """Kingma & Ba 2015. AdamW (Loshchilov & Hutter 2019): p ×= shrink first, decay 0."""
-    lr, beta1, rest1, beta2, rest2, root, eps, decay, shrink = numbers
+    lr, beta1, rest1, beta2, rest2, unbias, eps, decay, shrink = numbers
     p *= shrink
     step = g + decay * p
     m *= beta1
     m += rest1 * step
     v *= beta2
     v += rest2 * (step * step)
-    p -= lr * m / (np.sqrt(v) / root + eps)
+    p -= lr * m / (np.sqrt(v) * unbias + eps)
 
 
 @compiled(parallel=True)
 def adam_numba(p, g, m, v, numbers):
     lr, beta1, rest1, beta2, rest2 = numbers[0], numbers[1], numbers[2], numbers[3], numbers[4]
-    root, eps, decay, shrink = numbers[5], numbers[6], numbers[7], numbers[8]
+    unbias, eps, decay, shrink = numbers[5], numbers[6], numbers[7], numbers[8]
     for i in prange(p.size):
         old = p[i] * shrink
         step = g[i] + decay * old
         m[i] = beta1 * m[i] + rest1 * step
         v[i] = beta2 * v[i] + rest2 * (step * step)
-        p[i] = old - lr * m[i] / (math.sqrt(v[i]) / root + eps)
+        p[i] = old - lr * m[i] / (math.sqrt(v[i]) * unbias + eps)
 
 
 def adam_cuda(p, g, m, v, numbers):

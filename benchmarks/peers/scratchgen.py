@@ -1,4 +1,5 @@
-"""scratchgen, as the trainer uses it: the models' own ``training_step``, layers for the tiny net.
+"""scratchgen, as the trainer uses it: the models' own ``training_step``, layers for the tiny net,
+recorded once and replayed.
 
 The step draws its noise from streams; here these hand out the workload's arrays.
 """
@@ -60,12 +61,15 @@ class Regression(nn.Module):
     def networks(self):
         return {"model": self}
 
+    def recording_key(self, optimisers):
+        return ()
+
     def training_step(self, x, streams, optimisers):
         optimisers["model"].zero_grad()
         loss = sg.mse(self.net(sg.Tensor(x)), x) / len(x)
         loss.backward()
         optimisers["model"].step()
-        return {"loss": loss.item()}
+        return {"loss": loss.data}
 
 
 class Peer:
@@ -84,10 +88,15 @@ class Peer:
         options = {"beta1": w.beta1} if w.optimiser == "adam" else {}
         self.optimisers = {name: optim.make(w.optimiser, network, lr or w.lr, **options)
                            for name, network in self.model.networks().items()}
+        model, optimisers = self.model, self.optimisers
+        self.captured = capture(
+            lambda x, *noise: model.training_step(x, Given(noise), optimisers),
+            lambda: model.recording_key(optimisers))
 
     def step(self, i):
         x, noise = self.batches[i % len(self.batches)]
-        self.seen.append(self.model.training_step(x, Given(noise), self.optimisers))
+        terms = self.captured(x, *noise)
+        self.seen.append({name: float(value) for name, value in terms.items()})
 
     def wait(self):
         pass

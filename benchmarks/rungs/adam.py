@@ -97,7 +97,7 @@ def scratchgen_adam(g, p, m, v):
     Why: a second core adds its own bandwidth, and as the parameters of a network lie in one buffer,
     one call serves them all.
     """
-    numbers = (LR / BIAS1, BETA1, 1 - BETA1, BETA2, 1 - BETA2, math.sqrt(BIAS2), EPS, 0, 1)
+    numbers = (LR / BIAS1, BETA1, 1 - BETA1, BETA2, 1 - BETA2, 1 / math.sqrt(BIAS2), EPS, 0, 1)
     kernels("optimizer").adam(p, g, m, v, np.array(numbers, p.dtype))
     return p, m, v
 

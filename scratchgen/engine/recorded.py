@@ -344,8 +344,10 @@ class Recording:
 
     def add_fresh(self, function, args, options, y):
         """Record a call whose new result is written to y."""
-        if isinstance(function, np.ufunc) or function in WITH_OUT and "dtype" not in options:
+        if hasattr(function, "nout") or function in WITH_OUT:        # a ufunc, NumPy's or Numba's
             self.add(function, args, {**options, "out": y})
+        elif function in (np.ndarray.copy, np.ndarray.astype):
+            self.add(np.copyto, (y, args[0]), {"casting": "unsafe"})
         else:
             self.add(store, (y, function, args, options), {})
 

@@ -99,7 +99,7 @@ class Adam(Optimiser):
         decay, shrink = (0, 1 - lr * self.weight_decay) if self.decoupled else (
             self.weight_decay, 1)
         return (lr / bias1, self.beta1, 1 - self.beta1, self.beta2, 1 - self.beta2,
-                math.sqrt(bias2), self.eps, decay, shrink)
+                1 / math.sqrt(bias2), self.eps, decay, shrink)
 
     def update(self, p, g, m, v, numbers):
         optimizer_kernels.adam(p, g, m, v, numbers)
