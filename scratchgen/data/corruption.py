@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from ..engine.backend import kernels
-from ..engine.memory import contiguous, is_host, native, to_device
+from ..engine.memory import contiguous, is_readable, native, to_device
 from ..engine.random import Stream
 from ..errors import UserError, unknown
 
@@ -43,7 +43,7 @@ class Corrupted:
                 f"the clean array is {clean.dtype} {clean.shape} and the noisy one {noisy.dtype} "
                 f"{noisy.shape}: expected the same shape and dtype"
             )
-        if is_host(clean):
+        if is_readable(clean):
             clean, noisy = _read_only(clean.copy()), _read_only(noisy if fresh else noisy.copy())
         object.__setattr__(self, "clean", clean)
         object.__setattr__(self, "noisy", noisy)
