@@ -6,7 +6,7 @@ fit into half of a core's second-level cache. Then, for a few rows of A at a tim
 first-level cache, the tiles of all these panels are computed:
 
     for each SUM of the inner index            # the sum of a longer product is taken in parts
-        for each block of panels of B          # packed when its first rows are computed
+        for each block of panels of B          # packed row by row of B
             for each ROWS rows of A
                 for each panel of the block
                     tile: C[rows, panel] = or += A[rows, :] B[:, panel]
@@ -39,18 +39,34 @@ def linked(name, dtype):
     return Linked(SYMBOLS[name, dtype], len(parameters), "void" if parameters else "int64")
 
 
-tile32, pack32, copy32 = (linked(name, FLOAT32) for name in PARAMETERS)
-tile64, pack64, copy64 = (linked(name, FLOAT64) for name in PARAMETERS)
+tile32, pack32, panels32, copy32 = (linked(name, FLOAT32) for name in PARAMETERS)
+tile64, pack64, panels64, copy64 = (linked(name, FLOAT64) for name in PARAMETERS)
 rows32, columns32 = (linked(name, FLOAT32) for name in NUMBERS)
 rows64, columns64 = (linked(name, FLOAT64) for name in NUMBERS)
 
 
 @compiled
-def tile(size, rows, keep, a, a_row, a_step, b, b_step, packed, k, c, c_row, add):
+def tile(size, rows, a, a_row, a_step, b, b_step, k, c, c_row, add):
     if size == 4:
-        tile32(rows, keep, a, a_row, a_step, b, b_step, packed, k, c, c_row, add)
+        tile32(rows, a, a_row, a_step, b, b_step, k, c, c_row, add)
     else:
-        tile64(rows, keep, a, a_row, a_step, b, b_step, packed, k, c, c_row, add)
+        tile64(rows, a, a_row, a_step, b, b_step, k, c, c_row, add)
+
+
+@compiled
+def pack(size, b, b_step, b_column, packed, k, columns):
+    if size == 4:
+        pack32(b, b_step, b_column, packed, k, columns)
+    else:
+        pack64(b, b_step, b_column, packed, k, columns)
+
+
+@compiled
+def pack_panels(size, b, b_step, packed, k, panels):
+    if size == 4:
+        panels32(b, b_step, packed, k, panels)
+    else:
+        panels64(b, b_step, packed, k, panels)
 
 
 @compiled
@@ -63,6 +79,7 @@ def multiply(size, a, a_row, a_step, b, b_step, b_column, c, c_row, c_column, m,
     tiles = (m + rows - 1) // rows
     long = max(1, min(k, SUM))
     panels = max(1, min(CACHE // (long * width * size), (n + width - 1) // width))
+    direct = b_column == 1 and tiles == 1 and size * k * n <= CACHE        # packing costs more
     work = np.empty(size * (rows * width + panels * width * long) + 64, np.uint8)
     edge = (work.ctypes.data + 63) // 64 * 64
     packed = edge + size * rows * width
@@ -70,34 +87,38 @@ def multiply(size, a, a_row, a_step, b, b_step, b_column, c, c_row, c_column, m,
         length, more = min(SUM, k - p), 1 if add or p > 0 else 0
         for left in range(0, n, panels * width):
             right, top = min(n, left + panels * width), 0
+            if b_column == 1 and not direct:
+                pack_panels(size, b + size * (p * b_step + left), b_step, packed, length,
+                            (right - left) // width)
             for t in range(tiles):
                 height = (m - top + tiles - t - 1) // (tiles - t)
-                factor = a + size * (top * a_row + p * a_step)
                 for j in range(left, right, width):
                     columns = min(width, right - j)
-                    whole = columns == width
-                    panel = packed + size * (j - left) * length
-                    source, step, keep = panel, width, 0
-                    if t == 0:
-                        start = b + size * (p * b_step + j * b_column)
-                        if whole and b_column == 1:    # packed by the tile itself, for others
-                            source, step, keep = start, b_step, 1 if tiles > 1 else 0
-                        elif size == 4:
-                            pack32(start, b_step, b_column, panel, length, columns)
-                        else:
-                            pack64(start, b_step, b_column, panel, length, columns)
-                    target = c + size * (top * c_row + j * c_column)
-                    if whole and c_column == 1:
-                        tile(size, height, keep, factor, a_row, a_step, source, step, panel,
-                             length, target, c_row, more)
-                    else:
-                        tile(size, height, keep, factor, a_row, a_step, source, step, panel,
-                             length, edge, width, 0)
-                        if size == 4:
-                            copy32(edge, target, c_row, c_column, height, columns, more)
-                        else:
-                            copy64(edge, target, c_row, c_column, height, columns, more)
+                    source, step = packed + size * (j - left) * length, width
+                    start = b + size * (p * b_step + j * b_column)
+                    if t == 0 and (b_column != 1 or columns < width):
+                        pack(size, start, b_step, b_column, source, length, columns)
+                    elif direct:
+                        source, step = start, b_step
+                    one_tile(size, height, columns, a + size * (top * a_row + p * a_step), a_row,
+                             a_step, source, step, length, c + size * (top * c_row + j * c_column),
+                             c_row, c_column, edge, more)
                 top += height
+
+
+@compiled
+def one_tile(size, rows, columns, a, a_row, a_step, b, b_step, k, c, c_row, c_column, edge, add):
+    """One tile of C: computed in place, or at the right edge, and in a transposed C, in the buffer
+    ``edge``."""
+    width = columns32() if size == 4 else columns64()
+    if columns == width and c_column == 1:
+        tile(size, rows, a, a_row, a_step, b, b_step, k, c, c_row, add)
+    else:
+        tile(size, rows, a, a_row, a_step, b, b_step, k, edge, width, 0)
+        if size == 4:
+            copy32(edge, c, c_row, c_column, rows, columns, add)
+        else:
+            copy64(edge, c, c_row, c_column, rows, columns, add)
 
 
 @compiled

@@ -20,12 +20,15 @@ computes the same bits.
 
 from typing import NamedTuple
 
+from .vector_code import VectorCode
+
 FLOAT32, FLOAT64 = "float32", "float64"
+LINE, AHEAD = 64, 8     # bytes of a cache line; rows of B
 SIZES = {FLOAT32: 4, FLOAT64: 8}
 PARAMETERS = {          # of the compiled functions, all of them addresses or 64-bit integers
-    "tile": ("rows", "keep", "a", "a_row", "a_step", "b", "b_step", "packed", "k", "c", "c_row",
-             "add"),
+    "tile": ("rows", "a", "a_row", "a_step", "b", "b_step", "k", "c", "c_row", "add"),
     "pack": ("b", "b_step", "b_column", "packed", "k", "columns"),
+    "pack_panels": ("b", "b_step", "packed", "k", "panels"),
     "copy": ("tile", "c", "c_row", "c_column", "rows", "columns", "add"),
 }
 NUMBERS = ("rows", "columns")           # functions without parameters: the size of a tile
@@ -65,103 +68,28 @@ def unit_of(machine, features):
 
 # --- LLVM code -----------------------------------------------------------------------------------
 
-class Builder:
-    """Builds the functions of one precision into an LLVM module, for one vector unit."""
+class Builder(VectorCode):
+    """Writes the functions of one precision, for one vector unit."""
 
     def __init__(self, module, unit, dtype):
-        from llvmlite import ir
-        self.ir, self.module, self.dtype = ir, module, dtype
-        self.size, self.rows, self.vectors = SIZES[dtype], unit.rows, unit.vectors
-        self.lanes = unit.width // self.size
-        self.columns = unit.columns(dtype)
-        self.number = ir.FloatType() if dtype == FLOAT32 else ir.DoubleType()
-        self.index = ir.IntType(64)
-        self.vector = ir.VectorType(self.number, self.lanes)
-        kind = f"v{self.lanes}f{8 * self.size}"
-        name = f"llvm.fma.{kind}"
-        self.fma = ir.Function(module, ir.FunctionType(self.vector, [self.vector] * 3), name)
+        super().__init__(module, dtype, SIZES[dtype], unit.width // SIZES[dtype])
+        self.rows, self.vectors, self.columns = unit.rows, unit.vectors, unit.columns(dtype)
 
     def build(self):
         """All functions of this precision."""
-        tiles = {(rows, keep): self.tile(rows, keep)
-                 for rows in range(1, self.rows + 1) for keep in (0, 1)}
-        self.choose_tile(tiles)
+        self.choose_tile({rows: self.tile(rows) for rows in range(1, self.rows + 1)})
         self.pack()
+        self.pack_panels()
         self.copy()
         for name, value in zip(NUMBERS, (self.rows, self.columns), strict=True):
             kind = self.ir.FunctionType(self.index, [])
             function = self.ir.Function(self.module, kind, SYMBOLS[name, self.dtype])
             self.ir.IRBuilder(function.append_basic_block("entry")).ret(self.index(value))
 
-    def function(self, name, parameters, internal=False):
-        """(function, builder at its entry, its parameters by name)."""
-        ir = self.ir
-        kind = ir.FunctionType(ir.VoidType(), [self.index] * len(parameters))
-        function = ir.Function(self.module, kind, name)
-        if internal:
-            function.linkage = "internal"
-        build = ir.IRBuilder(function.append_basic_block("entry"))
-        return function, build, dict(zip(parameters, function.args, strict=True))
-
-    def at(self, build, address, *offsets):
-        """A pointer to the vector at ``address`` + the sum of ``offsets``, counted in numbers."""
-        for offset in offsets:
-            offset = self.index(offset) if isinstance(offset, int) else offset
-            address = build.add(address, build.mul(offset, self.index(self.size)))
-        return address
-
-    def load(self, build, address, kind=None):
-        kind = kind or self.vector
-        loaded = build.load(build.inttoptr(address, kind.as_pointer()))
-        loaded.align = self.size
-        return loaded
-
-    def store(self, build, value, address):
-        pointer = build.inttoptr(address, value.type.as_pointer())
-        build.store(value, pointer).align = self.size
-
-    def in_every_lane(self, build, x):
-        ir = self.ir
-        none = ir.Constant(self.vector, ir.Undefined)
-        first = build.insert_element(none, x, ir.IntType(32)(0))
-        return build.shuffle_vector(first, none, self.mask([0] * self.lanes))
-
-    def mask(self, lanes):
-        ir = self.ir
-        return ir.Constant(ir.VectorType(ir.IntType(32), len(lanes)), lanes)
-
-    def loop(self, build, count, body, carried=()):
-        """for p in range(count): carried = body(p, carried); returns what the last one gave.
-
-        ``count`` may be 0. The builder is left behind the loop.
-        """
-        before, function = build.block, build.function
-        inside, after = (function.append_basic_block(name) for name in ("loop", "after"))
-        some = build.icmp_signed(">", count, self.index(0))
-        build.cbranch(some, inside, after)
-        build.position_at_end(inside)
-        p = build.phi(self.index)
-        p.add_incoming(self.index(0), before)
-        current = [build.phi(value.type) for value in carried]
-        for phi, value in zip(current, carried, strict=True):
-            phi.add_incoming(value, before)
-        following = body(p, current) or []
-        more, end = build.add(p, self.index(1)), build.block
-        p.add_incoming(more, end)
-        for phi, value in zip(current, following, strict=True):
-            phi.add_incoming(value, end)
-        build.cbranch(build.icmp_signed("<", more, count), inside, after)
-        build.position_at_end(after)
-        results = [build.phi(value.type) for value in carried]
-        for phi, first, last in zip(results, carried, following, strict=True):
-            phi.add_incoming(first, before)
-            phi.add_incoming(last, end)
-        return results
-
-    def tile(self, rows, keep):
-        """C[:rows, :columns] = or += A[:, :k] B[:k, :]; with ``keep`` B's rows are also packed."""
-        function, build, x = self.function(f"tile_{self.dtype}_{rows}_{keep}",
-                                           PARAMETERS["tile"][2:], internal=True)
+    def tile(self, rows):
+        """C[:rows, :columns] = or += A[:, :k] B[:k, :]."""
+        function, build, x = self.function(f"tile_{self.dtype}_{rows}", PARAMETERS["tile"][1:],
+                                           internal=True)
         zero = self.ir.Constant(self.vector, [0.0] * self.lanes)
         starts = [self.at(build, x["a"], build.mul(x["a_row"], self.index(i)))
                   for i in range(rows)]
@@ -169,10 +97,6 @@ class Builder:
         def step(p, sums):
             row = [self.load(build, self.at(build, x["b"], build.mul(p, x["b_step"]),
                                             v * self.lanes)) for v in range(self.vectors)]
-            if keep:
-                kept = self.at(build, x["packed"], build.mul(p, self.index(self.columns)))
-                for v, part in enumerate(row):
-                    self.store(build, part, self.at(build, kept, v * self.lanes))
             offset, found = build.mul(p, x["a_step"]), []
             for i in range(rows):
                 number = self.load(build, self.at(build, starts[i], offset), self.number)
@@ -195,34 +119,18 @@ class Builder:
         return function
 
     def choose_tile(self, tiles):
-        """tile(rows, keep, …): calls the tile of so many rows."""
+        """tile(rows, …): calls the tile of so many rows."""
         function, build, x = self.function(SYMBOLS["tile", self.dtype], PARAMETERS["tile"])
         nothing = function.append_basic_block("nothing")
-        which = build.add(build.mul(x["rows"], self.index(2)), x["keep"])
-        switch = build.switch(which, nothing)
-        for (rows, keep), tile in tiles.items():
-            block = function.append_basic_block(f"rows_{rows}_{keep}")
-            switch.add_case(self.index(2 * rows + keep), block)
+        switch = build.switch(x["rows"], nothing)
+        for rows, tile in tiles.items():
+            block = function.append_basic_block(f"rows_{rows}")
+            switch.add_case(self.index(rows), block)
             build.position_at_end(block)
-            build.call(tile, function.args[2:])
+            build.call(tile, function.args[1:])
             build.ret_void()
         build.position_at_end(nothing)
         build.ret_void()
-
-    def transpose(self, build, rows):
-        """The transpose of a square of vectors: exchanges blocks of half, a quarter, … the size."""
-        rows, n = list(rows), self.lanes
-        d = n // 2
-        while d:
-            for i in range(n):
-                if not i & d:
-                    x, y = rows[i], rows[i | d]
-                    rows[i] = build.shuffle_vector(x, y, self.mask(
-                        [lane if not lane & d else n + (lane ^ d) for lane in range(n)]))
-                    rows[i | d] = build.shuffle_vector(x, y, self.mask(
-                        [lane | d if not lane & d else n + lane for lane in range(n)]))
-            d //= 2
-        return rows
 
     def pack(self):
         """packed[p, j] = b[p, j] for ``columns`` columns j; the others get any numbers of B.
@@ -284,6 +192,31 @@ class Builder:
                 for i, row in enumerate(self.transpose(build, rows)):
                     self.store(build, row, place(build.add(p, self.index(i)), v * self.lanes))
         return by_number, by_vector, squares
+
+    def pack_panels(self):
+        """Pack ``panels`` whole panels that lie side by side, row by row of B.
+
+        A row of all panels is one stretch of memory, in a page of its own if B is wide. It is
+        fetched AHEAD rows before it is read, since the processor does not look beyond a page.
+        """
+        _, build, x = self.function(SYMBOLS["pack_panels", self.dtype], PARAMETERS["pack_panels"])
+        size = build.mul(x["k"], self.index(self.columns))
+
+        def row(p, _):
+            source = self.at(build, x["b"], build.mul(p, x["b_step"]))
+            target = self.at(build, x["packed"], build.mul(p, self.index(self.columns)))
+            ahead = build.mul(x["b_step"], self.index(AHEAD))
+
+            def part(j, _):
+                start = self.at(build, source, build.mul(j, self.index(self.columns)))
+                for line in range(0, self.columns * self.size, LINE):
+                    self.prefetch(build, build.add(self.at(build, start, ahead), self.index(line)))
+                for v in range(self.vectors):
+                    self.store(build, self.load(build, self.at(build, start, v * self.lanes)),
+                               self.at(build, target, build.mul(j, size), v * self.lanes))
+            self.loop(build, x["panels"], part)
+        self.loop(build, x["k"], row)
+        build.ret_void()
 
     def copy(self):
         """c[:rows, :columns] = or += a tile in a buffer: at the edge of C, or of its transpose."""
