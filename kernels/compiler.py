@@ -160,17 +160,17 @@ class Linked:
 all_threads = Linked("get_num_threads", 0, "intp")     # of Numba's thread pool
 
 
-def by_precision(fast):
-    """Decorator: compiled kernels use ``fast`` for float32 and the function itself for float64."""
+def by_precision(single, double):
+    """Decorator: compiled kernels use ``single`` for float32 and ``double`` for float64."""
     def decorate(function):
         def versions():
             numba = load_numba()
-            fast_version, exact_version = fast.dispatcher(), numba.njit(function)
+            of_single, of_double = single.dispatcher(), double.dispatcher()
 
             def choose(x):
                 if x == numba.types.float32:
-                    return lambda x: fast_version(x)
-                return lambda x: exact_version(x)
+                    return lambda x: of_single(x)
+                return lambda x: of_double(x)
             return choose
         return Overloaded(function, versions)
     return decorate

@@ -10,7 +10,7 @@ import numpy as np
 from ..errors import UserError
 from .compiler import compiled, prange, thread_count
 from .cuda import blocks_for, device, empty, launch
-from .gemm_blocks import gemm_share, shares
+from .gemm_blocks import gemm, gemm_share, shares
 from .gemm_chooser import REGISTER_TILES, TENSOR_TILES, allow_tf32, choose, count_tiles
 
 TICKETS = 1 << 16                # the most tiles for which a product is split over blocks of a GPU
@@ -51,6 +51,25 @@ def matmul_add_numba(a, b, c, ta, tb):
 
 def matmul_add_cuda(a, b, c, ta, tb):
     product(a, b, c, ta, tb, accumulate=True)
+
+
+# --- matmul_each(a, b, c, ta, tb): c[i] = a[i] b[i] for a batch of matrices ----------------------
+
+def matmul_each_numpy(a, b, c, ta, tb):
+    """c (Z, M, N); a (Z, M, K), or of transposed matrices with ``ta``; b (Z, K, N), or with ``tb``.
+    """
+    np.matmul(a.swapaxes(1, 2) if ta else a, b.swapaxes(1, 2) if tb else b, out=c)
+
+
+@compiled(parallel=True)
+def matmul_each_numba(a, b, c, ta, tb):
+    for i in prange(len(c)):                           # each iteration owns a matrix of c
+        gemm(a[i], b[i], c[i], np.int64(ta), np.int64(tb), np.int64(0))
+
+
+def matmul_each_cuda(a, b, c, ta, tb):
+    for matrices in zip(a, b, c, strict=True):
+        product(*matrices, ta, tb)
 
 
 # --- on a GPU: c = activation(a b + bias), in one launch -----------------------------------------

@@ -1,12 +1,14 @@
 """Reductions: over the middle axis of an array (A, R, B), over all of it, and over rows.
 
-On the CPU these are NumPy's functions, which need one pass each. NaN propagates in ``max`` and
-``min``.
+On the CPU the sums and maxima are NumPy's, which need one pass each and add in the same order on
+every processor. NaN propagates in ``max`` and ``min``.
 """
 
 import numpy as np
 
+from .compiler import compiled, prange
 from .cuda import blocks_for, empty, launch
+from .vector_math import exp, log
 
 ENOUGH_THREADS = 1 << 17              # threads that fully use a large GPU
 ENOUGH_BLOCKS = 1056                  # of 256 threads; eight for each of 132 multiprocessors
@@ -19,9 +21,6 @@ MISSING = {
     "max_numba": "NumPy's own max is one pass already",
     "min_numba": "NumPy's own min is one pass already",
     "sum_all_numba": "NumPy's own sum is one pass already",
-    "softmax_numba": "the formula of the op, which is NumPy's, serves both backends of the CPU",
-    "log_softmax_numba": "the formula of the op, which is NumPy's, serves both backends of the CPU",
-    "logsumexp_numba": "the formula of the op, which is NumPy's, serves both backends of the CPU",
     "softmax_backward_numba": "the rule of the op, which is NumPy's, serves both backends of the "
                               "CPU",
     "log_softmax_backward_numba": "the rule of the op, which is NumPy's, serves both backends of "
@@ -154,6 +153,34 @@ def softmax_numpy(x, y):
     y /= np.sum(y, axis=1, keepdims=True)
 
 
+@compiled(parallel=True)
+def softmax_numba(x, y):
+    for i in prange(x.shape[0]):                       # each iteration owns a row of y
+        total = exponentials(x[i], largest(x[i]), y[i])
+        for j in range(x.shape[1]):
+            y[i, j] /= total
+
+
+@compiled
+def largest(row):
+    """The largest number, NaN if there is one."""
+    found = row[0]
+    for j in range(row.size):
+        found = row[j] if row[j] > found or row[j] != row[j] else found
+    return found
+
+
+@compiled
+def exponentials(x, shift, y):
+    """y = eˣ⁻ˢ for one row; returns their sum, which is taken in float64."""
+    for j in range(x.size):
+        y[j] = exp(x[j] - shift)
+    total = 0.0
+    for j in range(x.size):
+        total += y[j]
+    return y.dtype.type(total)
+
+
 def softmax_cuda(x, y):
     launch_softmax("softmax", x, y)
 
@@ -161,6 +188,15 @@ def softmax_cuda(x, y):
 def log_softmax_numpy(x, y):
     np.subtract(x, np.max(x, axis=1, keepdims=True), out=y)
     y -= np.log(np.sum(np.exp(y), axis=1, keepdims=True))
+
+
+@compiled(parallel=True)
+def log_softmax_numba(x, y):
+    for i in prange(x.shape[0]):                       # each iteration owns a row of y
+        shift = largest(x[i])
+        rest = log(exponentials(x[i], shift, y[i]))
+        for j in range(x.shape[1]):
+            y[i, j] = x[i, j] - shift - rest
 
 
 def log_softmax_cuda(x, y):
@@ -172,6 +208,14 @@ def logsumexp_numpy(x, y):
     m = np.where(np.isfinite(m), m, 0).astype(x.dtype)
     with np.errstate(divide="ignore"):                 # ln 0: every x is −∞, and so is y
         y[...] = (np.log(np.sum(np.exp(x - m), axis=1, keepdims=True)) + m)[:, 0]
+
+
+@compiled(parallel=True)
+def logsumexp_numba(x, y):
+    for i in prange(x.shape[0]):                       # each iteration owns a number of y
+        shift = largest(x[i])
+        shift = shift if abs(shift) < np.inf else x.dtype.type(0)
+        y[i] = log(exponentials(x[i], shift, np.empty(x.shape[1], x.dtype))) + shift
 
 
 def logsumexp_cuda(x, y):

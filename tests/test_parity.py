@@ -133,6 +133,14 @@ def matmul_add(rng, dtype):
         yield a, b, rng.normal(size=c.shape).astype(dtype), ta, tb
 
 
+def matmul_each(rng, dtype):
+    for count, m, k, n in ((3, 2, 5, 4), (1, 7, 1, 20), (4, 30, 33, 17)):
+        for ta, tb in itertools.product((False, True), repeat=2):
+            yield (rng.normal(size=(count, k, m) if ta else (count, m, k)).astype(dtype),
+                   rng.normal(size=(count, n, k) if tb else (count, k, n)).astype(dtype),
+                   np.full((count, m, n), np.nan, dtype), ta, tb)
+
+
 def dense_forward(rng, dtype):
     for a, b, c, ta, tb in matmul(rng, dtype):
         if not ta:
@@ -396,6 +404,7 @@ def gather(rng, dtype):
 
 CASES = {
     ("gemm", "matmul"): matmul, ("gemm", "matmul_add"): matmul_add,
+    ("gemm", "matmul_each"): matmul_each,
     ("dense", "forward"): dense_forward,
     ("dense", "bias_activation"): bias_activation,
     ("dense", "activation_backward"): activation_backward,
@@ -442,7 +451,8 @@ WAYS = {("conv2d", backend): [functools.partial(sg.use_convolution, name) for na
                                "cuda": ("implicit_gemm", "naive")}.items()}
 PRECISIONS = {np.float32: 3e-6, np.float64: 1e-13}     # relative to the largest element
 # The ladder of products and the reductions of any shape have kernels of their own names.
-LAUNCHED_BY_OTHER_NAMES = {("gemm", "matmul"), ("gemm", "matmul_add"), ("dense", "forward"),
+LAUNCHED_BY_OTHER_NAMES = {("gemm", "matmul"), ("gemm", "matmul_add"), ("gemm", "matmul_each"),
+                           ("dense", "forward"),
                            *(("reduce", kernel) for kernel in ("sum", "mean", "max", "min"))}
 EXACT = {"philox", "pool.max_forward"}          # bit-equal: they only choose
 

@@ -3,7 +3,7 @@
 import numpy as np
 
 from ..engine.backend import kernels
-from ..engine.memory import ARRAYS, contiguous, empty, empty_as, filled, is_host
+from ..engine.memory import ARRAYS, contiguous, empty, empty_as, filled
 from ..engine.tensor import Tensor
 from ..engine.types import ActivationName, TensorLike
 from ..errors import unknown
@@ -86,18 +86,22 @@ def product(a, b, out=None, onto=None):
 
 
 def products(a, b):
-    """a b over the last two axes of arrays, leading axes broadcast.
-
-    On a GPU with one launch per pair of matrices: CuPy would call cuBLAS, which cannot be recorded.
-    """
-    if is_host(a):
-        return a @ b
+    """a b over the last two axes of arrays, leading axes broadcast."""
     leading = np.broadcast_shapes(a.shape[:-2], b.shape[:-2])
     y = empty((*leading, a.shape[-2], b.shape[-1]), a.dtype)
-    a, b = (np.broadcast_to(x, (*leading, *x.shape[-2:])) for x in (a, b))
-    for place in np.ndindex(leading):
-        product(a[place], b[place], y[place])
+    (first, ta), (second, tb) = batch_operand(a, leading), batch_operand(b, leading)
+    if y.size:
+        gemm_kernels.matmul_each(first, second, y.reshape(-1, *y.shape[-2:]), ta, tb)
     return y
+
+
+def batch_operand(a, leading):
+    """(a as a contiguous array of matrices (Z, …, …), whether these are transposed)."""
+    swapped = np.swapaxes(a, -1, -2)
+    transposed = swapped.flags.c_contiguous and not a.flags.c_contiguous
+    a = swapped if transposed else a
+    a = contiguous(np.broadcast_to(a, (*leading, *a.shape[-2:])))
+    return a.reshape(-1, *a.shape[-2:]), transposed
 
 
 def product_of_derivative(a, b):

@@ -12,7 +12,7 @@ import numpy as np
 from ..engine.tensor import Tensor, plain
 from ..engine.types import Array, TensorLike
 from .inputs import only_arrays
-from .op import Elementwise, Op, Ufunc, implements
+from .op import Elementwise, Op, Series, Ufunc, implements
 
 __all__ = ["identity", "add", "subtract", "multiply", "divide", "negative", "pow", "square", "exp",
            "log", "log1p", "expm1", "sqrt", "affine", "abs", "maximum", "minimum", "clip", "where",
@@ -168,7 +168,7 @@ def square(x: TensorLike) -> Tensor:
     return Square.apply(x)
 
 
-class Exp(Ufunc, numpy=np.exp):
+class Exp(Series, numpy=np.exp):
     """y = eˣ"""
 
     def formula(x):
@@ -183,7 +183,7 @@ def exp(x: TensorLike) -> Tensor:
     return Exp.apply(x)
 
 
-class Log(Ufunc, numpy=np.log):
+class Log(Series, numpy=np.log):
     """y = ln x"""
 
     def formula(x):
@@ -198,7 +198,7 @@ def log(x: TensorLike) -> Tensor:
     return Log.apply(x)
 
 
-class Log1p(Ufunc, numpy=np.log1p):
+class Log1p(Series, numpy=np.log1p):
     """y = ln(1 + x)"""
 
     def formula(x):
@@ -213,7 +213,7 @@ def log1p(x: TensorLike) -> Tensor:
     return Log1p.apply(x)
 
 
-class Expm1(Ufunc, numpy=np.expm1):
+class Expm1(Series, numpy=np.expm1):
     """y = eˣ − 1"""
 
     def formula(x):

@@ -293,6 +293,14 @@ class Ufunc(Elementwise, abstract=True):
         return cuda_kernel(function)
 
 
+class Series(Ufunc, abstract=True):
+    """A ufunc of which NumPy's last bits differ between processors: the formula is compiled."""
+
+    @staticmethod
+    def kernel(function):
+        return elementwise_kernel(function)
+
+
 class Fused(Op, abstract=True):
     """Several steps as one node, with kernels; its formula says what they must equal.
 

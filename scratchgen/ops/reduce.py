@@ -9,7 +9,7 @@ from ..engine.backend import backend, kernels
 from ..engine.memory import array_module, contiguous, empty
 from ..engine.tensor import Tensor, plain
 from ..engine.types import Axis, TensorLike
-from .op import Op, implements
+from .op import Op, elementwise_kernel, implements
 
 __all__ = ["sum", "mean", "max", "min", "logsumexp", "softmax", "log_softmax"]
 
@@ -93,8 +93,8 @@ class Logsumexp(Op):
         return reduced("logsumexp", Logsumexp.formula, x, axis, keepdims)
 
     def backward_x(dy, x, y, x_shape, axis, keepdims):
-        return (with_axes(dy, x_shape, axis, keepdims)
-                * np.exp(x - with_axes(y, x_shape, axis, keepdims)))
+        return times_exp(with_axes(dy, x_shape, axis, keepdims), x,
+                         with_axes(y, x_shape, axis, keepdims))
 
 
 class Softmax(Op):
@@ -126,7 +126,7 @@ class LogSoftmax(Op):
         return along_rows("log_softmax", LogSoftmax.formula, x, axis)
 
     def backward_x(dy, y, axis):
-        return dy - np.exp(y) * np.sum(dy, axis=axis, keepdims=True)
+        return dy - times_exp(np.sum(dy, axis=axis, keepdims=True), y, 0.0)
 
 
 # --- public functions ----------------------------------------------------------------------------
@@ -170,11 +170,16 @@ def log_softmax(x: TensorLike, axis: int = -1) -> Tensor:
     return LogSoftmax.apply(x, axis=axis)
 
 
-# --- on a GPU: the same by kernels ---------------------------------------------------------------
+# --- the same by kernels ---------------------------------------------------------------------
 
 def reduced(kernel, formula, x, axis, keepdims):
-    """The formula's value; on a GPU by a kernel over the middle one of three axes (A, R, B)."""
-    if backend() != "cuda" or x.dtype.kind != "f":
+    """The formula's value, by a kernel over the middle one of three axes (A, R, B).
+
+    On the CPU only for ``logsumexp``: NumPy's sums and maxima are the same on every processor, its
+    exponential function is not.
+    """
+    by_numpy = backend() == "numpy" or backend() == "numba" and kernel != "logsumexp"
+    if by_numpy or x.dtype.kind != "f":
         return formula(x, axis=axis, keepdims=keepdims)
     axes = axes_of(x.shape, axis)
     if axis is not None and any(not -x.ndim <= a < x.ndim for a in (
@@ -206,14 +211,21 @@ def reduced(kernel, formula, x, axis, keepdims):
 
 
 def along_rows(kernel, formula, x, axis):
-    """The formula's value; on a GPU by a kernel along the last axis."""
-    if backend() != "cuda" or x.dtype.kind != "f" or not -x.ndim <= axis < x.ndim:
+    """The formula's value, by a kernel along the last axis."""
+    by_numpy = backend() == "numpy" or backend() == "numba" and x.size == 0
+    if by_numpy or x.dtype.kind != "f" or not -x.ndim <= axis < x.ndim:
         return formula(x, axis=axis)
     rows = contiguous(np.moveaxis(x, axis, -1))
     y = empty(rows.shape, x.dtype)
     matrix = (math.prod(rows.shape[:-1]), rows.shape[-1])
     getattr(reduce_kernels, kernel)(rows.reshape(matrix), y.reshape(matrix))
     return np.moveaxis(y, -1, axis)
+
+
+@elementwise_kernel
+def times_exp(dy, x, y):
+    """dy e^(x − y)"""
+    return dy * np.exp(x - y)
 
 
 # --- helpers of the rules ------------------------------------------------------------------------
