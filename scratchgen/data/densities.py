@@ -34,7 +34,7 @@ def ring(modes: int = 8, radius: float = 1.0, std: float = 0.01) -> Mixture:
     demonstration of GANs, has two modes at the same position, so one mode fewer.)
     """
     angle = 2 * math.pi * np.arange(_count("modes", modes)) / modes
-    circle = np.stack([np.cos(angle), np.sin(angle)], axis=1)
+    circle = on_circle(angle)
     return Mixture(None, _positive("radius", radius) * circle, std)
 
 
@@ -51,9 +51,14 @@ def moons(std: float = 0.1, components: int = 64) -> Mixture:
     density is still known exactly. The class of a point is its moon, 0 or 1.
     """
     angle = math.pi * (np.arange(_count("components", components)) + 0.5) / components
-    upper = np.stack([np.cos(angle), np.sin(angle)], axis=1)
+    upper = on_circle(angle)
     lower = np.array([1.0, 0.5]) - upper
     return Mixture(None, np.concatenate([upper, lower]), std, np.repeat([0, 1], components))
+
+
+def on_circle(angles):
+    """(cos, sin) of each angle. Not by NumPy, whose last bit depends on the processor."""
+    return np.array([(math.cos(angle), math.sin(angle)) for angle in angles])
 
 
 DENSITIES: dict[str, Callable[..., Mixture]] = {
