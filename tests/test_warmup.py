@@ -37,6 +37,38 @@ print(compiled)"""
     assert done.stdout.strip() == "[]", done.stdout + done.stderr
 
 
+def test_training_needs_no_kernel_that_the_warm_up_has_not_used(tmp_path):
+    """The short version: a small network, and the versions of all kernels in a new process.
+
+    A version belongs to one list of argument types, serial or parallel. Each is compiled or read
+    from the cache at its first use, so the test does not depend on what the cache contains.
+    """
+    code = """
+import gc
+from scratchgen.cli.warmup import warm_up
+from scratchgen.kernels import compiler
+from scratchgen.train import train
+
+def versions():
+    kernels = [k for k in gc.get_objects() if type(k) is compiler.compiled]
+    return {(k.__module__, k.__qualname__, parallel, signature) for k in kernels
+            for parallel, d in k._dispatchers.items() for signature in d.signatures}
+
+given = {"run": {"model": "vae"}, "model": {"arch": "mlp", "hidden": 16, "latent": 2}}
+warm_up(given)
+before = versions()
+train({**given, "train": {"epochs": 2}, "data": {"limit": 300}})
+print(len(before), sorted(versions() - before, key=str))"""
+    environment = {**os.environ,
+                   "PYTHONPATH": os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")])}
+    done = subprocess.run([sys.executable, "-c", code], env=environment, cwd=tmp_path,
+                          capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    count, new = done.stdout.split(maxsplit=1)
+    assert int(count) > 10
+    assert new.strip() == "[]"
+
+
 def test_unknown_names_are_refused(capsys):
     from scratchgen import cli
 
