@@ -212,6 +212,25 @@ def test_labels_are_checked():
 
 # --- what it is for ------------------------------------------------------------------------------
 
+def test_with_few_epochs_of_fine_tuning_pre_training_gives_fewer_errors(tmp_path):
+    """The short version: a small net, one seed, and fine-tuning that ends early for both.
+
+    So it shows that fine-tuning starts from better weights, not that it ends with better ones; the
+    long test below shows that. Measured: 56 % errors with pre-training and 86 % without.
+    """
+    test = sg.data.load("mnist-mini")
+    x, errors = test.test_images.astype(np.float32) / 255, {}
+    for pretrain in (True, False):
+        out = tmp_path / str(pretrain)
+        train.train({
+            "run": {"model": "sdae", "seed": 0}, "data": {"limit": 300},
+            "train": {"epochs": 24 * pretrain + 40, "lr": 1e-2},
+            "model": {"layers": [48] * 3, "levels": [0.25] * 3, "pretrain": pretrain,
+                      "pretrain_epochs": 8, "patience": 40}}, out)
+        errors[pretrain] = np.mean(train.load(out).predict(x) != test.test_labels)
+    assert errors[True] < errors[False] - 0.1
+
+
 @pytest.mark.long
 def test_pre_training_beats_none_where_labels_are_few(tmp_path):
     """500 labels and 100 to stop by, the same net, first weights and epochs of fine-tuning.
