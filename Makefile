@@ -9,7 +9,7 @@ BIN := .venv/bin
 # One worker per core, eight at most. A worker that is done takes tests from one that is not.
 PYTEST := $(BIN)/python -m pytest -q --numprocesses auto --maxprocesses 8 --dist worksteal
 CORE := $(addprefix tests/test_,$(addsuffix .py,engine ops op_errors dtypes in_place copies random laws\
- nn layers parameters gradcheck mutants house typing))
+ nn layers parameters gradcheck mutants layout typing))
 
 .PHONY: demo test proofs check venv clean
 

@@ -322,11 +322,11 @@ def geometry(window):
 
 def swap_channels(w):
     """Filters with their two channel axes swapped: arrays as a copy whose rows are contiguous."""
-    turned = np.swapaxes(w, 2, 3)
+    transposed = np.swapaxes(w, 2, 3)
     if isinstance(w, Tensor):
-        return turned
-    copy = empty(turned.shape, w.dtype)
-    np.copyto(copy, turned)
+        return transposed
+    copy = empty(transposed.shape, w.dtype)
+    np.copyto(copy, transposed)
     return copy
 
 
@@ -346,13 +346,13 @@ def convolve_transposed(g, w, b, window, activation):
     """a(conv2d_input(g, w) + b) on arrays."""
     x = empty((len(g), *window.size, w.shape[2]), g.dtype)
     g, b = contiguous(g), bias(b, w.shape[2], g.dtype)
-    turned = empty((w.shape[3], math.prod(w.shape[:3])), w.dtype)      # (O, KH·KW·C)
-    np.copyto(turned.reshape(w.shape[3], *w.shape[:3]), np.moveaxis(w, 3, 0))
+    transposed = empty((w.shape[3], math.prod(w.shape[:3])), w.dtype)      # (O, KH·KW·C)
+    np.copyto(transposed.reshape(w.shape[3], *w.shape[:3]), np.moveaxis(w, 3, 0))
     if is_matrix(window):
-        product(matrix(g), turned, x.reshape(math.prod(g.shape[:3]), turned.shape[1]))
+        product(matrix(g), transposed, x.reshape(math.prod(g.shape[:3]), transposed.shape[1]))
         dense_kernels.bias_activation(matrix(x), b, ACTIVATIONS[activation])
     else:
-        conv_kernels.backward_x(g, turned, b, ACTIVATIONS[activation], *geometry(window), x)
+        conv_kernels.backward_x(g, transposed, b, ACTIVATIONS[activation], *geometry(window), x)
     return x
 
 
