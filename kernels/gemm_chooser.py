@@ -18,6 +18,7 @@ from ..context import Setting, Switch
 from ..errors import UserError, unknown
 from .cuda import device
 
+BLAS = "blas"                                          # on the CPU; the others on a GPU
 RUNGS = ("naive", "tiled", "register_tiled", "split", "tensor_core", "cublas")
 # By precision. tiles: rows, columns, and the least number of blocks for which the tile is used.
 # A sum is split into up to ``most`` parts of at least ``share`` terms, until there are ``blocks``
@@ -53,13 +54,16 @@ class use_gemm(Setting):
     """Use the kernel ``name`` for matrix products on the GPU: "naive", "tiled", "register_tiled",
     "split", "tensor_core" (TF32), "cublas", or "auto", by shape. ``tile`` (rows, columns) and
     ``split`` (blocks per sum) replace the table's values. A captured step keeps its kernels.
+
+    On the CPU "blas": products of matrices and of dense layers by NumPy's BLAS. Convolutions, and
+    every other name, use the product of ``gemm_blocks.py``. The bits then depend on the BLAS.
     """
 
     switch = Switch("gemm", ("auto", None, None))
 
     def __init__(self, name: str, tile: tuple[int, int] | None = None, split: int | None = None):
-        if name not in (*RUNGS, "auto"):
-            raise unknown("gemm", name, (*RUNGS, "auto"))
+        if name not in (*RUNGS, BLAS, "auto"):
+            raise unknown("gemm", name, (*RUNGS, BLAS, "auto"))
         tiles = TENSOR_TILES if name == "tensor_core" else REGISTER_TILES
         if tile is not None and tuple(tile) not in tiles:
             raise unknown("tile", tuple(tile), tiles)
@@ -80,6 +84,11 @@ class allow_tf32(Setting):
         super().__init__(bool(allowed))
 
 
+def uses_blas():
+    """Whether products on the CPU are NumPy's."""
+    return use_gemm.switch.get()[0] == BLAS
+
+
 def choose(m, n, k, dtype, ta=False, tb=False):
     """The Choice for c (m, n) = a b with sums of k terms, by the table or by ``use_gemm``."""
     dtype = np.dtype(dtype).name
@@ -90,6 +99,8 @@ def choose(m, n, k, dtype, ta=False, tb=False):
         if (allow_tf32.switch.get() and dtype == "float32" and packed and worth
                 and has_tensor_cores()):
             name = "tensor_core"
+    elif name == BLAS:
+        raise UserError("gemm 'blas' is for the CPU: use gemm 'auto' or 'cublas' on a GPU")
     elif name == "tensor_core":
         if dtype != "float32":
             raise UserError(f"gemm 'tensor_core' is for float32, and this product is {dtype}: "

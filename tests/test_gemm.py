@@ -11,10 +11,13 @@ from fractions import Fraction
 
 import numpy as np
 import pytest
-from scratchgen.kernels import gemm_blocks, gemm_tile, machine_code
+from scratchgen.kernels import gemm_blocks, gemm_chooser, gemm_tile, machine_code
 from scratchgen.kernels.compiler import load_numba, processor
 from scratchgen.kernels.gemm import matmul_add_numba, matmul_numba
 from scratchgen.kernels.gemm_blocks import SUM, gemm
+
+import scratchgen as sg
+from scratchgen.engine.backend import kernels
 
 ROOT = pathlib.Path(__file__).parents[1]
 CASES = [(transposed_a, transposed_b, add) for transposed_a in (False, True)
@@ -252,3 +255,41 @@ def test_small_products_use_one_thread():
     assert gemm_blocks.shares(10, 10, 10, 4, 8) == (1, 1)
     assert gemm_blocks.shares(784, 1000, 20, 4, 2) == (2, 1)               # a short sum: by rows
     assert gemm_blocks.shares(20, 1000, 784, 4, 2) == (1, 2)               # few rows: by columns
+
+
+def dense_gradients(dtype):
+    """The output and the gradients of a dense layer, and a batch of products."""
+    rng = np.random.default_rng(3)
+    x, w, b = (sg.tensor(rng.standard_normal(size).astype(dtype), requires_grad=True)
+               for size in ((37, 300), (300, 41), (41,)))
+    y = sg.dense(x, w, b, "tanh")
+    (y * y).sum().backward()
+    each = sg.matmul(x.data.reshape(37, 3, 100), w.data[:100]).data
+    return [y.data, x.grad.data, w.grad.data, b.grad.data, each]
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_blas_on_request(dtype, monkeypatch):
+    """Equal within rounding, by ``np.matmul``, and only inside the block."""
+    from scratchgen.kernels import gemm as kernel
+    calls, ours = [], dense_gradients(dtype)
+    versions = {name: getattr(kernel, name) for name in ("matmul_numpy", "matmul_each_numpy")}
+    for name in versions:
+        def counted(*arguments, name=name):
+            calls.append(name)
+            versions[name](*arguments)
+        monkeypatch.setattr(kernel, name, counted)
+    monkeypatch.setattr(sys.modules["scratchgen.ops.dense"], "gemm_kernels", kernels("gemm"))
+    with sg.use_gemm("blas"):
+        blas = dense_gradients(dtype)
+    assert calls.count("matmul_numpy") == 3 and calls.count("matmul_each_numpy") == 1
+    for a, b in zip(ours, blas, strict=True):
+        np.testing.assert_allclose(a, b, rtol=0, atol=300 * ROUNDING[dtype])
+    again = dense_gradients(dtype)
+    assert len(calls) == 4
+    assert [a.tobytes() for a in again] == [a.tobytes() for a in ours]
+
+
+def test_blas_is_for_the_cpu():
+    with sg.use_gemm("blas"), pytest.raises(sg.UserError, match="'blas' is for the CPU"):
+        gemm_chooser.choose(9, 9, 9, np.float32)

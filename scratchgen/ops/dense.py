@@ -2,12 +2,13 @@
 
 import numpy as np
 
-from ..engine.backend import kernels
+from ..engine.backend import backend, kernels, use_backend
 from ..engine.memory import ARRAYS, contiguous, empty, empty_as, filled
 from ..engine.tensor import Tensor
 from ..engine.types import ActivationName, TensorLike
 from ..errors import unknown
 from ..kernels.dense import ACTIVATIONS, IDENTITY, SLOPE
+from ..kernels.gemm_chooser import uses_blas
 from .elementwise import elu, leaky_relu
 from .inputs import only_arrays
 from .op import OPS, Fused, Op, implements
@@ -56,7 +57,11 @@ class Dense(Fused):
         outputs = w.shape[1 - tw]
         y = empty((x.shape[0], outputs), x.dtype)
         bias = filled((outputs,), 0, x.dtype) if b is None else contiguous(b)
-        dense_kernels.forward(contiguous(x), w, tw, bias, ACTIVATIONS[activation], y)
+        if backend() == "numba" and uses_blas():
+            multiply("matmul", contiguous(x), w, y, False, tw)
+            dense_kernels.bias_activation(y, bias, ACTIVATIONS[activation])
+        else:
+            dense_kernels.forward(contiguous(x), w, tw, bias, ACTIVATIONS[activation], y)
         return y
 
     def backward(wanted, dy, x, w, y, activation, tied, out, onto):
@@ -74,14 +79,23 @@ class Dense(Fused):
         return dx, dw, db
 
 
+def multiply(kernel, *arguments):
+    """Calls a kernel of gemm.py; on the CPU with ``use_gemm("blas")`` NumPy's version."""
+    if backend() == "numba" and uses_blas():
+        with use_backend("numpy"):
+            getattr(gemm_kernels, kernel)(*arguments)
+    else:
+        getattr(gemm_kernels, kernel)(*arguments)
+
+
 def product(a, b, out=None, onto=None):
     """a b for matrices: added to an array, in ``out``, or in a new array."""
     (a, ta), (b, tb) = kernel_operand(a), kernel_operand(b)
     if onto is not None:
-        gemm_kernels.matmul_add(a, b, onto, ta, tb)
+        multiply("matmul_add", a, b, onto, ta, tb)
         return onto
     c = empty_as(out, (a.shape[ta], b.shape[1 - tb]), a.dtype)
-    gemm_kernels.matmul(a, b, c, ta, tb)
+    multiply("matmul", a, b, c, ta, tb)
     return c
 
 
@@ -91,7 +105,7 @@ def products(a, b):
     y = empty((*leading, a.shape[-2], b.shape[-1]), a.dtype)
     (first, ta), (second, tb) = batch_operand(a, leading), batch_operand(b, leading)
     if y.size:
-        gemm_kernels.matmul_each(first, second, y.reshape(-1, *y.shape[-2:]), ta, tb)
+        multiply("matmul_each", first, second, y.reshape(-1, *y.shape[-2:]), ta, tb)
     return y
 
 
