@@ -12,6 +12,7 @@ COMMANDS = {
     "threads": ("threads:main", "one pool of threads or two, on a quiet and a crowded machine"),
     "warmstart": ("command:main", "one epoch from the command line, start-up included"),
     "ladder": ("ladder:main", "kernels from naive loops to the fast ones, rung by rung"),
+    "gemm": ("gemm:main", "matrix products beside OpenBLAS, MKL and the peak of the tile"),
     "kernels": ("kernels:main", "each kernel alone"),
     "nodes": ("gpu.nodes:main", "kernels of a recorded step on a GPU, counted without one"),
     "resources": ("nvrtc:main", "registers, shared memory and spills of the CUDA kernels"),

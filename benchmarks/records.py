@@ -101,6 +101,12 @@ def marked(value, target, other=None):
             f"**{value:.2f}**{beside} (≤ {target:.2f}) ✗")
 
 
+def marked_at_least(value, target):
+    """A ratio beside the least that it should be, marked if it is less."""
+    return (f"{value:.2f} (≥ {target:.2f})" if value >= target else
+            f"**{value:.2f}** (≥ {target:.2f}) ✗")
+
+
 def threads(record):
     return f"{record['threads']} thread{'s' * (record['threads'] > 1)}"
 

@@ -36,22 +36,24 @@ class compiled:
     """Decorator: a kernel for the Numba backend, compiled at its first call.
 
     Kernels may call each other: a global name that refers to another ``compiled`` function is bound
-    to its compiled form. With ``parallel=True`` the ``prange`` loop runs on several threads if one
-    of the kernel's arrays has at least ``PARALLEL_FROM`` elements. The bits are the same, because
-    every iteration writes only its own part of the result.
+    to its compiled form. With ``parallel=True`` the ``prange`` loop runs on several threads if
+    ``worth_threads``, a function of the kernel's arguments, says so: by default, if one of its
+    arrays has at least ``PARALLEL_FROM`` elements. The bits are the same, because every iteration
+    writes only its own part of the result.
     No kernel is compiled with ``fastmath``: it lets the compiler change the order of operations,
     and the bits would depend on the machine and the number of threads.
     """
 
-    def __init__(self, function=None, *, parallel=False):
+    def __init__(self, function=None, *, parallel=False, worth_threads=None):
         self.function, self.parallel = function, parallel
+        self.worth_threads = worth_threads or has_large_array
         self._dispatchers = {}
         if function is not None:
             functools.update_wrapper(self, function)
 
     def __call__(self, *args):
         if self.function is None:                      # used as @compiled(parallel=True)
-            return compiled(args[0], parallel=self.parallel)
+            return compiled(args[0], parallel=self.parallel, worth_threads=self.worth_threads)
         return self.launcher()(*args)
 
     def dispatcher(self, parallel=False):
@@ -76,10 +78,7 @@ class compiled:
             return self.dispatcher()
 
         def launch(*args):
-            for a in args:
-                if type(a) is ndarray and a.size >= PARALLEL_FROM:
-                    break
-            else:
+            if not self.worth_threads(*args):
                 return self.dispatcher()(*args)
             if load_numba().config.NUMBA_NUM_THREADS > 1 and Pool.free.acquire(False):
                 free, Pool.used = Pool.free, True
@@ -89,6 +88,14 @@ class compiled:
                     free.release()
             return self.dispatcher()(*args)
         return launch
+
+
+def has_large_array(*args):
+    """Whether one of the arguments is an array of at least ``PARALLEL_FROM`` elements."""
+    for a in args:
+        if type(a) is ndarray and a.size >= PARALLEL_FROM:
+            return True
+    return False
 
 
 @compiled

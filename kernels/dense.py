@@ -8,7 +8,7 @@ import numpy as np
 from .compiler import compiled, prange, thread_count
 from .cuda import blocks_for, empty, launch
 from .gemm import product
-from .gemm_blocks import gemm_share, share, shares
+from .gemm_blocks import WORTH_THREADS, gemm_share, share, shares
 from .vector_math import exp, expm1, log1p, tanh
 
 IDENTITY, RELU, LEAKY_RELU, ELU, SIGMOID, TANH, SOFTPLUS = range(7)
@@ -29,7 +29,12 @@ def forward_numpy(x, w, tw, b, activation, y):
     bias_activation_numpy(y, b, activation)
 
 
-@compiled(parallel=True)
+def worth_threads(x, w, tw, b, activation, y):
+    """Whether the layer has enough multiply-adds to be shared among threads."""
+    return y.size * x.shape[1] >= WORTH_THREADS
+
+
+@compiled(parallel=True, worth_threads=worth_threads)
 def forward_numba(x, w, tw, b, activation, y):
     n, o = y.shape
     down, across = shares(n, o, x.shape[1], y.itemsize, thread_count())

@@ -10,11 +10,16 @@ import numpy as np
 from ..errors import UserError
 from .compiler import compiled, prange, thread_count
 from .cuda import blocks_for, device, empty, launch
-from .gemm_blocks import gemm, gemm_share, shares
+from .gemm_blocks import WORTH_THREADS, gemm, gemm_share, shares
 from .gemm_chooser import REGISTER_TILES, TENSOR_TILES, allow_tf32, choose, count_tiles
 
 TICKETS = 1 << 16                # the most tiles for which a product is split over blocks of a GPU
 IN_FLOAT32, IN_TF32 = 1, 7       # CuPy's numbers for the two precisions of cuBLAS
+
+
+def worth_threads(a, b, c, ta, tb):
+    """Whether a product has enough multiply-adds to be shared among threads."""
+    return c.size * (a.shape[0] if ta else a.shape[1]) >= WORTH_THREADS
 
 
 # --- matmul(a, b, c, ta, tb): c = a b;  matmul_add(a, b, c, ta, tb): c += a b --------------------
@@ -29,7 +34,7 @@ def matmul_add_numpy(a, b, c, ta, tb):
     c += (a.T if ta else a) @ (b.T if tb else b)
 
 
-@compiled(parallel=True)
+@compiled(parallel=True, worth_threads=worth_threads)
 def matmul_numba(a, b, c, ta, tb):
     m, n = c.shape
     down, across = shares(m, n, a.shape[0] if ta else a.shape[1], c.itemsize, thread_count())
@@ -41,7 +46,7 @@ def matmul_cuda(a, b, c, ta, tb):
     product(a, b, c, ta, tb)
 
 
-@compiled(parallel=True)
+@compiled(parallel=True, worth_threads=worth_threads)
 def matmul_add_numba(a, b, c, ta, tb):
     m, n = c.shape
     down, across = shares(m, n, a.shape[0] if ta else a.shape[1], c.itemsize, thread_count())

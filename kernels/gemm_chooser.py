@@ -1,6 +1,6 @@
 """Selects the kernel of gemm.cu that computes a matrix product on the GPU, by its shape.
+``gemm_explain.py`` describes the choice for a shape.
 
-    explain(100, 500, 784)             # one line: kernel ("rung"), tile, split of the sum, blocks
     use_gemm("tiled")                  # from now on, or in a with block
     allow_tf32(True)                   # tensor cores; float32 products keep 24 bits otherwise
 
@@ -143,12 +143,3 @@ def cached_choice(m, n, k, precision, name, tile, split):
 def count_tiles(m, n, tile):
     """The number of tiles of c (m, n)."""
     return -(-m // tile[0]) * -(-n // tile[1])
-
-
-def explain(m, n, k, dtype="float32", ta=False, tb=False):
-    """The result of ``choose`` as one line of text."""
-    rung, (rows, columns), split, blocks = choose(m, n, k, dtype, ta, tb)
-    size = f"({m}, {k}) ({k}, {n}) {np.dtype(dtype).name}: {rung}"
-    if rung == "cublas":
-        return f"{size}{', TF32' if allow_tf32.switch.get() and dtype == 'float32' else ''}"
-    return f"{size}, tile {rows} × {columns}, sums in {split}, {blocks} blocks"

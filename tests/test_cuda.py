@@ -203,16 +203,16 @@ def test_clipping_is_captured_with_the_rest(gpu):
 
 
 def test_the_rung_of_a_product_can_be_chosen_and_is_said(gpu):
-    from scratchgen.kernels import gemm_chooser
+    from scratchgen.kernels import gemm_chooser, gemm_explain
     a, b = (np.random.default_rng(i).normal(size=(70, 70)) for i in range(2))
     with sg.use_backend("cuda"):
         for rung in ("naive", "tiled", "register_tiled", "split"):
             with sg.use_gemm(rung):
                 y = sg.matmul(to_device(a), to_device(b))
-                assert f": {rung}, tile" in gemm_chooser.explain(70, 70, 70, "float64")
+                assert f": {rung}, tile" in gemm_explain.explain(70, 70, 70, "float64")
             np.testing.assert_allclose(to_host(y.data), a @ b, rtol=1e-12, atol=1e-12)
-    assert "split, tile 32 × 32, sums in" in gemm_chooser.explain(100, 500, 784)
-    assert "tile 128 × 128, sums in 1, 1024 blocks" in gemm_chooser.explain(4096, 4096, 4096)
+    assert "split, tile 32 × 32, sums in" in gemm_explain.explain(100, 500, 784)
+    assert "tile 128 × 128, sums in 1, 1024 blocks" in gemm_explain.explain(4096, 4096, 4096)
     with pytest.raises(sg.UserError, match="unknown gemm 'tilde': did you mean 'tiled'"):
         sg.use_gemm("tilde")
     with pytest.raises(sg.UserError, match="unknown convolution 'naïf'"):

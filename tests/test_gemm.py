@@ -15,6 +15,7 @@ from scratchgen.kernels import gemm_blocks, gemm_chooser, gemm_tile, machine_cod
 from scratchgen.kernels.compiler import load_numba, processor
 from scratchgen.kernels.gemm import matmul_add_numba, matmul_numba
 from scratchgen.kernels.gemm_blocks import SUM, gemm
+from scratchgen.kernels.gemm_explain import explain
 
 import scratchgen as sg
 from scratchgen.engine.backend import kernels
@@ -248,6 +249,17 @@ def test_a_damaged_file_of_machine_code_is_compiled_anew(tmp_path):
     assert machine_code.read_checked(tmp_path / "none") is None
     assert machine_code.read_checked(None) is None
     machine_code.write_checked(tmp_path / "no folder" / "code.o", b"")       # no error
+
+
+@pytest.mark.parametrize(("size", "tb", "parts"), [
+    ((100, 500, 784), False, ["(100, 784) (784, 500) float32", "share the columns", "1 chain of"]),
+    ((784, 500, 100), True, ["share the rows", "transposed"]),
+    ((100, 20, 500), False, ["as its transpose"]), ((4, 8, 2), False, ["one thread"]),
+    ((128, 784, 3000), False, ["3 chains of"]), ((0, 8, 2), False, ["nothing to compute"])])
+def test_explanations_on_the_cpu(size, tb, parts, monkeypatch):
+    monkeypatch.setattr(load_numba(), "get_num_threads", lambda: 2)
+    text = explain(*size, tb=tb, device="cpu")
+    assert all(part in text for part in parts) and "\n" not in text, text
 
 
 def test_small_products_use_one_thread():
