@@ -1,6 +1,6 @@
 """A lower bound for the time of a training step: its matrix products and its memory traffic.
 
-    bound = Σ fastest time of each product, in its exact shape
+    bound = multiply-adds of the products / measured peak
           + (4·7·P + 8·(A + A')) bytes / measured bandwidth
 
 P parameters: Adam reads p, g, m, v and writes p, m, v (SGD without momentum: 3 instead of 7).
@@ -8,8 +8,8 @@ A elements of layers' outputs and A' of their gradients: outside the products ea
 written once. A convolution counts as the product of its patches, gathering them not counted; a
 kernel that needs fewer multiply-adds (kernels/winograd.py) may take less time than this bound.
 
-The products run on NumPy's BLAS with the step's number of threads or with one, whichever is faster,
-best of many and of all orders of the operands in memory. The bandwidth is that of copying between
+The peak is the speed of the product's innermost tile alone, on factors that stay in the first-level
+cache, on all threads (``benchmarks/gemm.py``). The bandwidth is that of copying between
 arrays which together are as large as what the step touches: what fits in the caches moves faster,
 which lowers the bound.
 """
@@ -28,7 +28,8 @@ from . import workloads
 from .processes import ROOT, Failed, environment
 from .workloads import KERNEL, BatchNorm, Conv, ConvTranspose, Dense, TiedDense
 
-SECONDS, LEAST, MOST = 0.25, 3, 300       # for each shape
+SECONDS, LEAST, MOST = 0.25, 3, 300       # for each measurement
+PEAKS = 15                                # measurements of the tile
 WITH_WEIGHTS = (Dense, TiedDense, Conv, ConvTranspose)
 
 
@@ -144,37 +145,32 @@ def bandwidth(size, threads, seconds=SECONDS):
 
 
 def measure(workload, threads):
-    """(seconds of each different product, bytes per second)."""
-    times = [product_time(shape) for shape in sorted(set(products(workload)))]
-    return times, bandwidth(moved(workload)[1], threads)
+    """(multiply-adds per second, bytes per second)."""
+    from .gemm import peak_seconds, tile_size
+    size = tile_size()
+    return (1 / min(peak_seconds(threads, *size) for _ in range(PEAKS)),
+            bandwidth(moved(workload)[1], threads))
 
 
-def in_own_process(maker, options, threads, blas_threads):
+def in_own_process(maker, options, threads):
     """``measure`` in a fresh process on ``threads`` cores."""
     done = subprocess.run(
         [sys.executable, "-m", "benchmarks.lower_bound", maker, json.dumps(options), str(threads)],
-        cwd=ROOT, env=environment("numpy", threads, OPENBLAS_NUM_THREADS=str(blas_threads)),
-        capture_output=True, text=True)
+        cwd=ROOT, env=environment("numpy", threads), capture_output=True, text=True)
     if done.returncode:
         raise Failed(f"the lower bound was not measured: {done.stderr.strip()[-300:]}")
     return json.loads(done.stdout)
 
 
 def of_workload(maker, options, threads):
-    """{floor, products, memory} in seconds, and what they are made of.
-
-    Each product counts with the faster of all threads and one: small ones do not gain by more.
-    """
+    """{floor, products, memory} in seconds, and what they are made of."""
     workload = workloads.make(maker, options)
-    measured = [in_own_process(maker, options, threads, n) for n in sorted({1, threads})]
-    shapes, rate = products(workload), max(rate for _, rate in measured)
-    fastest = dict(zip(sorted(set(shapes)), map(min, zip(*(times for times, _ in measured),
-                                                         strict=True)), strict=True))
-    seconds, (size, touched) = sum(fastest[s] for s in shapes), moved(workload)
-    return {"floor": seconds + size / rate, "products": seconds, "memory": size / rate,
-            "flops": sum(2 * math.prod(s) for s in shapes), "bytes": size, "touched": touched,
-            "bytes_per_second": rate,
-            "shapes": [[*s, shapes.count(s), t] for s, t in fastest.items()]}
+    peak, rate = in_own_process(maker, options, threads)
+    shapes, (size, touched) = products(workload), moved(workload)
+    work, different = sum(map(math.prod, shapes)), sorted(set(shapes))
+    return {"floor": work / peak + size / rate, "products": work / peak, "memory": size / rate,
+            "flops": 2 * work, "flops_per_second": 2 * peak, "bytes": size, "touched": touched,
+            "bytes_per_second": rate, "shapes": [[*s, shapes.count(s)] for s in different]}
 
 
 if __name__ == "__main__":
