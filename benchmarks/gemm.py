@@ -5,10 +5,9 @@
 The shapes are those of every dense layer: the forward pass, the gradient of its input (second
 factor transposed) and of its weights (first factor transposed); and squares. OpenBLAS is called
 through NumPy, MKL through PyTorch if it is installed. Each library has a process of its own, and
-they take turns; results are checked against float64. The rates are the best of several measurements:
-after a pause the operating system may place both threads of a library on one core for a while, which
-says nothing of its product. "Peak" is the speed of the tile alone, on factors that stay in the
-first-level cache.
+they take turns; results are checked against float64. OpenMP's threads are bound to the cores: after
+a pause the operating system may place both on one core for a while, which says nothing of a
+product. "Peak" is the speed of the tile alone, on factors that stay in the first-level cache.
 """
 
 import concurrent.futures
@@ -33,7 +32,7 @@ from .workloads import Dense
 
 LIBRARIES = ("scratchgen", "OpenBLAS", "MKL")
 ROUNDS, LEAST = 9, 0.01                   # measurements of each, and their least seconds
-PAUSE = 0.03                              # seconds before each: OpenBLAS's threads spin for 0.02
+PAUSE = 0.15                              # seconds before each: other libraries' threads spin
 RTOL = 1e-5                               # of the sum of the products' absolute values
 TARGETS = {"each": 0.95, "mean": 1.05, "small": 1.2}
 SMALL = 128                               # rows of a batch
@@ -121,7 +120,7 @@ def seconds_of(shape):
     return (time.perf_counter() - started) / repeat
 
 
-@compiled(parallel=True)
+@compiled(parallel=True, worth_threads=lambda *arguments: True)
 def tiles_alone(a, b, c, times, rows, width):
     for t in prange(len(a)):                           # each iteration owns a[t], b[t] and c[t]
         k = a.shape[1] // rows
@@ -163,7 +162,7 @@ def processes(threads):
             before, count = dict(os.environ), str(threads)
             os.environ.clear()
             os.environ.update(environment("torch", threads, OPENBLAS_NUM_THREADS=count,
-                                          NUMBA_NUM_THREADS=count))
+                                          NUMBA_NUM_THREADS=count, OMP_PROC_BIND="true"))
             executor = concurrent.futures.ProcessPoolExecutor(
                 1, multiprocessing.get_context("spawn"))
             found[library] = stack.enter_context(executor)
@@ -195,7 +194,7 @@ def measure(options):
                 library: {"median": work / statistics.median(t), "best": work / min(t)}
                 for library, t in times.items()}})
             records.progress(f"{name}: " + ", ".join(
-                f"{lib} {g['best']:.0f}" for lib, g in rows[-1]["gflops"].items()))
+                f"{lib} {g['median']:.0f}" for lib, g in rows[-1]["gflops"].items()))
     return {"machine": records.machine(), "threads": options.threads, "peak": 2e-9 / peak,
             "tile": list(size), "rows": rows}
 
@@ -203,11 +202,11 @@ def measure(options):
 def summary(section):
     """The geometric means, and the targets that are missed."""
     rows = section["rows"]
-    best = [max(g["best"] for lib, g in row["gflops"].items() if lib != "scratchgen")
+    best = [max(g["median"] for lib, g in row["gflops"].items() if lib != "scratchgen")
             for row in rows]
-    ratios = [row["gflops"]["scratchgen"]["best"] / fastest
+    ratios = [row["gflops"]["scratchgen"]["median"] / fastest
               for row, fastest in zip(rows, best, strict=True)]
-    of_openblas = [row["gflops"]["scratchgen"]["best"] / row["gflops"]["OpenBLAS"]["best"]
+    of_openblas = [row["gflops"]["scratchgen"]["median"] / row["gflops"]["OpenBLAS"]["median"]
                    for row in rows if row["batch"] <= SMALL]
     return {"ratios": ratios, "mean": statistics.geometric_mean(ratios),
             "below": sum(r < TARGETS["each"] for r in ratios),
@@ -222,7 +221,7 @@ def table(record):
 def table_of(section):
     found, libraries = summary(section), list(section["rows"][0]["gflops"])
     header = ("product", *(f"{library}, GFLOP/s" for library in libraries), "of the faster library")
-    rows = [(row["product"], *(f"{row['gflops'][lib]['best']:.0f}" for lib in libraries),
+    rows = [(row["product"], *(f"{row['gflops'][lib]['median']:.0f}" for lib in libraries),
              records.marked_at_least(ratio, TARGETS["each"]))
             for row, ratio in zip(section["rows"], found["ratios"], strict=True)]
     return "\n".join([

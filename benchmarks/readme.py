@@ -14,8 +14,7 @@ import sys
 from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
-PAGES = (ROOT / "README.md", *(ROOT / "docs" / name for name in (
-    "speed.md", "gemm.md", "gpu.md")))
+PAGES = (ROOT / "README.md", ROOT / "docs" / "speed.md", ROOT / "docs" / "gpu.md")
 RESULTS = Path(__file__).parent / "results"
 # marker in a page -> (file of the record, "module:function" that makes Markdown of it)
 TABLES = {
@@ -28,7 +27,6 @@ TABLES = {
     "scaling": ("scaling.json", "scaling:table"),
     "roofline": ("roofline.json", "roofline:table"),
     "ladder": ("ladder.json", "ladder:table"),
-    "gemm": ("gemm.json", "gemm:table"),
     "kernels": ("kernels.json", "kernels:table"),
     "resources": ("resources.json", "nvrtc:table"),
     "gpu-nodes": ("nodes.json", "gpu.nodes:table"),
