@@ -155,9 +155,11 @@ def table_of(record):
                      memories(row), marked(found["memory"], wanted["memory"])])
         notes += [f"- {row['title']}: {c}, {label or 'as it is'}, failed: {reason}"
                   for c, by in failures(row).items() for label, reason in by.items()]
-        if (found["fastest"] or 0) > wanted["fastest"] and (bound := bound_beside_peers(row)):
+        missed = wanted["floor"] and (found["fastest"] or 0) > wanted["fastest"]
+        if missed and (bound := bound_beside_peers(row)):
             notes.append(f"- {row['title']}: {bound}.")
-    text = markdown(header, rows, right=range(1, len(header)))
+    text = f"{record['machine']['processor']}:\n\n" + markdown(
+        header, rows, right=range(1, len(header)))
     own = record["machine"]["commit"]              # rows may have been measured one by one
     commits = ", ".join(dict.fromkeys(r.get("commit", own) for r in record["rows"].values()))
     return "\n".join([text, "", *notes, *([""] if notes else []),

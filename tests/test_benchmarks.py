@@ -204,7 +204,7 @@ def test_ratios_targets_and_marks():
     section = {"rows": {"good": good, "bad": bad}, "peers": ["torch", "jax", "numpy"],
                "machine": records.machine(), "threads": 2}
     text = steps.table({"processors": {"one": section, "another": section}})
-    of_good, of_bad = text.splitlines()[2:4]
+    of_good, of_bad = text.splitlines()[4:6]
     assert "✗" not in of_good and of_bad.count("✗") == 4 and "absent" in of_good
     assert text.count("the lower bound is 0.67 of JAX") == 2
 
