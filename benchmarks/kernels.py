@@ -72,6 +72,14 @@ case("gemm.matmul", "dw = xᵀ dy, x 100×784, dy 100×500", lambda d: (
 case("gemm.matmul_add", "dw += xᵀ dy, x 20×1000, dy 20×1000", lambda d: (
     d.normal(20, 1000), d.normal(20, 1000), d.normal(1000, 1000), True, False),
     flops=2 * 20 * 1000 * 1000)
+case("gemm.matmul_each", "a 64×49×32, b 64×32×49", lambda d: (
+    d.normal(64, 49, 32), d.normal(64, 32, 49), d.empty(64, 49, 49), False, False),
+    flops=2 * 64 * 49 * 32 * 49)
+for name in ("softmax", "log_softmax"):
+    case(f"reduce.{name}", "x 1000×100", lambda d: (d.normal(1000, 100), d.empty(1000, 100)),
+         moved=2 * 1000 * 100)
+case("reduce.logsumexp", "x 1000×100", lambda d: (d.normal(1000, 100), d.empty(1000)),
+     moved=1000 * 101)
 case("dense.bias_activation", "y 128×1000, sigmoid", lambda d: (
     d.normal(128, 1000), d.normal(1000), SIGMOID), moved=2 * 128 * 1000)
 case("dense.activation_backward", "dy 128×1000, sigmoid", lambda d: (
