@@ -10,7 +10,7 @@ from test_ops import CASES
 
 import scratchgen as sg
 from scratchgen.engine.backward import Node
-from scratchgen.engine.capture import Captured, use_capture
+from scratchgen.engine.capture import use_capture
 from scratchgen.engine.memory import buffers
 from scratchgen.engine.recorded import Recording
 from scratchgen.errors import Notice
@@ -198,7 +198,7 @@ def keep_gradients(setup):
 @pytest.mark.parametrize(("change", "kinds"), [
     (lambda s: s.network.eval(), 2), (lambda s: setattr(s.network[1], "p", 0.6), 2),
     (lambda s: setattr(s.network[0], "activation", "relu"), 2), (freeze, 3),
-    (replace_parameter, 2), (replace_layer, 2),
+    (replace_parameter, 2), (replace_layer, 1),
     (lambda s: setattr(s.optimiser, "lr", 0.3), 1),
     (lambda s: setattr(s.stream, "counter", 77), 1),
     (lambda s: s.optimiser.load_state_dict(s.optimiser.state_dict()), 2),
@@ -392,11 +392,79 @@ def test_the_memory_of_a_recording_is_about_that_of_the_step():
 
 
 def test_recordings_of_long_past_kinds_are_released():
+    stream, kind = sg.Stream(1, "z"), iter(k // 3 for k in range(120))
+    draw = sg.capture(lambda: stream.uniform(3), lambda: next(kind))
+    for _ in range(120):
+        draw()
+    assert [k for k, *_ in draw.recordings] == list(range(24, 40)) and draw.reason is None
+
+
+def test_a_step_that_is_never_of_the_same_kind_is_not_recorded_for_ever():
     stream, kind = sg.Stream(1, "z"), iter(range(100))
     draw = sg.capture(lambda: stream.uniform(3), lambda: next(kind))
-    for _ in range(40):
-        draw()
-    assert len(draw.recordings) == 16 and isinstance(draw, Captured)
+    with pytest.warns(Notice, match="each step differs from those before") as notices:
+        found = [draw().copy() for _ in range(40)]
+    assert len(notices) == 1 and len(draw.recordings) == 16
+    again = sg.Stream(1, "z")
+    np.testing.assert_array_equal(found, [again.uniform(3) for _ in range(40)])
+
+
+def test_each_replay_checks_its_labels():
+    """A kernel would read beyond the row of a label that is no class."""
+    step = sg.capture(lambda x, labels: sg.cross_entropy(sg.Tensor(x), labels))
+    x = np.zeros((3, 4), np.float32)
+    for _ in range(4):
+        step(x, np.array([0, 3, 1]))
+    for labels in ([0, 1, 99_999_999], [0, -1, 2]):
+        with pytest.raises(ValueError, match="cross_entropy: labels from"):
+            step(x, np.array(labels))
+    assert recorded(step)
+    assert float(step(x, np.array([2, 2, 2]))) == pytest.approx(3 * np.log(4))
+
+
+def test_each_replay_checks_the_data_of_a_model():
+    model = sg.models.DAE(sg.models.DAE.Config(hidden=3), (2, 2, 1))
+    optimisers = {"model": sg.optim.Adam(model, 1e-3)}
+    streams = sg.Streams(1)
+    step = sg.capture(lambda x: model.training_step(x, streams, optimisers))
+    for _ in range(4):
+        step(np.full((3, 2, 2, 1), 0.5, np.float32))
+    with pytest.raises(sg.UserError, match=r"values in \[0, 1\], and the data go from"):
+        step(np.full((3, 2, 2, 1), 2, np.float32))
+    assert recorded(step)
+
+
+@pytest.mark.parametrize("argument", [[1.0, 2.0], sg.Tensor(np.ones(2)), {"a": 1}],
+                         ids=["list", "tensor", "dict"])
+def test_arguments_that_are_no_arrays_reach_the_step(argument):
+    step = sg.capture(lambda x: x)
+    with pytest.warns(Notice, match="an argument is no array"):
+        assert step(argument) is argument
+
+
+def test_a_layer_that_is_exchanged_in_a_list_is_noticed():
+    setup = Setup()
+    setup.run(4)
+    other = sg.nn.Dense(5, 4, "relu", stream=sg.Stream(2, "c"))
+    setup.network.layers[0] = other
+    with pytest.raises(sg.UserError, match="no longer those that its optimiser was made for"):
+        setup.run(1)
+
+
+def test_modules_that_are_made_meanwhile_change_nothing():
+    """Nor do those that are made in the step itself."""
+    setup = both(lambda s: sg.nn.Sequential(sg.nn.Dense(3, 2), sg.nn.Dropout(0.5)),
+                 extra=lambda network, loss: sg.nn.Flatten()(network[0].w))
+    assert len(setup.step.recordings) == 1 and recorded(setup.step)
+
+
+def test_an_attribute_that_becomes_none_and_back():
+    replayed, plain = Setup(), Setup(captured=False)
+    for value in (None, "relu", None, "relu", None):
+        for setup in (replayed, plain):
+            setup.network[0].activation = value
+        assert replayed.run(3) == plain.run(3)
+    assert len(replayed.step.recordings) == 2
 
 
 # --- training runs -------------------------------------------------------------------------------

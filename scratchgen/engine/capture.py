@@ -24,10 +24,11 @@ from ..context import Setting, Switch, recorder
 from ..errors import Notice
 from .backend import backend
 from .cuda_graph import Graph
-from .memory import buffers, to_device
+from .memory import ARRAYS, buffers, to_device
 from .recorded import Arena, Recording, flat
 
 MOST_RECORDINGS = 16                  # per captured step
+SCALARS = (bool, int, float, str, type(None), np.generic)
 
 
 def varying(owner, attribute, value, dtype):
@@ -89,11 +90,12 @@ class Captured:
     def __call__(self, *inputs: Any) -> Any:
         if recorder.get() is not None or backend() == "numpy" or not use_capture.switch.get():
             return self.step(*inputs)
+        if not all(type(x) in ARRAYS or isinstance(x, SCALARS) for x in inputs):
+            self.notice("an argument is no array")
+            return self.step(*inputs)
         kind = (self.key(), Captured.frozen, Captured.settings, Captured.changes,
                 *Switch.of_steps(),
                 *((x.shape, x.dtype) if hasattr(x, "shape") else x for x in inputs))
-        if kind not in self.recordings and len(self.recordings) == MOST_RECORDINGS:
-            del self.recordings[next(iter(self.recordings))]       # the oldest, and its memory
         if backend() == "cuda":
             return self.on_gpu(kind, inputs)
         if not self.busy.acquire(blocking=False):      # another thread replays it: its arrays
@@ -105,14 +107,19 @@ class Captured:
 
     def on_gpu(self, kind, inputs):
         if kind not in self.recordings:
+            self.release_oldest()
             self.recordings[kind] = None
             return self.step(*(to_device(x) for x in inputs))
-        if self.recordings[kind] is None:
+        if self.recordings[kind] is None or not self.recordings[kind].valid():
             self.recordings[kind] = Graph(self.step, inputs)
         return self.recordings[kind].replay(inputs)
 
     def on_cpu(self, kind, inputs):
         if kind not in self.recordings:
+            if self.none_has_come_again():
+                self.notice("each step differs from those before in a setting, a module or the key")
+                return self.step(*inputs)
+            self.release_oldest()
             return self.record(kind, inputs)
         recording = self.recordings[kind]
         if recording is None:
@@ -122,6 +129,16 @@ class Captured:
         if not recording.checked:
             return self.check(kind, recording, inputs)
         return recording.replay(inputs)
+
+    def release_oldest(self):
+        """Make room for one more recording."""
+        if len(self.recordings) == MOST_RECORDINGS:
+            del self.recordings[next(iter(self.recordings))]
+
+    def none_has_come_again(self):
+        """Whether so many kinds of steps have been recorded, and none has come again."""
+        return len(self.recordings) == MOST_RECORDINGS and not any(
+            recording is not None and recording.checked for recording in self.recordings.values())
 
     def record(self, kind, inputs):
         """Run the step and record it."""
@@ -153,10 +170,15 @@ class Captured:
     def keep(self, kind, recording, reason):
         """Keep the recording, or give the step up for the reason."""
         self.recordings[kind] = recording if reason is None else None
-        if reason is not None and self.reason is None:
+        if reason is not None:
+            self.notice(reason)
+
+    def notice(self, reason):
+        """Say once why the step runs without recording."""
+        if self.reason is None:
             self.reason = reason
             warnings.warn(f"this training step is run without recording: {reason}", Notice,
-                          stacklevel=5)
+                          stacklevel=6)
 
 
 def digest(recording, state):

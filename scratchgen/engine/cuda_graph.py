@@ -28,7 +28,7 @@ class Graph:
 
     def __init__(self, step, inputs):
         device = gpu()
-        self.clocks, self.slots, self.width = {}, [], 0
+        self.clocks, self.slots, self.width, self.conditions = {}, [], 0, []
         self.inputs = [to_device(np.zeros(x.shape, x.dtype)) for x in inputs]
         self.uploads = [device.upload(x) for x in self.inputs]
         self.row = to_device(np.zeros(1, np.uint64))
@@ -62,6 +62,10 @@ class Graph:
             raise RuntimeError(f"a step with more than {WORDS} words of varying numbers")
         self.slots.append((clock, clock.now() - clock.start, value, dtype, first))
         return self.current[first:first + words].view(dtype)[:example.size]
+
+    def valid(self):
+        """Whether the networks are made of the same layers."""
+        return all(condition() for condition in self.conditions)
 
     def replay(self, inputs):
         """Run the step on these inputs; its results lie where they always do."""

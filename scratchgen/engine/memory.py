@@ -85,6 +85,18 @@ def filled(shape, value, dtype):
     return gpu().cached(_filled, *request) if backend() == "cuda" else _filled(*request)
 
 
+def check_values(array, check):
+    """check(array), which raises an error for values that do not fit.
+
+    In a step that is recorded, each replay checks its own values. On a GPU nothing is checked,
+    since that would wait for it.
+    """
+    if type(array) is Recorded and type(recording := recorder.get()) is Recording:
+        recording.check(check, array)
+    elif is_host(array):
+        check(to_host(array))
+
+
 @functools.lru_cache(maxsize=64)
 def _filled(backend, shape, value, dtype):
     return array_module().full(shape, value, dtype)

@@ -141,7 +141,7 @@ def apply_method(method, array, *args, **options):
 def apply(function, args, options):
     """function(*args, **options) with recorded arrays among the arguments."""
     recording = recorder.get()
-    if recording is None:                              # an array that has outlived its recording
+    if type(recording) is not Recording:               # an array that has outlived its recording
         return function(*plain(args), **plain(options))
     return recording.apply(function, args, options)
 
@@ -154,8 +154,8 @@ def in_step(array):
 
 
 def refuse(reason):
-    """Mark the present recording, if any, as one that cannot be repeated."""
-    if (recording := recorder.get()) is not None:
+    """Mark the present recording on the CPU, if any, as one that cannot be repeated."""
+    if type(recording := recorder.get()) is Recording:
         recording.refuse(reason)
 
 
@@ -225,7 +225,7 @@ class Recording:
     def __init__(self, arena, step, inputs):
         self.arena, self.calls, self.refused = arena, [], None
         self.outside, self.owned = {}, {}              # id → array, id → (owner, weak reference)
-        self.clocks, self.checked = {}, False
+        self.clocks, self.checked, self.conditions = {}, False, []
         self.inputs = [np.array(x) if hasattr(x, "shape") else x for x in inputs]
         recorder.set(self)
         try:
@@ -266,6 +266,11 @@ class Recording:
             kernel(*[current(x) for x in args])
             self.add(kernel, args, {})
         return recorded_kernel
+
+    def check(self, check, array):
+        """check(array), which may raise an error: now, and in each replay."""
+        check(array.array)
+        self.add(check, (array,), {})
 
     def add(self, function, args, options):
         """Record a call whose results are among its arguments."""
@@ -378,8 +383,10 @@ class Recording:
     # --- when it is repeated ---
 
     def valid(self):
-        """Whether the arrays that are known by their addresses still exist."""
-        return all(reference() is owner.counted_array() for owner, reference in self.owned.values())
+        """Whether the arrays that are known by their addresses still exist, and the networks are
+        made of the same layers."""
+        return all(condition() for condition in self.conditions) and all(
+            reference() is owner.counted_array() for owner, reference in self.owned.values())
 
     def replay(self, inputs):
         """Repeat the step on these inputs; its results lie where they always do."""
@@ -438,14 +445,15 @@ class Varying:
 
     def __init__(self, owner, attribute, value, dtype, offset):
         self.owner, self.attribute, self.value = owner, attribute, value
-        self.dtype, self.offset = dtype, 0
-        self.now = self.next()
-        self.offset = offset
+        self.dtype, self.offset = dtype, offset
+        self.now = self.at(getattr(owner, attribute))
+
+    def at(self, count):
+        return np.asarray(self.value(count), self.dtype)[()]
 
     def next(self):
         """Its value in a step that begins now."""
-        count = (getattr(self.owner, self.attribute) + self.offset) % 2**64
-        return np.asarray(self.value(count), self.dtype)[()]
+        return self.at((getattr(self.owner, self.attribute) + self.offset) % 2**64)
 
 
 class VaryingCall:

@@ -15,7 +15,7 @@ from numpy.typing import ArrayLike, DTypeLike
 from ..context import Switch
 from ..engine.capture import Captured
 from ..engine.copies import carried
-from ..engine.memory import copy_into, to_host
+from ..engine.memory import ARRAYS, copy_into, to_host
 from ..engine.other_names import MODULE, NO_ZEROS, missing
 from ..engine.recorded import refuse
 from ..engine.tensor import Tensor
@@ -25,7 +25,7 @@ from .parameters import Buffer, Parameter, ParameterList
 from .summary import table, tree
 
 CONTAINERS = (list, tuple, dict)        # searched for modules and parameters
-NUMBERS = (bool, int, float, str)
+NUMBERS = (bool, int, float, str, type(None))
 PER_STEP = ("epoch", "step")            # of models: counters, of which ``recording_key`` says more
 
 
@@ -99,15 +99,18 @@ class Module:
 
     def _tell_recordings(self, name, value):
         """Before an attribute becomes ``value``: let recorded steps be recorded again, if what they
-        compute may depend on it. Arrays and tensors are computed in a step."""
-        if isinstance(value, NUMBERS):
-            # Reversible: the old value brings back the old state, and its recordings.
-            before = getattr(self, name) if hasattr(type(self), name) else vars(self).get(name)
-            if not isinstance(before, NUMBERS) or before != value:
+        compute may depend on it. Arrays and tensors are computed in a step, and an attribute that
+        did not exist belongs to a module that is being made."""
+        if name not in vars(self) and not hasattr(type(self), name):
+            return
+        before = vars(self)[name] if name in vars(self) else getattr(self, name)
+        if isinstance(before, NUMBERS) and isinstance(value, NUMBERS):
+            if type(before) is not type(value) or before != value:
+                # Reversible: the old value brings back the old state, and its recordings.
                 Captured.settings ^= hash((id(self), name, str(before))) ^ hash(
                     (id(self), name, str(value)))
-        elif isinstance(value, (Module, Parameter, *CONTAINERS)) and (
-                value is not vars(self).get(name)):
+        elif before is not value and not isinstance(value, (Buffer, *ARRAYS)) and (
+                not isinstance(value, Tensor) or isinstance(value, Parameter)):
             Captured.changes += 1
 
     if not TYPE_CHECKING:                 # else type checkers would accept any attribute

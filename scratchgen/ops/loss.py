@@ -4,19 +4,13 @@
 examples) or "none". Log-likelihoods and KL divergences are one number per example.
 """
 
+import functools
 import math
 
 import numpy as np
 
 from ..engine.backend import backend, kernels
-from ..engine.memory import (
-    array_module,
-    contiguous,
-    empty,
-    is_host,
-    is_readable,
-    to_device,
-)
+from ..engine.memory import array_module, check_values, contiguous, empty, is_host, to_device
 from ..engine.tensor import Tensor, plain
 from ..engine.types import Reduction, TensorLike
 from ..errors import unknown
@@ -231,11 +225,15 @@ def cross_entropy(logits: TensorLike, labels: TensorLike, reduction: Reduction =
     if logits.ndim != 2 or labels.shape != logits.shape[:1] or labels.dtype.kind not in "iu":
         raise ValueError(f"cross_entropy: logits {logits.shape}, labels {labels.dtype}"
                          f"{labels.shape}; expected (N, K) and integers (N,)")
-    seen = is_readable(labels) and labels.size         # labels on a GPU are not read
-    if seen and not 0 <= labels.min() <= labels.max() < logits.shape[1]:
-        raise ValueError(f"cross_entropy: labels from {labels.min()} to {labels.max()}; expected "
-                         f"0 to {logits.shape[1] - 1}")
+    check_values(labels, functools.partial(check_labels, classes=logits.shape[1]))
     return CrossEntropy.apply(logits, labels, reduction=reduction)
+
+
+def check_labels(labels, classes):
+    """ValueError for a label that is no class: a kernel would read beyond a row."""
+    if labels.size and not 0 <= labels.min() <= labels.max() < classes:
+        raise ValueError(f"cross_entropy: labels from {labels.min()} to {labels.max()}; expected "
+                         f"0 to {classes - 1}")
 
 
 def bernoulli_log_likelihood(x: TensorLike, logits: TensorLike) -> Tensor:

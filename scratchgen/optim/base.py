@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from ..context import recorder
 from ..engine.backend import kernels
 from ..engine.capture import Captured, varying
 from ..engine.copies import carried
@@ -104,6 +105,8 @@ class Optimiser:
     def step(self) -> None:
         """Update all parameters that have a gradient and are not frozen."""
         self.check_network()
+        if (recording := recorder.get()) is not None and self.structure is not None:
+            recording.conditions.append(self.structure.unchanged)
         active = self.pack.gather()
         if active is None and not self.inactive_since and not self.missed:
             self.update(self.data, self.grads, *self.state.values(), varying(

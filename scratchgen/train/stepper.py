@@ -43,11 +43,9 @@ class Stepper:
         self.prepare()
 
     def prepare(self):
-        """Decide whether steps are recorded; check the data once, as replayed steps do not."""
+        """Decide whether steps are recorded."""
         self.step = self.training_step
         if self.model.replayable and self.options["gradient"] == "tape":
-            if self.loader.images.dtype != np.uint8:
-                self.model.check_data(self.loader.images)
             self.step = capture(self.step, lambda: self.model.recording_key(self.optimisers))
 
     def training_step(self, x, labels):

@@ -1,8 +1,10 @@
 """Labels, the cross-entropy with its explicit gradient, accuracy and error rate of classifiers."""
 
+import functools
+
 import numpy as np
 
-from ...engine.memory import is_readable, to_device
+from ...engine.memory import check_values, to_device
 from ...errors import UserError
 
 
@@ -18,10 +20,14 @@ def checked(labels, classes):
         raise UserError("a classifier was given no labels: call it with labels=…")
     labels = labels.astype(np.int64, copy=False) if hasattr(labels, "astype") else np.asarray(
         labels, np.int64)
-    if is_readable(labels) and len(labels) and not 0 <= labels.min() <= labels.max() < classes:
+    check_values(labels, functools.partial(_check_classes, classes=classes))
+    return labels
+
+
+def _check_classes(labels, classes):
+    if len(labels) and not 0 <= labels.min() <= labels.max() < classes:
         raise UserError(f"the labels go from {labels.min()} to {labels.max()}, and the model has "
                         f"{classes} classes: expected 0 to {classes - 1}; {_remedy(labels)}")
-    return labels
 
 
 def explicit_cross_entropy(logits, labels):

@@ -20,7 +20,7 @@ from numpy.typing import ArrayLike, DTypeLike
 
 from ... import data, nn, ops
 from ...context import no_grad
-from ...engine.memory import is_readable, to_host
+from ...engine.memory import check_values, to_host
 from ...engine.random import Stream
 from ...engine.tensor import Tensor, constant
 from ...errors import UserError
@@ -95,8 +95,7 @@ class DAE(Model):
     def draw(self, x, streams):
         """The pair (clean, noisy) for a batch of images."""
         rows = self.flat(x)
-        if is_readable(x):
-            self.check_data(x)
+        check_values(x, self.check_data)
         return (self.corrupt(rows, streams["corruption"]),)
 
     def check_data(self, x: np.ndarray) -> None:
