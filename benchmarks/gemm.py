@@ -213,12 +213,8 @@ def summary(section):
             "small": statistics.geometric_mean(of_openblas)}
 
 
-def table(record):
-    """A table for each processor."""
-    return "\n\n".join(table_of(section) for section in record["processors"].values())
-
-
 def table_of(section):
+    """What is printed: a row for each product, and the targets."""
     found, libraries = summary(section), list(section["rows"][0]["gflops"])
     header = ("product", *(f"{library}, GFLOP/s" for library in libraries), "of the faster library")
     rows = [(row["product"], *(f"{row['gflops'][lib]['median']:.0f}" for lib in libraries),

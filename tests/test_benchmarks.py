@@ -10,7 +10,17 @@ import numpy as np
 import pytest
 
 from benchmarks import __main__ as benchmarks
-from benchmarks import comparison, lower_bound, peers, processes, records, scaling, steps, workloads
+from benchmarks import (
+    comparison,
+    gemm,
+    lower_bound,
+    peers,
+    processes,
+    records,
+    scaling,
+    steps,
+    workloads,
+)
 from benchmarks.peers import layouts
 
 PEERS = [p for p in ("torch", "jax") if importlib.util.find_spec(p)]
@@ -207,6 +217,34 @@ def test_ratios_targets_and_marks():
     of_good, of_bad = text.splitlines()[4:6]
     assert "✗" not in of_good and of_bad.count("✗") == 4 and "absent" in of_good
     assert text.count("the lower bound is 0.67 of JAX") == 2
+
+
+def test_products_beside_libraries():
+    def row(ours, openblas, mkl, batch=100):
+        rates = {"scratchgen": ours, "OpenBLAS": openblas, "MKL": mkl}
+        return {"product": "a · b", "batch": batch, "gflops": {
+            library: {"median": rate, "best": rate} for library, rate in rates.items()}}
+
+    section = {"rows": [row(100, 50, 80), row(80, 40, 100), row(60, 120, 30, batch=1000)],
+               "machine": records.machine(), "threads": 2, "peak": 150, "tile": [6, 16]}
+    found = gemm.summary(section)
+    assert found["ratios"] == pytest.approx([1.25, 0.8, 0.5])
+    assert found["mean"] == pytest.approx(0.5 ** (1 / 3))
+    assert found["below"] == 2 and found["small"] == pytest.approx(2)
+    text = gemm.table_of(section)
+    assert [line.count("✗") for line in text.splitlines()[2:5]] == [0, 1, 1] and "150" in text
+
+
+def test_the_shapes_of_products():
+    shapes = gemm.shapes()
+    assert shapes["100×784 · 784×500"] == (100, 784, 500, False, False)
+    assert shapes["100×500 · (784×500)ᵀ"] == (100, 500, 784, False, True)
+    assert shapes["(100×784)ᵀ · 100×500"] == (784, 100, 500, True, False)
+    assert gemm.batch_of((784, 100, 500, True, False)) == 100
+    for shape in ((5, 7, 3, True, True), (7, 3, 5, False, True)):
+        for library in ("scratchgen", "OpenBLAS"):
+            run, c, error = gemm.product_of(library, shape)
+            assert error < gemm.RTOL and c.shape == (shape[0], shape[2])
 
 
 @pytest.mark.parametrize("library", ["torch", "jax"])

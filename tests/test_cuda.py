@@ -388,6 +388,16 @@ def test_the_first_error_of_a_capture_arrives_and_the_stream_goes_on(fails, gpu)
             np.testing.assert_array_equal(to_host(again(x)), first)
 
 
+def test_layers_are_watched_while_a_step_is_captured(gpu):
+    with sg.use_backend("cuda"):
+        network, seen = sg.nn.Dense(3, 2), []
+        step = sg.capture(lambda x: network(sg.Tensor(x)).data)
+        with network.watching(lambda layer, x, y: seen.append(layer)):
+            results = [to_host(step(np.ones((4, 3), np.float32))) for _ in range(3)]
+        assert seen == [network] * 2                   # the plain step and the captured one
+        assert (results[0] == results[2]).all()
+
+
 def test_a_capture_inside_another_is_a_part_of_it(gpu):
     with sg.use_backend("cuda"):
         inner = sg.capture(lambda x: sg.square(sg.tensor(x)).data)
