@@ -79,7 +79,10 @@ def resources(family, architecture):
     """expression → {registers, shared, spills} of one file; bytes for the last two."""
     kernels = cuda.kernels_of(family).values()
     expressions = [e for kernel in kernels for e in kernel.instances()]
-    log, names = compile_code(next(iter(kernels)).code, expressions, architecture)
+    first = next(iter(kernels))
+    if first.architecture == f"sm_{architecture}a":    # with the instructions of this one only
+        architecture = f"{architecture}a"
+    log, names = compile_code(first.code, expressions, architecture)
     found = {}
     for part in log.split("Compiling entry function")[1:]:
         expression = names.get(re.search(r"'(\w+)'", part)[1])

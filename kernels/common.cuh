@@ -7,6 +7,11 @@
 const int WARP = 32;
 const unsigned EVERY_LANE = 0xffffffffu;
 
+// ``name``: the dynamic shared memory of a block, of which the launch asks for ``size`` bytes.
+#ifndef EMULATED
+#define DYNAMIC_SHARED(name, size) extern __shared__ char name[]
+#endif
+
 // --- vectorised loads and stores -----------------------------------------------------------------
 
 // A grid-stride loop: for (i = global thread index; i < n; i += threads of the grid)

@@ -37,7 +37,8 @@ class Kernel(NamedTuple):
     """A ``__global__`` function: its source, name, parameters (C type, name), and its template.
 
     ``constants``: the values of the template parameters after T for which it is compiled, from a
-    comment above it: ``// constants: (true, 8) (false, 8)``.
+    comment above it: ``// constants: (true, 8) (false, 8)``. ``architecture``: the only one that it
+    is compiled for, from a comment ``// architecture: sm_90a``, or None.
     """
 
     code: str
@@ -45,6 +46,7 @@ class Kernel(NamedTuple):
     parameters: tuple
     of_type: bool                     # whether the first template parameter is a type, T
     constants: tuple
+    architecture: str | None = None
 
     def expression(self, dtype, constants=()):
         """The C++ expression of one instance: ``tiled<float, true, 8>``."""
@@ -82,6 +84,7 @@ def with_includes(text, name, seen=None):
 def parse(code):
     """A dict name → Kernel of all ``__global__`` functions in a text."""
     found = {}
+    architecture = re.search(r"^// architecture: (\w+)$", code, re.MULTILINE)
     for match in KERNEL.finditer(code):
         parameters = [re.sub(r"\s+", " ", p.replace("__restrict__", "")).strip()
                       for p in match["parameters"].split(",")]
@@ -91,7 +94,8 @@ def parse(code):
         found[match["name"]] = Kernel(
             code, match["name"], tuple((kind.strip().replace(" *", "*"), name)
                                        for kind, name in pairs),
-            (match["template"] or "").startswith("typename"), constants)
+            (match["template"] or "").startswith("typename"), constants,
+            architecture and architecture[1])
     return found
 
 
@@ -103,18 +107,18 @@ def kernels_of(family):
 
 # --- the launch path -----------------------------------------------------------------------------
 
-def launch(name, grid, block, *args, constants=()):
+def launch(name, grid, block, *args, constants=(), shared=0):
     """Run the kernel ``"family.kernel"`` on ``grid`` blocks of ``block`` threads (ints or tuples).
 
     ``args`` are device arrays, numbers, and pairs of ints, in the order of the .cu file;
-    ``constants`` are the template arguments after T. An empty grid launches nothing. TypeError and
-    ValueError name the argument that does not fit.
+    ``constants`` are the template arguments after T; ``shared``: bytes of dynamic shared memory. An
+    empty grid launches nothing. TypeError and ValueError name the argument that does not fit.
     """
     family, _, kernel = name.partition(".")
-    launch_kernel(kernels_of(family)[kernel], grid, block, args, constants)
+    launch_kernel(kernels_of(family)[kernel], grid, block, args, constants, shared)
 
 
-def launch_kernel(kernel, grid, block, args, constants=()):
+def launch_kernel(kernel, grid, block, args, constants=(), shared=0):
     """``launch`` for a ``Kernel`` instead of a name."""
     grid, block = (t if isinstance(t, tuple) else (t,) for t in (grid, block))
     if 0 in grid:
@@ -131,7 +135,7 @@ def launch_kernel(kernel, grid, block, args, constants=()):
         raise TypeError(f"kernel {kernel.name}: an array of {dtype}; expected float32 or float64")
     device().launch(kernel, kernel.expression(dtype, constants), grid, block, tuple(
         argument(kernel, a, kind, name, dtype)
-        for a, (kind, name) in zip(args, kernel.parameters, strict=True)))
+        for a, (kind, name) in zip(args, kernel.parameters, strict=True)), shared)
 
 
 def argument(kernel, a, kind, name, dtype):

@@ -11,7 +11,15 @@ from ..errors import UserError
 from .compiler import compiled, prange, thread_count
 from .cuda import blocks_for, device, empty, launch
 from .gemm_blocks import WORTH_THREADS, gemm, gemm_share, shares
-from .gemm_chooser import REGISTER_TILES, TENSOR_TILES, allow_tf32, choose, count_tiles
+from .gemm_chooser import (
+    REGISTER_TILES,
+    STAGES,
+    TENSOR_TILES,
+    WARPGROUP_TILES,
+    allow_tf32,
+    choose,
+    count_tiles,
+)
 
 TICKETS = 1 << 16                # the most tiles for which a product is split over blocks of a GPU
 IN_FLOAT32, IN_TF32 = 1, 7       # CuPy's numbers for the two precisions of cuBLAS
@@ -96,6 +104,10 @@ def product(a, b, c, ta, tb, bias=None, activation=0, accumulate=False):
     elif rung == "tiled":
         launch("gemm.tiled", (blocks_for(m, 16), blocks_for(n, 16)), (16, 16), a, b, c, ta, tb,
                *epilogue, k)
+    elif rung == "wgmma":
+        columns = WARPGROUP_TILES[tile]
+        launch("wgmma.product", blocks, 256, a, b, c, *epilogue, k,
+               constants=(int(ta), int(tb), columns), shared=STAGES * (128 + columns) * 128 + 1024)
     else:
         tiles = count_tiles(m, n, tile)
         split = split if tiles <= TICKETS else 1

@@ -7,6 +7,10 @@
 A GPU with 132 multiprocessors needs at least 132 blocks. A large product has them with tiles of
 128 × 128, which read shared memory least; a smaller product takes smaller tiles. If these are still
 too few, each sum is split over several blocks (split-k): the rung "split".
+
+"auto" does not choose "wgmma": its sums are right on an H200, but its first form, whose loads
+waited for each other, took three times as long as "tensor_core"; the present one has not been
+measured.
 """
 
 import functools
@@ -19,7 +23,7 @@ from ..errors import UserError, unknown
 from .cuda import device
 
 BLAS = "blas"                                          # on the CPU; the others on a GPU
-RUNGS = ("naive", "tiled", "register_tiled", "split", "tensor_core", "cublas")
+RUNGS = ("naive", "tiled", "register_tiled", "split", "tensor_core", "wgmma", "cublas")
 # By precision. tiles: rows, columns, and the least number of blocks for which the tile is used.
 # A sum is split into up to ``most`` parts of at least ``share`` terms, until there are ``blocks``
 # blocks. float32 and tf32: from a sweep over tiles and splits on an H200 (``benchmarks.gpu``, part
@@ -35,10 +39,14 @@ TABLE = {
 REGISTER_TILES = {(128, 128): (128, 128, 16, 8), (64, 64): (64, 64, 16, 4),
                   (32, 32): (32, 32, 32, 4)}
 TENSOR_TILES = {(128, 128): (4, 8, 2, 2), (64, 64): (2, 4, 2, 2)}
+WARPGROUP_TILES = {(128, 256): 256, (128, 128): 128}
+STAGES, WIDER = 3, 1.2           # of wgmma; the time of two tiles 128 wide over that of one of 256
 TENSOR_CORES = 80                                      # the least compute capability with TF32
 # The least multiply-adds, or tiles of 64 × 64, for which "auto" uses TF32 if it is allowed. Smaller
 # products are faster in float32 (measured on an H200), and more accurate.
 WORTH_MULTIPLY_ADDS, WORTH_TILES = 1 << 27, 132
+PROCESSORS = 132                                       # of an H100 or H200, for the choice of tiles
+WARPGROUPS = 90                                        # the only compute capability with wgmma
 
 
 class Choice(NamedTuple):
@@ -52,8 +60,9 @@ class Choice(NamedTuple):
 
 class use_gemm(Setting):
     """Use the kernel ``name`` for matrix products on the GPU: "naive", "tiled", "register_tiled",
-    "split", "tensor_core" (TF32), "cublas", or "auto", by shape. ``tile`` (rows, columns) and
-    ``split`` (blocks per sum) replace the table's values. A captured step keeps its kernels.
+    "split", "tensor_core" (TF32), "wgmma" (TF32, on Hopper), "cublas", or "auto", by shape.
+    ``tile`` (rows, columns) and ``split`` (blocks per sum) replace the table's values. A captured
+    step keeps its kernels.
 
     On the CPU "blas": products of matrices and of dense layers by NumPy's BLAS. Convolutions, and
     every other name, use the product of ``gemm_blocks.py``. The bits then depend on the BLAS.
@@ -64,7 +73,7 @@ class use_gemm(Setting):
     def __init__(self, name: str, tile: tuple[int, int] | None = None, split: int | None = None):
         if name not in (*RUNGS, BLAS, "auto"):
             raise unknown("gemm", name, (*RUNGS, BLAS, "auto"))
-        tiles = TENSOR_TILES if name == "tensor_core" else REGISTER_TILES
+        tiles = {"tensor_core": TENSOR_TILES, "wgmma": WARPGROUP_TILES}.get(name, REGISTER_TILES)
         if tile is not None and tuple(tile) not in tiles:
             raise unknown("tile", tuple(tile), tiles)
         if split is not None and not 1 <= split <= 1024:
@@ -101,18 +110,26 @@ def choose(m, n, k, dtype, ta=False, tb=False):
             name = "tensor_core"
     elif name == BLAS:
         raise UserError("gemm 'blas' is for the CPU: use gemm 'auto' or 'cublas' on a GPU")
-    elif name == "tensor_core":
+    elif name in ("tensor_core", "wgmma"):
         if dtype != "float32":
-            raise UserError(f"gemm 'tensor_core' is for float32, and this product is {dtype}: "
+            raise UserError(f"gemm {name!r} is for float32, and this product is {dtype}: "
                             "use float32, or gemm 'auto'")
+        if name == "wgmma" and not has_warpgroups():
+            raise UserError("gemm 'wgmma' needs a GPU of compute capability 9.0 (Hopper): use gemm "
+                            "'auto'")
         if not has_tensor_cores():
             raise UserError("gemm 'tensor_core' needs a GPU of compute capability "
                             f"{TENSOR_CORES / 10} or more: use gemm 'auto'")
-    return cached_choice(m, n, k, "tf32" if name == "tensor_core" else dtype, name, tile, split)
+    tf32 = name in ("tensor_core", "wgmma")
+    return cached_choice(m, n, k, "tf32" if tf32 else dtype, name, tile, split)
 
 
 def has_tensor_cores():
     return device().capability >= TENSOR_CORES
+
+
+def has_warpgroups():
+    return device().capability == WARPGROUPS
 
 
 @functools.lru_cache(maxsize=4096)
@@ -124,6 +141,9 @@ def cached_choice(m, n, k, precision, name, tile, split):
         return Choice(name, (16, 16), 1, count_tiles(m, n, (16, 16)))
     if name == "cublas":
         return Choice(name, (0, 0), 1, 0)
+    if name == "wgmma":
+        tile = tile or min(WARPGROUP_TILES, key=lambda t: warpgroup_time(m, n, t))
+        return Choice(name, tile, 1, count_tiles(m, n, tile))
     table = TABLE[precision]
     smallest = table["tiles"][-1]
     tile = tile or next(
@@ -138,6 +158,12 @@ def cached_choice(m, n, k, precision, name, tile, split):
     if name == "auto":
         name = "split" if split > 1 else "register_tiled"
     return Choice(name, tile, split or 1, blocks * (split or 1))
+
+
+def warpgroup_time(m, n, tile):
+    """The time of wgmma in units of one tile's column: blocks run in waves of one per processor."""
+    waves = -(-count_tiles(m, n, tile) // PROCESSORS)
+    return waves * tile[1] * (WIDER if tile[1] == 128 else 1)
 
 
 def count_tiles(m, n, tile):

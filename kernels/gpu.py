@@ -1,8 +1,11 @@
 """The GPU, used through CuPy: arrays, compilation, launches, steps captured as CUDA graphs."""
 
 import contextlib
+import hashlib
+import os
 import pathlib
 import re
+import tempfile
 import threading
 
 import numpy as np
@@ -59,16 +62,20 @@ class Gpu:
 
     # --- kernels ---
 
-    def launch(self, kernel, expression, grid, block, args):
+    def launch(self, kernel, expression, grid, block, args, shared=0):
         """Run a kernel, which is compiled at its first launch."""
         function = self.functions.get((kernel.code, expression))
         if function is None:
             function = self.functions[kernel.code, expression] = self.compiled(kernel, expression)
-        function(grid, block, args, stream=self.stream)
+            if shared:
+                function.max_dynamic_shared_size_bytes = shared
+        function(grid, block, args, stream=self.stream, shared_mem=shared)
 
     def compiled(self, kernel, expression):
         """The compiled function, from CuPy's cache on disk if it is there."""
         self.on_compile(expression)
+        if kernel.architecture:
+            return self.compiled_for(kernel, expression)
         templated = "<" in expression
         code = kernel.code if templated else kernel.code.replace(
             f"__global__ void {kernel.name}(", f'extern "C" __global__ void {kernel.name}(')
@@ -78,6 +85,34 @@ class Gpu:
                 name_expressions=(expression,) if templated else None).get_function(expression)
         except self.xp.cuda.compiler.CompileException as error:
             raise RuntimeError(explain(expression, str(error))) from None
+
+    def compiled_for(self, kernel, expression):
+        """The function, compiled for the architecture that the kernel names: CuPy would take the
+        GPU's, without the instructions that only this one has. Kept in CuPy's folder on disk."""
+        key = "\0".join([kernel.code, expression, str(self.xp.cuda.nvrtc.getVersion())])
+        folder = pathlib.Path(os.environ.get("CUPY_CACHE_DIR") or "~/.cupy/kernel_cache")
+        path = folder.expanduser() / (
+            f"scratchgen-{hashlib.sha256(key.encode()).hexdigest()[:32]}.cubin")
+        if not path.exists():
+            path.parent.mkdir(parents=True, exist_ok=True)
+            with tempfile.NamedTemporaryFile(dir=path.parent, delete=False) as file:
+                file.write(self.cubin(kernel, expression))
+            os.replace(file.name, path)                # another process may write the same
+        name = entry_name(path.read_bytes())
+        return self.xp.RawModule(path=str(path)).get_function(name)
+
+    def cubin(self, kernel, expression):
+        """The machine code of one instance, as bytes."""
+        nvrtc = self.xp.cuda.nvrtc
+        program = nvrtc.createProgram(kernel.code, f"{kernel.name}.cu", (), ())
+        try:
+            nvrtc.addNameExpression(program, expression)
+            nvrtc.compileProgram(program, (*OPTIONS, "-ftz=true", f"-arch={kernel.architecture}"))
+            return nvrtc.getCUBIN(program)
+        except nvrtc.NVRTCError:
+            raise RuntimeError(explain(expression, nvrtc.getProgramLog(program))) from None
+        finally:
+            nvrtc.destroyProgram(program)
 
     @contextlib.contextmanager
     def on_compilation(self, callback):
@@ -228,6 +263,11 @@ class Upload:
         self.gpu.stream.wait_event(self.arrived[k])
         self.gpu.xp.copyto(self.target, self.staged[k])
         self.consumed[k].record(self.gpu.stream)
+
+
+def entry_name(cubin):
+    """The mangled name of the only kernel in machine code: its section is ``.text.<name>``."""
+    return re.search(rb"\.text\.(\w+)", cubin)[1].decode()
 
 
 def explain(expression, log):

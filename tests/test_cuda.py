@@ -242,6 +242,49 @@ def test_tensor_cores_multiply_factors_rounded_to_tf32(ta, tb, gpu):
         assert np.abs(to_host(c) - expected).max() <= 3e-6 * np.abs(expected).max()
 
 
+@pytest.mark.parametrize("tile", [(128, 128), (128, 256)])
+@pytest.mark.parametrize("ta", [False, True])
+@pytest.mark.parametrize("tb", [False, True])
+def test_warpgroups_multiply_factors_rounded_to_tf32(ta, tb, tile, gpu):
+    """Sizes that fill no tile, one step along k or several, rows that cannot be read in packs; with
+    bias, activation, and a sum to add to."""
+    from scratchgen.kernels.dense import ACTIVATIONS
+    from scratchgen.kernels.gemm import product
+    for m, n, k in ((132, 260, 100), (5, 7, 3), (130, 129, 33)):
+        rng = np.random.default_rng(m)
+        a, b, bias, before = (rng.normal(size=size).astype(np.float32)
+                              for size in ((m, k), (k, n), n, (m, n)))
+        expected = in_tf32(a).astype(np.float64) @ in_tf32(b).astype(np.float64) + bias + before
+        with sg.use_backend("cuda"), sg.use_gemm("wgmma", tile=tile):
+            c = to_device(before)
+            product(to_device(a.T.copy() if ta else a), to_device(b.T.copy() if tb else b), c,
+                    ta, tb, to_device(bias), ACTIVATIONS["relu"], accumulate=True)
+        assert np.abs(to_host(c) - np.maximum(expected, 0)).max() <= 3e-6 * np.abs(expected).max()
+
+
+def test_warpgroups_are_for_hopper_and_float32(gpu, monkeypatch):
+    from scratchgen.kernels.gemm_chooser import choose
+    with sg.use_gemm("wgmma"), sg.use_backend("cuda"):
+        assert choose(4096, 4096, 4096, "float32").tile == (128, 256)
+        assert choose(4096, 784, 4096, "float32").tile == (128, 256)
+        assert choose(1024, 1024, 64, "float32").tile == (128, 128)
+        with pytest.raises(sg.UserError, match="'wgmma' is for float32"):
+            choose(4, 4, 4, "float64")
+        monkeypatch.setattr(gpu, "capability", 80)
+        with pytest.raises(sg.UserError, match="compute capability 9.0"):
+            choose(4, 4, 4, "float32")
+
+
+def test_more_shared_memory_than_the_launch_asks_for_is_an_error(gpu):
+    """The dynamic shared memory of a launch is what it asks for, not what the kernel uses."""
+    from emulated_gpu.emulator import EmulationError
+    from scratchgen.kernels.cuda import launch
+    c = gpu.xp.zeros((4, 4), np.float32)
+    with pytest.raises(EmulationError, match="takes at most 1024"):
+        launch("wgmma.product", 1, 256, c, c, c, c, 0, False, False, 4, 4, 4,
+               constants=(0, 0, 128), shared=1024)
+
+
 # n, h, w, c, o, kernel, stride, padding, dilation
 TENSOR_CONVOLUTIONS = [
     (2, 9, 11, 32, 24, (3, 3), (1, 1), (1, 1), (1, 1)), (3, 8, 8, 64, 68, (4, 4), (2, 2), (1, 1),

@@ -145,7 +145,7 @@ def test_the_backward_pass_names_no_op():
 # --- what an import loads ------------------------------------------------------------------------
 
 HEAVY = ["numba", "cupy", "matplotlib", "typer", "rich", "safetensors", "torch", "jax", "tomli_w",
-         "jinja2"]
+         "jinja2", "platformdirs"]
 MEASURE = """
 import json, sys, time
 import numpy

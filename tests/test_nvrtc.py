@@ -1,6 +1,7 @@
 """Every CUDA kernel compiles for several generations of GPUs, and uses what the table says."""
 
 import json
+import types
 
 import pytest
 from scratchgen.kernels import cuda, elementwise
@@ -63,3 +64,15 @@ def test_what_does_not_compile_is_an_error_with_its_line():
     with pytest.raises(nvrtc.CompileError, match=r"wrong.cu\(2\): error.*nonsense"):
         nvrtc.compile_code('#line 1 "wrong.cu"\n__global__ void k() {\n    nonsense;\n}\n',
                            ["k"], 80)
+
+
+def test_the_kernels_for_hopper_are_compiled_by_cupys_nvrtc():
+    """As ``Gpu`` compiles them, and the only code in the file is the kernel."""
+    cupy = pytest.importorskip("cupy")
+    from scratchgen.kernels.gpu import Gpu, entry_name
+    kernel = cuda.kernels_of("wgmma")["product"]
+    cubin = Gpu.cubin(types.SimpleNamespace(xp=cupy), kernel, "product<0, 1, 128>")
+    assert entry_name(cubin) == "_Z7productILi0ELi1ELi128EEvPKfS1_PfS1_ibbiii"
+    broken = kernel._replace(code=kernel.code.replace("wgmma_wait<0>();", "wgmma_wait();"))
+    with pytest.raises(RuntimeError, match="product<0, 1, 128> does not compile"):
+        Gpu.cubin(types.SimpleNamespace(xp=cupy), broken, "product<0, 1, 128>")

@@ -148,17 +148,19 @@ def rung_agrees(device, choose, names, kernels):
 
 
 def tensor_cores_agree(device):
-    """The TF32 rung: its error grows with the root of the sum's length."""
+    """The TF32 rungs: their error grows with the root of the sum's length."""
     from scratchgen.kernels.gemm import matmul_cuda
-    from scratchgen.kernels.gemm_chooser import allow_tf32, use_gemm
+    from scratchgen.kernels.gemm_chooser import WARPGROUPS, allow_tf32, use_gemm
     worst, count = 0.0, 0
-    with use_gemm("tensor_core"), allow_tf32(True):
-        for a, b, c, ta, tb in cases("gemm", "matmul", np.float32):
-            k = a.shape[0] if ta else a.shape[1]
-            exact = (a.T if ta else a).astype(float) @ (b.T if tb else b).astype(float)
-            found = run_on(device, matmul_cuda, (a, b, c, ta, tb))[2]
-            error = np.max(np.abs(found - exact), initial=0) / max(1, k) ** 0.5
-            worst, count = max(worst, float(error) if error >= 0 else float("inf")), count + 1
+    rungs = ("tensor_core",) + ("wgmma",) * (device.capability == WARPGROUPS)
+    for rung in rungs:
+        with use_gemm(rung), allow_tf32(True):
+            for a, b, c, ta, tb in cases("gemm", "matmul", np.float32):
+                k = a.shape[0] if ta else a.shape[1]
+                exact = (a.T if ta else a).astype(float) @ (b.T if tb else b).astype(float)
+                found = run_on(device, matmul_cuda, (a, b, c, ta, tb))[2]
+                error = np.max(np.abs(found - exact), initial=0) / max(1, k) ** 0.5
+                worst, count = max(worst, float(error) if error >= 0 else float("inf")), count + 1
     return {"cases": count, "worst": worst, "tolerance": TF32, "ok": worst <= TF32}
 
 

@@ -10,7 +10,8 @@ import math
 
 from .. import precision
 
-RUNGS = ("naive", "tiled", "register_tiled", "split", "tensor_core", "auto")
+RUNGS = ("naive", "tiled", "register_tiled", "split", "tensor_core", "wgmma", "auto")
+TENSOR_CORES = ("tensor_core", "wgmma")                # these compute in TF32
 SQUARES = (512, 1024, 2048, 4096)
 # (M, N, K, ta, tb): products of the training steps, small and skinny
 SKINNY = ((100, 500, 784, False, False), (100, 20, 500, False, False), (784, 500, 100, True, False),
@@ -21,7 +22,8 @@ SKINNY = ((100, 500, 784, False, False), (100, 20, 500, False, False), (784, 500
 NAIVE_AT_MOST = 2048 ** 3
 WARM_BELOW = 1 << 33                                   # floating-point operations
 RTOL = {"fp32": 1e-5, "tf32": 3e-3}                    # of the largest element, beside cuBLAS fp32
-TILES = {"register_tiled": ((128, 128), (64, 64), (32, 32)), "tensor_core": ((128, 128), (64, 64))}
+TILES = {"register_tiled": ((128, 128), (64, 64), (32, 32)), "tensor_core": ((128, 128), (64, 64)),
+         "wgmma": ((128, 256), (128, 128))}
 SPLITS = (1, 2, 4, 8, 16)
 
 
@@ -74,7 +76,7 @@ def label(m, n, k, ta=False, tb=False):
 
 def ladder(device, clock, shape):
     """{flops, bytes, rungs: {name: …}, cublas: {fp32: …, tf32: …}} of one shape."""
-    from scratchgen.kernels.gemm_chooser import use_gemm
+    from scratchgen.kernels.gemm_chooser import WARPGROUPS, use_gemm
     product = Product(device, *shape)
     found = {"label": label(*shape), "flops": product.flops, "bytes": product.bytes,
              "cublas": {}, "rungs": {}}
@@ -85,7 +87,9 @@ def ladder(device, clock, shape):
     for rung in RUNGS:
         if rung == "naive" and math.prod(shape[:3]) > NAIVE_AT_MOST:
             continue
-        tf32 = rung == "tensor_core"
+        if rung == "wgmma" and device.capability != WARPGROUPS:
+            continue
+        tf32 = rung in TENSOR_CORES
         precision.ours("tf32" if tf32 else "fp32")
         with use_gemm(rung):
             found["rungs"][rung] = product.timed(clock, product.ours,
@@ -97,7 +101,7 @@ def ladder(device, clock, shape):
 
 def sweep(device, clock, deadline, shapes):
     """shape → {"rung tile split": warm median}: what the chooser's table should say."""
-    from scratchgen.kernels.gemm_chooser import use_gemm
+    from scratchgen.kernels.gemm_chooser import WARPGROUPS, use_gemm
     found, ok = {}, True
     for shape in shapes:
         if deadline.left() < 3:
@@ -105,10 +109,12 @@ def sweep(device, clock, deadline, shapes):
         product, row = Product(device, *shape), found.setdefault(label(*shape), {})
         calls = 10 if product.flops < WARM_BELOW else 1
         for rung, tiles in TILES.items():
-            tf32 = "tf32" if rung == "tensor_core" else "fp32"
+            if rung == "wgmma" and device.capability != WARPGROUPS:
+                continue
+            tf32 = "tf32" if rung in TENSOR_CORES else "fp32"
             precision.ours(tf32)
             for tile in tiles:
-                for split in SPLITS:
+                for split in SPLITS[:1] if rung == "wgmma" else SPLITS:
                     with use_gemm(rung, tile=tile, split=split):
                         product.ours()
                         right = product.error() <= RTOL[tf32]

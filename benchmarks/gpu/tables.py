@@ -2,6 +2,7 @@
 
 from ..readme import markdown
 from . import targets
+from .gemm_times import TENSOR_CORES
 from .steps import PEERS, TITLES, best
 
 SHOWN = [c for c in PEERS if c != "drawn"]
@@ -97,7 +98,7 @@ def of_product(found):
                         **found["rungs"]}.items():
         if (median := targets.cold(timed)) is None:
             continue
-        other = theirs.get("tf32" if rung == "tensor_core" else "fp32")
+        other = theirs.get("tf32" if rung in TENSOR_CORES else "fp32")
         beside = "" if rung.startswith("cuBLAS") or not other else f"{other / median:.2f} of cuBLAS"
         rows.append((name, rung, f"{1e3 * median:.3f}",
                      f"{found['flops'] / median / 1e12:.1f} TFLOP/s", beside))

@@ -5,6 +5,7 @@ A row whose numbers are missing has ``measured`` None and ``met`` None.
 
 from ..precision import PRECISIONS
 from . import rows as steps_rows
+from .gemm_times import TENSOR_CORES
 from .steps import FAST_PEERS, OURS, best
 
 CONVOLUTION = {"forward": "forward", "backward_x": "∂x", "backward_w": "∂w"}
@@ -119,13 +120,13 @@ def of_products(record):
     found = item(record, "kernels", "gemm 4096×4096×4096 NN")
     rungs, cublas = found.get("rungs", {}), found.get("cublas", {})
     plain = {n: t for n in NON_TENSOR if (t := cold(rungs.get(n, {})))}
-    tensor = cold(rungs.get("tensor_core", {}))
+    tensor = {n: t for n in TENSOR_CORES if (t := cold(rungs.get(n, {})))}
     fp32, tf32 = (cold(cublas.get(p, {})) for p in ("fp32", "tf32"))
-    own = min(plain, key=plain.get) if plain else None
+    own, best = (min(times, key=times.get) if times else None for times in (plain, tensor))
     return [target("GEMM 4096³ fp32, our best non-tensor rung / cuBLAS fp32", 0.85,
                    fp32 / plain[own] if own and fp32 else None, False, own or ""),
             target("GEMM 4096³ TF32, our tensor-core rung / cuBLAS TF32", 0.8,
-                   tf32 / tensor if tensor and tf32 else None, False)]
+                   tf32 / tensor[best] if best and tf32 else None, False, best or "")]
 
 
 def of_convolution(record, which, precision):

@@ -3,8 +3,6 @@
 import os
 from pathlib import Path
 
-import platformdirs
-
 from ..errors import UserError
 from . import idx
 from .catalogue import ROLES, SETS, file_names, image_set, published_name
@@ -16,6 +14,8 @@ DEBIAN = {"fashion-mnist": Path("/usr/share/datasets/fashion-mnist")}
 
 def cache_folder() -> Path:
     """The user's cache folder for data: ``~/.cache/scratchgen``, or the platform's equivalent."""
+    import platformdirs  # here, so that importing scratchgen does not need it
+
     try:
         return platformdirs.user_cache_path("scratchgen", appauthor=False)
     except RuntimeError:  # a user without a home folder

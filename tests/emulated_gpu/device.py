@@ -25,11 +25,11 @@ class EmulatedGpu(Emulator):
         super().__init__(*arguments, **options)
         self.local = threading.local()
 
-    def launch(self, kernel, expression, grid, block, args):
+    def launch(self, kernel, expression, grid, block, args, shared=0):
         if self.is_capturing() and (kernel.code, expression) not in self.kernels:
             raise EmulationError(f"the kernel {expression} is compiled and loaded while a graph is "
                                  "captured, which a GPU may not allow: launch it once before")
-        super().launch(kernel.code, expression, kernel.parameters, grid, block, args)
+        super().launch(kernel.code, expression, kernel.parameters, grid, block, args, shared)
 
     def synchronize(self):
         self.work.synchronize("synchronize()")

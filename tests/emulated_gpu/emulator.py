@@ -178,7 +178,7 @@ class Emulator:
         self.shared = self.xp.cuda.Stream(non_blocking=True).use()
         self.kernels = {}
 
-    def launch(self, code, expression, parameters, grid, block, args):
+    def launch(self, code, expression, parameters, grid, block, args, shared=0):
         """Run (or, while capturing, record) the kernel ``expression`` of the text ``code``.
 
         ``parameters``: (C type, name) of each; ``args``: an Array for each pointer, else a NumPy
@@ -189,7 +189,7 @@ class Emulator:
         if math.prod(block) > MOST_THREADS:
             raise EmulationError(f"kernel {expression}: a block of {block} threads, and a GPU "
                                  f"takes at most {MOST_THREADS}")
-        kernel = self.kernel(code, expression)
+        kernel = self.kernel(code, expression, shared)
         args = tuple(checked(expression, *each) for each in
                      zip(parameters, args, kernel.sizes, strict=True))
         arrays = list(arrays_in(args))
@@ -202,13 +202,14 @@ class Emulator:
         else:
             self.work.graph.add_kernel(re.match(r"\w+", expression)[0], run, arrays)
 
-    def kernel(self, code, expression):
+    def kernel(self, code, expression, shared=0):
         if (code, expression) not in self.kernels:
-            self.kernels[code, expression] = kernel = Kernel(code, expression)
-            if kernel.shared_bytes >= MOST_SHARED + ALIGNMENT:     # it may end in padding
-                raise EmulationError(f"kernel {expression}: {kernel.shared_bytes} bytes of shared "
-                                     f"memory, and a GPU takes at most {MOST_SHARED}")
-        return self.kernels[code, expression]
+            self.kernels[code, expression] = Kernel(code, expression)
+        kernel, most = self.kernels[code, expression], shared or MOST_SHARED
+        if kernel.shared_bytes >= most + ALIGNMENT:    # it may end in padding
+            raise EmulationError(f"kernel {expression}: {kernel.shared_bytes} bytes of shared "
+                                 f"memory, and a GPU takes at most {most} in this launch")
+        return kernel
 
     def prepare(self, wanted):
         """Compile several (code, expression) at once, on all cores."""

@@ -52,6 +52,8 @@ static const int warpSize = 32;
 // In .bss, which machine.cpp fills with poison; "used", or g++ would see that nobody has set an
 // uninitialised variable and take it for zero.
 #define __shared__ static __attribute__((used))
+// Dynamic shared memory: as large as the launch must ask for.
+#define DYNAMIC_SHARED(name, size) __shared__ char name[size]
 // CUDA allows it after __shared__; g++ does not, but allows this attribute.
 #define alignas(n) __attribute__((aligned(n)))
 // The source position of a call, as the default of its last two parameters.
@@ -429,6 +431,34 @@ inline void mma_m16n8k8_tf32(float d[4], const unsigned a[4], const unsigned b[2
     emulated_collective(emulated::mma, &own, 0xffffffffu, file, line);
     for (int i = 0; i < 4; i++) d[i] = own.d[i];
 }
+
+// --- wgmma: from the values in shared memory at the call, in each thread for itself ---------------
+
+// A number of a tile in shared memory, at ``address`` before the swizzle "128 bytes".
+inline double swizzled(const char* address) {
+    size_t at = (size_t)address;
+    return emulated::tf32(*(const unsigned*)(at ^ at / 128 % 8 * 16));
+}
+
+// d += a b: 64 rows of a, COLUMNS rows of b, eight k; a row of a tile has 128 bytes.
+template <int COLUMNS>
+inline void multiply_eight(float (&d)[COLUMNS / 2], const float* a, const float* b) {
+    int lane = threadIdx.x % 32, warp = threadIdx.x % 128 / 32;
+    for (int i = 0; i < COLUMNS / 2; i++) {
+        int row = 16 * warp + lane / 4 + i / 2 % 2 * 8, column = i / 4 * 8 + lane % 4 * 2 + i % 2;
+        double sum = d[i];
+        for (int k = 0; k < 8; k++)
+            sum += swizzled((const char*)a + row * 128 + k * 4)
+                   * swizzled((const char*)b + column * 128 + k * 4);
+        d[i] = (float)sum;
+    }
+}
+inline float not_before(float v) { return v; }
+inline void fence_shared() {}
+inline void wgmma_fence() {}
+inline void wgmma_commit() {}
+template <int N>
+inline void wgmma_wait() {}
 
 // --- copies from global to shared memory, that are done at the wait ------------------------------
 
