@@ -44,7 +44,7 @@ from .errors import UserError  # noqa: E402
 from .ops import *  # noqa: E402
 
 if TYPE_CHECKING:
-    from . import data, models, nn, optim, plots, train
+    from . import data, models, nn, optim, plots, study, train
     from .kernels.conv2d_chooser import use_convolution
     from .kernels.gemm_chooser import allow_tf32, use_gemm
     from .study import GradientError, gradcheck
@@ -52,7 +52,8 @@ if TYPE_CHECKING:
 
 # Imported at first use, so that ``import scratchgen`` stays quick.
 LAZY = {"nn": "nn", "optim": "optim", "data": "data", "models": "models", "train": "train",
-        "plots": "plots", "load": "train:load", "gradcheck": "study:gradcheck",
+        "plots": "plots", "study": "study", "load": "train:load",
+        "gradcheck": "study:gradcheck",
         "GradientError": "study:GradientError",
         "use_gemm": "kernels.gemm_chooser:use_gemm",
         "allow_tf32": "kernels.gemm_chooser:allow_tf32",
@@ -76,6 +77,6 @@ def __dir__():
 
 __all__ = ["GradientError", "Stream", "Streams", "Tensor", "UserError", "allow_tf32", "backend",
            "capture", "data", "enable_grad", "grad", "gradcheck", "load", "models", "nn", "no_grad",
-           "optim", "plots", "tensor", "train", "use_backend", "use_capture", "use_convolution",
-           "use_gemm"]
+           "optim", "plots", "study", "tensor", "train", "use_backend", "use_capture",
+           "use_convolution", "use_gemm"]
 __all__ += ops.__all__

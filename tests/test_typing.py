@@ -46,7 +46,7 @@ def errors_in(folder, text):
 def test_the_file_uses_every_public_name():
     text = NAMES.read_text(encoding="utf-8")
     assert set(sg.__all__) == set(re.findall(r"\bsg\.(\w+)", text))
-    for folder in ("nn", "optim", "data", "models", "train", "plots"):
+    for folder in ("nn", "optim", "data", "models", "train", "plots", "study"):
         if folder != "plots" or importlib.util.find_spec("matplotlib"):
             names = set(getattr(sg, folder).__all__)
             assert names <= set(re.findall(rf"\bsg\.{folder}\.(\w+)", text)), folder

@@ -16,7 +16,7 @@ import typer
 from typer.exceptions import TyperException
 
 from ..errors import UserError
-from . import datasets, stored_runs, terminal, training
+from . import check, datasets, stored_runs, terminal, training
 
 # The commands import what they need when they are called, so that `scratchgen --help` is fast.
 
@@ -38,6 +38,11 @@ app.add_typer(data_app, name="data")
 data_app.command("list")(datasets.list_sets)
 data_app.command("get")(datasets.get)
 data_app.command("verify")(datasets.verify)
+
+
+check_app = typer.Typer(help="Check the package itself.")
+app.add_typer(check_app, name="check")
+check_app.command("claims")(check.claims)
 
 
 def _print_version(requested: bool):

@@ -135,3 +135,9 @@ FOLDERS: list[object] = [
     sg.plots.keep_samples, sg.plots.mosaic, sg.plots.overview, sg.plots.panels_of,
     sg.plots.pictures_of, sg.plots.save_grid, sg.plots.subject_of,
 ]
+
+# --- instruments ---
+held: list[bool] = [c.holds for c in sg.study.check_claims(["dirac-gan"])]
+row: dict = sg.study.Comparison("name", "left", 1.0, "=", "right", 1.0, 0.0).as_dict()
+known: list[str] = [*sg.study.CLAIMS, sg.study.statement("dirac-gan")]
+differences = sg.study.gradcheck, sg.study.GradientError
