@@ -11,6 +11,7 @@ that trains: the ops, the losses, the models. The other is a closed form or an i
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -27,7 +28,7 @@ from ..models.vae.config import VAEConfig
 from ..models.vae.model import VAE
 
 LOG_2PI = math.log(2 * math.pi)
-CLAIMS: dict[str, Callable[..., list]] = {}
+CLAIMS: dict[str, Callable[[str | None], list[tuple[Any, ...]]]] = {}
 EQUAL, AT_MOST = "=", "≤"
 
 
@@ -53,7 +54,7 @@ class Comparison:
         return excess <= self.tolerance if self.relation == AT_MOST else (
             abs(excess) <= self.tolerance)
 
-    def as_dict(self) -> dict:
+    def as_dict(self) -> dict[str, Any]:
         """For JSON: the fields, and verdict "holds", "fails" or "skipped"."""
         verdict = "skipped" if self.skipped else "holds" if self.holds else "fails"
         number = {n: None if self.skipped else getattr(self, n)

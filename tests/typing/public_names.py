@@ -134,10 +134,6 @@ FOLDERS: list[object] = [
     sg.plots.curves, sg.plots.draw_run, sg.plots.filters_by_corruption, sg.plots.first_weights,
     sg.plots.keep_samples, sg.plots.mosaic, sg.plots.overview, sg.plots.panels_of,
     sg.plots.pictures_of, sg.plots.save_grid, sg.plots.subject_of,
+    sg.study.CLAIMS, sg.study.Comparison, sg.study.GradientError, sg.study.check_claims,
+    sg.study.gradcheck, sg.study.statement,
 ]
-
-# --- instruments ---
-held: list[bool] = [c.holds for c in sg.study.check_claims(["dirac-gan"])]
-row: dict = sg.study.Comparison("name", "left", 1.0, "=", "right", 1.0, 0.0).as_dict()
-known: list[str] = [*sg.study.CLAIMS, sg.study.statement("dirac-gan")]
-differences = sg.study.gradcheck, sg.study.GradientError
