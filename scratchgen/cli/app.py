@@ -43,6 +43,7 @@ data_app.command("verify")(datasets.verify)
 check_app = typer.Typer(help="Check the package itself.")
 app.add_typer(check_app, name="check")
 check_app.command("claims")(check.claims)
+check_app.command("laws")(check.laws)
 
 
 def _print_version(requested: bool):

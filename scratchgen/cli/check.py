@@ -4,6 +4,7 @@ import itertools
 import json
 import operator
 import pathlib
+import secrets
 import shutil
 import textwrap
 from typing import Annotated
@@ -50,3 +51,42 @@ def sentence(c):
 def width():
     """Columns of a paragraph."""
     return min(100, shutil.get_terminal_size().columns)
+
+
+def laws(
+    run: Annotated[str | None, typer.Argument(
+        metavar="[RUN]", help="A run folder of a VAE: also the draws from its posterior.")] = None,
+    fresh: Annotated[bool, typer.Option(
+        "--fresh", help="Draw with a new seed, which is printed.")] = False,
+    seed: Annotated[int, typer.Option(min=0, help="The seed of all draws.")] = 0,
+    json_file: JsonFile = None,
+):
+    """Test all that draws random numbers against its declared law; exit status 1 if one fails.
+
+    All tests together raise a false alarm in one run of a thousand.
+    """
+    from ..study import FALSE_ALARMS, check_laws
+
+    model, images = of_run(run) if run else (None, None)
+    found = check_laws(model=model, x=images, seed=secrets.randbits(31) if fresh else seed)
+    if json_file is not None:
+        json_file.write_text(json.dumps(found.as_dict(), indent=1, ensure_ascii=False) + "\n",
+                             encoding="utf-8")
+    failed = found.failed()
+    for name, trials in itertools.groupby(found.trials, operator.attrgetter("law")):
+        print(name)
+        for t in trials:
+            verdict = "fails" if t in failed else "holds"
+            print(f"  {verdict}  p = {t.p_value:<8.2g} statistic {t.statistic:<9.3g} {t.test}")
+    print(f"{len(found.trials) - len(failed)} hold, {len(failed)} fail, seed {found.seed}: a test "
+          f"fails if p < {found.threshold:.2g}, so that all together raise a false alarm with "
+          f"probability {FALSE_ALARMS:g} at most")
+    return 1 if failed else 0
+
+
+def of_run(folder):
+    """The model of a run and the images it is tested on."""
+    from ..plots import subject_of
+
+    subject, _ = subject_of(folder)
+    return subject.model, subject.test.x

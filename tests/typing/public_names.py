@@ -135,5 +135,6 @@ FOLDERS: list[object] = [
     sg.plots.keep_samples, sg.plots.mosaic, sg.plots.overview, sg.plots.panels_of,
     sg.plots.pictures_of, sg.plots.save_grid, sg.plots.subject_of,
     sg.study.CLAIMS, sg.study.Comparison, sg.study.GradientError, sg.study.check_claims,
-    sg.study.gradcheck, sg.study.statement,
+    sg.study.gradcheck, sg.study.statement, sg.study.LAWS, sg.study.Laws, sg.study.Trial,
+    sg.study.check_laws, sg.study.FALSE_ALARMS,
 ]
