@@ -199,6 +199,7 @@ def dropped_units(stream):
 
 @law("masking")
 def masked_components(stream):
+    """Masking: 0 with the probability ``fraction``, otherwise unchanged."""
     x = np.full(N, 0.5)
     y = to_host(Masking(0.25)(x, stream).noisy)
     return [mean_test("0 with the fraction", y == 0, 0.25),
@@ -207,6 +208,7 @@ def masked_components(stream):
 
 @law("salt-and-pepper")
 def salt_and_pepper(stream):
+    """With the probability ``fraction`` 0 or 1, equally likely, otherwise unchanged."""
     y = to_host(SaltAndPepper(0.4)(np.full(N, 0.5), stream).noisy)
     return [mean_test("0 with half the fraction", y == 0, 0.2),
             mean_test("1 with half the fraction", y == 1, 0.2),
