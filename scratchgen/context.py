@@ -108,6 +108,12 @@ class Setting:
 recorder = Switch("recorder", None, of_steps=False)
 
 
+# --- who watches the calls (study/trace.py) ------------------------------------------------------
+
+# Called as observer(node, inputs, options, y) with the arrays of each recorded call, or None.
+observer = Switch("observer", None, of_steps=False)
+
+
 # --- whether calls are recorded ------------------------------------------------------------------
 
 recording = Switch("recording", True)

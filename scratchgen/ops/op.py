@@ -42,7 +42,7 @@ from typing import Any, TypeVar
 
 import numpy as np
 
-from ..context import recorder, recording
+from ..context import observer, recorder, recording
 from ..engine.backend import backend
 from ..engine.backward import Node, check_unchanged, run_backward
 from ..engine.in_place import share
@@ -221,7 +221,10 @@ class Op:
                 values[name] = extras[cls.extras.index(name)]
             else:
                 values[name] = shapes[cls.position[name.removesuffix("_shape")]]
-        return Node(cls, parents, values, guards, y, shapes)
+        node = Node(cls, parents, values, guards, y, shapes)
+        if observer.get() is not None:
+            observer.get()(node, arrays, options, y)
+        return node
 
     @classmethod
     def needed(cls, wanted):

@@ -18,7 +18,7 @@ def engine() -> None:
     print(sg.gradcheck, sg.load, sg.use_gemm("auto"), sg.allow_tf32, sg.use_convolution("auto"))
     print(sg.use_capture(True))
     print(sg.nn.__name__, sg.optim.__name__, sg.data.__name__, sg.models.__name__)
-    print(sg.train.__name__, sg.plots.__name__)
+    print(sg.train.__name__, sg.plots.__name__, sg.study.__name__)
 
 
 def methods(t: sg.Tensor, w: sg.Tensor, mask: np.ndarray) -> sg.Tensor:
@@ -136,5 +136,5 @@ FOLDERS: list[object] = [
     sg.plots.pictures_of, sg.plots.save_grid, sg.plots.subject_of,
     sg.study.CLAIMS, sg.study.Comparison, sg.study.GradientError, sg.study.check_claims,
     sg.study.gradcheck, sg.study.statement, sg.study.LAWS, sg.study.Laws, sg.study.Trial,
-    sg.study.check_laws, sg.study.FALSE_ALARMS,
+    sg.study.check_laws, sg.study.FALSE_ALARMS, sg.study.Ledger, sg.study.ledger, sg.study.observe,
 ]
