@@ -16,7 +16,7 @@ import typer
 from typer.exceptions import TyperException
 
 from ..errors import UserError
-from . import check, datasets, stored_runs, terminal, training
+from . import check, datasets, ledger, stored_runs, terminal, training
 
 # The commands import what they need when they are called, so that `scratchgen --help` is fast.
 
@@ -39,6 +39,8 @@ data_app.command("list")(datasets.list_sets)
 data_app.command("get")(datasets.get)
 data_app.command("verify")(datasets.verify)
 
+
+app.command()(ledger.ledger)
 
 check_app = typer.Typer(help="Check the package itself.")
 app.add_typer(check_app, name="check")
