@@ -24,6 +24,13 @@ def test_the_ledger_of_a_model_has_no_wrong_row(kind, tmp_path, capsys):
     assert "verdict" in capsys.readouterr().out
 
 
+def test_kinks_of_many_units_are_not_wrong(capsys):
+    """Convolutions with relu: thousands of units, some at 0, some very near."""
+    assert cli.run(["ledger", "dae", "--preset", "conv", "--batch-size", "3"]) == 0
+    output = capsys.readouterr().out
+    assert "KINK" in output and "WRONG" not in output
+
+
 @pytest.mark.parametrize("arguments", [["nothing"], ["vae", "--dtype", "int8"],
                                        ["dae", "--batch-size", "0"]])
 def test_bad_input_is_one_sentence(arguments, capsys):
