@@ -13,7 +13,6 @@ from .cuda import blocks_for, device, empty, launch
 from .gemm_blocks import WORTH_THREADS, gemm, gemm_share, shares
 from .gemm_chooser import (
     REGISTER_TILES,
-    STAGES,
     TENSOR_TILES,
     WARPGROUP_TILES,
     allow_tf32,
@@ -105,9 +104,10 @@ def product(a, b, c, ta, tb, bias=None, activation=0, accumulate=False):
         launch("gemm.tiled", (blocks_for(m, 16), blocks_for(n, 16)), (16, 16), a, b, c, ta, tb,
                *epilogue, k)
     elif rung == "wgmma":
-        columns = WARPGROUP_TILES[tile]
-        launch("wgmma.product", blocks, 256, a, b, c, *epilogue, k,
-               constants=(int(ta), int(tb), columns), shared=STAGES * (128 + columns) * 128 + 1024)
+        columns, stages = WARPGROUP_TILES[tile]
+        launch("wgmma.product", blocks, 256, packed(a, m, k, not ta), packed(b, n, k, tb), c,
+               *epilogue, k, constants=(columns, stages),
+               shared=stages * (128 + columns) * 128 + 1024)
     else:
         tiles = count_tiles(m, n, tile)
         split = split if tiles <= TICKETS else 1
@@ -120,6 +120,16 @@ def product(a, b, c, ta, tb, bias=None, activation=0, accumulate=False):
         else:
             launch("gemm.register_tiled", (tiles, split), 256, a, b, c, ta, tb, *rest,
                    constants=REGISTER_TILES[tile])
+
+
+def packed(x, rows, length, along):
+    """A factor in the tiles of ``wgmma.cu``, 128 rows × 32 terms, an even number of them along the
+    rows; x (rows, length), or (length, rows) if not ``along``."""
+    steps, tiles = -(-length // 32), -(-rows // 256) * 2
+    tiles_of_rows = empty((tiles, steps, 128, 32), x.dtype)
+    launch("wgmma.pack", tiles * steps, 256, x, tiles_of_rows, rows, length,
+           constants=(int(along),))
+    return tiles_of_rows
 
 
 @functools.lru_cache(maxsize=8)

@@ -7,10 +7,6 @@
 A GPU with 132 multiprocessors needs at least 132 blocks. A large product has them with tiles of
 128 × 128, which read shared memory least; a smaller product takes smaller tiles. If these are still
 too few, each sum is split over several blocks (split-k): the rung "split".
-
-"auto" does not choose "wgmma": its sums are right on an H200, but its first form, whose loads
-waited for each other, took three times as long as "tensor_core"; the present one has not been
-measured.
 """
 
 import functools
@@ -39,13 +35,16 @@ TABLE = {
 REGISTER_TILES = {(128, 128): (128, 128, 16, 8), (64, 64): (64, 64, 16, 4),
                   (32, 32): (32, 32, 32, 4)}
 TENSOR_TILES = {(128, 128): (4, 8, 2, 2), (64, 64): (2, 4, 2, 2)}
-WARPGROUP_TILES = {(128, 256): 256, (128, 128): 128}
-STAGES, WIDER = 3, 1.2           # of wgmma; the time of two tiles 128 wide over that of one of 256
+WARPGROUP_TILES = {(128, 256): (256, 4), (128, 128): (128, 6)}    # columns, stages
+WIDER = 1.34            # the time of two tiles of 128 columns over that of one of 256 (on an H200)
 TENSOR_CORES = 80                                      # the least compute capability with TF32
 # The least multiply-adds, or tiles of 64 × 64, for which "auto" uses TF32 if it is allowed. Smaller
 # products are faster in float32 (measured on an H200), and more accurate.
 WORTH_MULTIPLY_ADDS, WORTH_TILES = 1 << 27, 132
 PROCESSORS = 132                                       # of an H100 or H200, for the choice of tiles
+# The least terms of a sum and tiles of 128 × 128 for which "auto" takes wgmma, which packs its
+# factors first, instead of tensor_core.
+WORTH_TERMS, WORTH_WARPGROUPS = 512, 64
 WARPGROUPS = 90                                        # the only compute capability with wgmma
 
 
@@ -107,7 +106,8 @@ def choose(m, n, k, dtype, ta=False, tb=False):
         worth = m * n * k > WORTH_MULTIPLY_ADDS or count_tiles(m, n, (64, 64)) >= WORTH_TILES
         if (allow_tf32.switch.get() and dtype == "float32" and packed and worth
                 and has_tensor_cores()):
-            name = "tensor_core"
+            name = "wgmma" if has_warpgroups() and k >= WORTH_TERMS and (
+                count_tiles(m, n, (128, 128)) >= WORTH_WARPGROUPS) else "tensor_core"
     elif name == BLAS:
         raise UserError("gemm 'blas' is for the CPU: use gemm 'auto' or 'cublas' on a GPU")
     elif name in ("tensor_core", "wgmma"):

@@ -1,27 +1,34 @@
-// The matrix product in TF32 on Hopper's tensor cores: the last step of optimisation of gemm.cu. c =
-// activation(a b + bias), or activation(c + a b + bias) if ``accumulate``; a (m, k), b (k, n), given
-// transposed if TA, TB; bias (n,) is used if ``biased``. The order of every sum depends on the sizes
-// only, so two runs give the same bits.
+// The matrix product in TF32 on Hopper's tensor cores: the last step of optimisation of gemm.cu, in
+// two kernels. ``pack`` rounds each factor to TF32 and stores it in tiles, as the tensor cores read
+// them from shared memory; ``product`` copies tiles and multiplies. c = activation(a b + bias), or
+// activation(c + a b + bias) if ``accumulate``; bias (n,) is used if ``biased``. The order of every
+// sum depends on the sizes only, so two runs give the same bits.
+//
+// One kernel that reads the factors into registers, rounds and writes them to shared memory was
+// right too, and took five times as long as cuBLAS: the loads of one step, all that fit into the
+// registers, do not hide their own latency (4096 × 4096 × 4096 on an H200: 1.55 ms, without these
+// loads 0.56 ms, the multiplications alone 0.31 ms; cuBLAS 0.34 ms).
 // architecture: sm_90a
 #include "tiles.cuh"
 #include "wgmma.cuh"
 
-// A thread's part of a tile of ROWS rows × 32 k: read from global memory into registers, rounded to
-// TF32, and written to shared memory with the k contiguous, as the tensor cores need them for TF32.
-// If the k are contiguous in global memory (ALONG), a thread copies chunks; else it transposes
-// blocks of 4 k × 4 rows.
-template <int ROWS, bool ALONG, int COUNT>
-struct Staged {
-    static const int LENGTH = ROWS * DEPTH, SIZE = LENGTH / 4 / COUNT;        // packs of a thread
+const int ROWS = 128, THREADS = 256, TILE = ROWS * DEPTH;
+
+// A thread's part of a tile of 128 rows × 32 k, which is rounded to TF32 and written with the k
+// contiguous: for TF32 the tensor cores read nothing else. If the k are contiguous in the array
+// (ALONG), a thread copies chunks; else it transposes a block of 4 k × 4 rows.
+template <bool ALONG>
+struct Packed {
+    static const int SIZE = TILE / 4 / THREADS;        // packs of a thread
     const float* at[SIZE];
     int first_row, rows;              // of the tile; of the array
-    int k, left;                      // first k of this thread in a tile; k that are left
+    int k, left;                      // first k of this thread in the tile; k that are left
     bool by_packs;
     Pack<float> values[SIZE];
 
     __device__ static int row(int i) {
         int t = threadIdx.x;
-        return ALONG ? t / 8 + i * (COUNT / 8) : (t / 8 + i / 4 * (COUNT / 8)) * 4;
+        return ALONG ? t / 8 + i * (THREADS / 8) : t / 8 * 4;
     }
     __device__ static int chunk() { return threadIdx.x % 8; }
 
@@ -31,23 +38,23 @@ struct Staged {
         return r < rows ? r : 0;
     }
 
-    __device__ Staged(const float* p, int first_row, int rows, int length)
-        : first_row(first_row), rows(rows), k(chunk() * CHUNK), left(length) {
+    __device__ Packed(const float* p, int first_row, int rows, int first_k, int length)
+        : first_row(first_row), rows(rows), k(chunk() * CHUNK), left(length - first_k) {
         by_packs = reinterpret_cast<unsigned long long>(p) % 16 == 0
                 && (ALONG ? length : rows) % 4 == 0;
 #pragma unroll
         for (int i = 0; i < SIZE; i++)
-            at[i] = ALONG ? p + (long long)array_row(i) * length + k
-                          : p + (long long)(k + i % 4) * rows + array_row(i);
+            at[i] = ALONG ? p + (long long)array_row(i) * length + first_k + k
+                          : p + (long long)(first_k + k + i) * rows + array_row(i);
     }
 
-    // Reads the next tile; zeros behind the last k. BY_PACKS: in accesses of sixteen bytes. A branch
-    // for each access instead would make every load wait for the one before.
+    // Reads the tile; zeros behind the last k. BY_PACKS: in accesses of sixteen bytes. A branch for
+    // each access instead would make every load wait for the one before.
     template <bool BY_PACKS>
     __device__ __forceinline__ void read() {
 #pragma unroll
         for (int i = 0; i < SIZE; i++) {
-            int first = ALONG ? k : k + i % 4;
+            int first = ALONG ? k : k + i;
             if (BY_PACKS) {
                 values[i] = first < left ? *reinterpret_cast<const Pack<float>*>(at[i])
                                          : Pack<float>{};
@@ -57,9 +64,7 @@ struct Staged {
                     values[i].at[j] = first + (ALONG ? j : 0) < left
                         && (ALONG || array_row(i) + j < rows) ? at[i][j] : 0;
             }
-            at[i] += ALONG ? DEPTH : (long long)DEPTH * rows;
         }
-        left -= DEPTH;
     }
 
     __device__ __forceinline__ void write(float* tile) {
@@ -67,96 +72,106 @@ struct Staged {
         for (int i = 0; i < SIZE; i++)
 #pragma unroll
             for (int j = 0; j < 4; j++)
-                values[i].at[j] = __uint_as_float(cvt_rna_tf32(not_before(values[i].at[j])));
+                values[i].at[j] = __uint_as_float(cvt_rna_tf32(values[i].at[j]));
 #pragma unroll
         for (int i = 0; i < SIZE; i++) {
             Pack<float> v = values[i];
             int r = row(i);
-            if (!ALONG) {             // row i % 4 of the transposed block
-                r += i % 4;
+            if (!ALONG) {             // row i of the transposed block
+                r += i;
 #pragma unroll
-                for (int j = 0; j < 4; j++) v.at[j] = values[i / 4 * 4 + j].at[i % 4];
+                for (int j = 0; j < 4; j++) v.at[j] = values[j].at[i];
             }
             *reinterpret_cast<Pack<float>*>(tile + chunk_place(r, chunk())) = v;
         }
     }
 };
 
-// sums += a b over ``steps`` steps of 32 k, by a warpgroup whose rows of a begin at ``row``. Three
-// stages of shared memory: while the tensor cores multiply step s, the threads write step s + 1
-// into the next stage and read step s + 2 into registers. The third stage is for step s − 1, which
-// the other warpgroup may still multiply.
-template <bool BY_PACKS, int COLUMNS, typename A, typename B>
-__device__ __forceinline__ void multiply_steps(A& from_a, B& from_b, float* shared, int row,
-                                               int steps, float (&sums)[COLUMNS / 2]) {
-    const int b_begins = A::LENGTH, length = A::LENGTH + B::LENGTH;
-    float *now = shared, *next = shared + length, *last = shared + 2 * length;
-    from_a.template read<BY_PACKS>();
-    from_b.template read<BY_PACKS>();
-    from_a.write(now);
-    from_b.write(now + b_begins);
-    from_a.template read<BY_PACKS>();                  // zeros if there is one step only
-    from_b.template read<BY_PACKS>();
+// packed (tiles of rows, tiles of k, 128 × 32): a factor x of ``rows`` rows with sums of ``length``
+// terms; ALONG: x (rows, length), otherwise x (length, rows). A block packs a tile.
+// constants: (0) (1)
+template <int ALONG>
+__global__ void __launch_bounds__(256) pack(const float* x, float* packed, int rows, int length) {
+    int steps = (length + DEPTH - 1) / DEPTH;
+    Packed<ALONG> tile(x, blockIdx.x / steps * ROWS, rows, blockIdx.x % steps * DEPTH, length);
+    if (tile.by_packs) tile.template read<true>(); else tile.template read<false>();
+    tile.write(packed + (long long)blockIdx.x * TILE);
+}
+
+// Copies COUNT packed tiles, which lie ``distance`` numbers apart, to shared memory.
+template <int COUNT>
+__device__ __forceinline__ void copy_tiles(float* shared, const float* packed, long long distance) {
+#pragma unroll
+    for (int i = 0; i < COUNT; i++)
+#pragma unroll
+        for (int e = threadIdx.x * 4; e < TILE; e += THREADS * 4)
+            copy_async_16(shared + i * TILE + e, packed + i * distance + e);
+}
+
+// A block of two warpgroups computes a tile of 128 × COLUMNS, a warpgroup 64 of its rows. While the
+// tensor cores multiply step s, the tiles of the next steps arrive, and those of step s + STAGES − 2
+// are asked for: their stage held step s − 2, and step s − 1 may still be multiplied by the other
+// warpgroup. ``a``, ``b`` are packed; b's rows, the columns of the product, up to a multiple of 256.
+// constants: (128, 6) (256, 4)
+template <int COLUMNS, int STAGES>
+__global__ void __launch_bounds__(256, 1) product(
+        const float* a, const float* b, float* c, const float* bias, int activation, bool biased,
+        bool accumulate, int m, int n, int k) {
+    const int of_b = COLUMNS / ROWS, stage = (1 + of_b) * TILE, ahead = STAGES - 2;
+    DYNAMIC_SHARED(memory, STAGES * (1 + COLUMNS / ROWS) * TILE * 4 + 1024);
+    float* shared = reinterpret_cast<float*>(
+        (reinterpret_cast<unsigned long long>(memory) + 1023) / 1024 * 1024);
+    int2 place = tile_place(blockIdx.x, (m + ROWS - 1) / ROWS, (n + COLUMNS - 1) / COLUMNS);
+    int top = place.x * ROWS, begin = place.y * COLUMNS, steps = (k + DEPTH - 1) / DEPTH;
+    long long distance = (long long)steps * TILE;      // between tiles of other rows
+    a += place.x * distance, b += place.y * of_b * distance;
+    int own = threadIdx.x / WARPGROUP * 64;            // the first row of this warpgroup
+
+    float sums[COLUMNS / 2] = {};
+    for (int s = 0; s < ahead; s++) {
+        if (s < steps) {
+            copy_tiles<1>(shared + s * stage, a + s * TILE, distance);
+            copy_tiles<of_b>(shared + s * stage + TILE, b + s * TILE, distance);
+        }
+        copy_async_commit();
+    }
+    float *now = shared, *next = shared + ahead * stage, *last = shared + (STAGES - 1) * stage;
     for (int s = 0; s < steps; s++) {
+        copy_async_wait<ahead - 1>();                  // one group for each step, empty at the end
         fence_shared();
         __syncthreads();
         wgmma_fence();
 #pragma unroll
         for (int i = 0; i < DEPTH; i += 8)
-            multiply_eight<COLUMNS>(sums, now + row * DEPTH + i, now + b_begins + i);
+            multiply_eight<COLUMNS>(sums, now + own * DEPTH + i, now + TILE + i);
         wgmma_commit();
-        from_a.write(next);                            // behind the last step: zeros, not used
-        from_b.write(next + b_begins);
-        from_a.template read<BY_PACKS>();
-        from_b.template read<BY_PACKS>();
+        if (s + ahead < steps) {
+            copy_tiles<1>(next, a + (s + ahead) * TILE, distance);
+            copy_tiles<of_b>(next + TILE, b + (s + ahead) * TILE, distance);
+        }
+        copy_async_commit();
         wgmma_wait<1>();
-        float* before = now;
-        now = next, next = last, last = before;
+        now = now == last ? shared : now + stage;
+        next = next == last ? shared : next + stage;
     }
     wgmma_wait<0>();
-}
 
-// A block of two warpgroups computes a tile of 128 × COLUMNS, a warpgroup 64 of its rows.
-// constants: (0,0,128) (0,1,128) (1,0,128) (1,1,128) (0,0,256) (0,1,256) (1,0,256) (1,1,256)
-template <int TA, int TB, int COLUMNS>
-__global__ void __launch_bounds__(256, 1) product(
-        const float* a, const float* b, float* c, const float* bias, int activation, bool biased,
-        bool accumulate, int m, int n, int k) {
-    const int rows = 128, threads = 256;
-    DYNAMIC_SHARED(memory, 3 * (rows + COLUMNS) * DEPTH * 4 + 1024);
-    float* shared = reinterpret_cast<float*>(
-        (reinterpret_cast<unsigned long long>(memory) + 1023) / 1024 * 1024);
-    int2 place = tile_place(blockIdx.x, (m + rows - 1) / rows, (n + COLUMNS - 1) / COLUMNS);
-    int top = place.x * rows, begin = place.y * COLUMNS, steps = (k + DEPTH - 1) / DEPTH;
-    Staged<rows, !TA, threads> from_a(a, top, m, k);
-    Staged<COLUMNS, TB, threads> from_b(b, begin, n, k);
-    int own = threadIdx.x / WARPGROUP * 64;            // the first row of this warpgroup
-
-    float sums[COLUMNS / 2] = {};
-    if (from_a.by_packs && from_b.by_packs)
-        multiply_steps<true, COLUMNS>(from_a, from_b, shared, own, steps, sums);
-    else
-        multiply_steps<false, COLUMNS>(from_a, from_b, shared, own, steps, sums);
-
-    Output<float> out = {c, biased ? bias : nullptr, activation, accumulate, m, n};
+    // Through shared memory: the loop over the results is short, and its stores are coalesced. With
+    // bias and activation unrolled for every sum the code did not fit into the instruction cache.
+    const int length = COLUMNS + 8;
     int lane = threadIdx.x % WARP, warp = threadIdx.x % WARPGROUP / WARP;
-    int row = top + own + 16 * warp + lane / 4, column = begin + lane % 4 * 2;
-    bool in_pairs = n % 2 == 0 && reinterpret_cast<unsigned long long>(c) % 8 == 0;
+    float* mine = shared + (own + 16 * warp + lane / 4) * length + lane % 4 * 2;
+    __syncthreads();
 #pragma unroll
     for (int j = 0; j < COLUMNS / 8; j++)
 #pragma unroll
-        for (int h = 0; h < 2; h++) {
-            int r = row + 8 * h, i = column + 8 * j;
-            if (r >= m || i >= n) continue;
-            float* to = c + (long long)r * n + i;
-            float2 v;
-            v.x = out.epilogue(sums[4 * j + 2 * h], r, i);
-            v.y = i + 1 < n ? out.epilogue(sums[4 * j + 2 * h + 1], r, i + 1) : 0;
-            if (in_pairs) {
-                *reinterpret_cast<float2*>(to) = v;
-            } else {
-                to[0] = v.x;
-                if (i + 1 < n) to[1] = v.y;
-            }
-        }
+        for (int e = 0; e < 4; e++) mine[e / 2 * 8 * length + 8 * j + e % 2] = sums[4 * j + e];
+    __syncthreads();
+    Output<float> out = {c, biased ? bias : nullptr, activation, accumulate, m, n};
+#pragma unroll 1
+    for (int e = threadIdx.x; e < ROWS * COLUMNS / 4; e += THREADS) {
+        int row = e / (COLUMNS / 4), column = e % (COLUMNS / 4) * 4;
+        out.store_pack(*reinterpret_cast<Pack<float>*>(shared + row * length + column), top + row,
+                       begin + column);
+    }
 }

@@ -48,13 +48,6 @@ __device__ void wgmma_wait() {
     ON_HOPPER(asm volatile("wgmma.wait_group.sync.aligned %0;" :: "n"(N) : "memory"));
 }
 
-// v; what uses it is not moved before the asynchronous instructions in front: it was loaded from
-// memory shortly before, and to wait for it there would delay them.
-__device__ __forceinline__ float not_before(float v) {
-    asm volatile("" : "+f"(v) :: "memory");
-    return v;
-}
-
 #define FOUR(d, i) "+f"(d[i]), "+f"(d[i + 1]), "+f"(d[i + 2]), "+f"(d[i + 3])
 #define SIXTEEN(d, i) FOUR(d, i), FOUR(d, i + 4), FOUR(d, i + 8), FOUR(d, i + 12)
 

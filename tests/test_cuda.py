@@ -282,7 +282,7 @@ def test_more_shared_memory_than_the_launch_asks_for_is_an_error(gpu):
     c = gpu.xp.zeros((4, 4), np.float32)
     with pytest.raises(EmulationError, match="takes at most 1024"):
         launch("wgmma.product", 1, 256, c, c, c, c, 0, False, False, 4, 4, 4,
-               constants=(0, 0, 128), shared=1024)
+               constants=(128, 6), shared=1024)
 
 
 # n, h, w, c, o, kernel, stride, padding, dilation

@@ -71,8 +71,8 @@ def test_the_kernels_for_hopper_are_compiled_by_cupys_nvrtc():
     cupy = pytest.importorskip("cupy")
     from scratchgen.kernels.gpu import Gpu, entry_name
     kernel = cuda.kernels_of("wgmma")["product"]
-    cubin = Gpu.cubin(types.SimpleNamespace(xp=cupy), kernel, "product<0, 1, 128>")
-    assert entry_name(cubin) == "_Z7productILi0ELi1ELi128EEvPKfS1_PfS1_ibbiii"
+    cubin = Gpu.cubin(types.SimpleNamespace(xp=cupy), kernel, "product<128, 6>")
+    assert entry_name(cubin) == "_Z7productILi128ELi6EEvPKfS1_PfS1_ibbiii"
     broken = kernel._replace(code=kernel.code.replace("wgmma_wait<0>();", "wgmma_wait();"))
-    with pytest.raises(RuntimeError, match="product<0, 1, 128> does not compile"):
-        Gpu.cubin(types.SimpleNamespace(xp=cupy), broken, "product<0, 1, 128>")
+    with pytest.raises(RuntimeError, match="product<128, 6> does not compile"):
+        Gpu.cubin(types.SimpleNamespace(xp=cupy), broken, "product<128, 6>")

@@ -453,7 +453,6 @@ inline void multiply_eight(float (&d)[COLUMNS / 2], const float* a, const float*
         d[i] = (float)sum;
     }
 }
-inline float not_before(float v) { return v; }
 inline void fence_shared() {}
 inline void wgmma_fence() {}
 inline void wgmma_commit() {}
