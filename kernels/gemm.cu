@@ -4,7 +4,7 @@
 // ``biased``. A block computes a tile of c; with split-k, gridDim.y blocks compute partial sums of
 // the same tile, and the last of them adds these in a fixed order. The order of every sum depends
 // on the sizes only, so two runs give the same bits. Large products are bounded by arithmetic,
-// small ones by latency.
+// small ones by latency. The next step, for Hopper alone, is in wgmma.cu.
 #include "tiles.cuh"
 #include "mma.cuh"
 

@@ -1,4 +1,4 @@
-"""Selects the kernel of gemm.cu that computes a matrix product on the GPU, by its shape.
+"""Selects the kernel of gemm.cu or wgmma.cu for a matrix product on the GPU, by its shape.
 ``gemm_explain.py`` describes the choice for a shape.
 
     use_gemm("tiled")                  # from now on, or in a with block
@@ -6,7 +6,8 @@
 
 A GPU with 132 multiprocessors needs at least 132 blocks. A large product has them with tiles of
 128 × 128, which read shared memory least; a smaller product takes smaller tiles. If these are still
-too few, each sum is split over several blocks (split-k): the rung "split".
+too few, each sum is split over several blocks (split-k): the rung "split". Large products in TF32
+take "wgmma" on a GPU that has it.
 """
 
 import functools
@@ -77,6 +78,9 @@ class use_gemm(Setting):
             raise unknown("tile", tuple(tile), tiles)
         if split is not None and not 1 <= split <= 1024:
             raise UserError(f"gemm: split {split}: expected 1 to 1024 shares of a sum")
+        if name == "wgmma" and split not in (None, 1):
+            raise UserError("gemm 'wgmma' does not split sums: leave split out, or use gemm "
+                            "'tensor_core'")
         super().__init__((name, tile and tuple(tile), split))
 
 

@@ -89,14 +89,15 @@ class Gpu:
     def compiled_for(self, kernel, expression):
         """The function, compiled for the architecture that the kernel names: CuPy would take the
         GPU's, without the instructions that only this one has. Kept in CuPy's folder on disk."""
-        key = "\0".join([kernel.code, expression, str(self.xp.cuda.nvrtc.getVersion())])
+        key = "\0".join([kernel.code, expression, *OPTIONS, str(self.xp.cuda.nvrtc.getVersion())])
         folder = pathlib.Path(os.environ.get("CUPY_CACHE_DIR") or "~/.cupy/kernel_cache")
         path = folder.expanduser() / (
             f"scratchgen-{hashlib.sha256(key.encode()).hexdigest()[:32]}.cubin")
         if not path.exists():
+            cubin = self.cubin(kernel, expression)
             path.parent.mkdir(parents=True, exist_ok=True)
             with tempfile.NamedTemporaryFile(dir=path.parent, delete=False) as file:
-                file.write(self.cubin(kernel, expression))
+                file.write(cubin)
             os.replace(file.name, path)                # another process may write the same
         name = entry_name(path.read_bytes())
         return self.xp.RawModule(path=str(path)).get_function(name)

@@ -110,7 +110,7 @@ __device__ __forceinline__ void copy_tiles(float* shared, const float* packed, l
 
 // A block of two warpgroups computes a tile of 128 × COLUMNS, a warpgroup 64 of its rows. While the
 // tensor cores multiply step s, the tiles of the next steps arrive, and those of step s + STAGES − 2
-// are asked for: their stage held step s − 2, and step s − 1 may still be multiplied by the other
+// are requested: their stage held step s − 2, and step s − 1 may still be multiplied by the other
 // warpgroup. ``a``, ``b`` are packed; b's rows, the columns of the product, up to a multiple of 256.
 // constants: (128, 6) (256, 4)
 template <int COLUMNS, int STAGES>

@@ -23,9 +23,9 @@ __device__ int chunk_place(int row, int chunk) { return row * DEPTH + (chunk ^ r
 #define ON_HOPPER(...) __trap()
 #endif
 
-// What the tensor cores are told of a factor: its address, the distance of eight rows (1024 bytes),
-// and the swizzle; addresses and distances in units of sixteen bytes.
-__device__ unsigned long long describe(const float* tile) {
+// The matrix descriptor of a factor in shared memory: its address and the distance of eight rows
+// (1024 bytes), both in units of sixteen bytes, and the swizzle "128 bytes" (1 in bits 62 and 63).
+__device__ unsigned long long descriptor(const float* tile) {
     unsigned address = (unsigned)__cvta_generic_to_shared(tile);
     return 1ull << 62 | (unsigned long long)(1024 >> 4) << 32 | 1ull << 16 | address >> 4;
 }
@@ -86,8 +86,10 @@ __device__ __forceinline__ void wgmma_tf32<256>(float (&d)[128], unsigned long l
         "%48, %49, %50, %51, %52, %53, %54, %55, %56, %57, %58, %59, %60, %61, %62, %63, "
         "%64, %65, %66, %67, %68, %69, %70, %71, %72, %73, %74, %75, %76, %77, %78, %79, "
         "%80, %81, %82, %83, %84, %85, %86, %87, %88, %89, %90, %91, %92, %93, %94, %95, "
-        "%96, %97, %98, %99, %100, %101, %102, %103, %104, %105, %106, %107, %108, %109, %110, %111, "
-        "%112, %113, %114, %115, %116, %117, %118, %119, %120, %121, %122, %123, %124, %125, %126, %127}, "
+        "%96, %97, %98, %99, %100, %101, %102, %103, "
+        "%104, %105, %106, %107, %108, %109, %110, %111, "
+        "%112, %113, %114, %115, %116, %117, %118, %119, "
+        "%120, %121, %122, %123, %124, %125, %126, %127}, "
         "%128, %129, 1, 1, 1;"
         :
           SIXTEEN(d, 0),
@@ -106,6 +108,6 @@ __device__ __forceinline__ void wgmma_tf32<256>(float (&d)[128], unsigned long l
 template <int COLUMNS>
 __device__ __forceinline__ void multiply_eight(float (&d)[COLUMNS / 2], const float* a,
                                                const float* b) {
-    wgmma_tf32<COLUMNS>(d, describe(a), describe(b));
+    wgmma_tf32<COLUMNS>(d, descriptor(a), descriptor(b));
 }
 #endif

@@ -268,11 +268,18 @@ def test_warpgroups_are_for_hopper_and_float32(gpu, monkeypatch):
         assert choose(4096, 4096, 4096, "float32").tile == (128, 256)
         assert choose(4096, 784, 4096, "float32").tile == (128, 256)
         assert choose(1024, 1024, 64, "float32").tile == (128, 128)
+    with sg.allow_tf32(True), sg.use_backend("cuda"):  # "auto": long sums of many tiles
+        rungs = [choose(*shape, "float32").rung for shape in (
+            (4096, 784, 4096), (1024, 1024, 512), (1024, 1024, 508), (896, 1024, 4096))]
+        assert rungs == ["wgmma", "wgmma", "tensor_core", "tensor_core"]
+    with sg.use_gemm("wgmma"), sg.use_backend("cuda"):
         with pytest.raises(sg.UserError, match="'wgmma' is for float32"):
             choose(4, 4, 4, "float64")
         monkeypatch.setattr(gpu, "capability", 80)
         with pytest.raises(sg.UserError, match="compute capability 9.0"):
             choose(4, 4, 4, "float32")
+    with pytest.raises(sg.UserError, match="does not split sums"):
+        sg.use_gemm("wgmma", split=2)
 
 
 def test_more_shared_memory_than_the_launch_asks_for_is_an_error(gpu):
