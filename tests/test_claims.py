@@ -113,6 +113,21 @@ def test_what_needs_missing_data_is_skipped_with_a_reason(capsys, tmp_path, monk
     assert found[0]["verdict"] == "skipped" and found[0]["left"] is None
 
 
+def test_missing_data_in_a_folder_that_was_named_is_an_error(capsys, tmp_path, monkeypatch):
+    monkeypatch.delenv("SCRATCHGEN_DATA", raising=False)
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    for folder in (tmp_path, tmp_path / "none"):
+        assert run(["check", "claims", "mnist-constants", "--data-dir", str(folder)]) == 2
+        error = capsys.readouterr().err
+        assert error.startswith("scratchgen: ") and error.count("\n") == 1
+
+
+def test_a_file_that_cannot_be_written_is_one_sentence(capsys, tmp_path):
+    path = tmp_path / "none" / "claims.json"
+    assert run(["check", "claims", "dirac-gan", "--json", str(path)]) == 2
+    assert capsys.readouterr().err.startswith(f"scratchgen: cannot write {path} (")
+
+
 def test_an_unknown_claim_is_one_sentence(capsys):
     assert run(["check", "claims", "dirac-gans"]) == 2
     error = capsys.readouterr().err

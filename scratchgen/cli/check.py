@@ -3,7 +3,6 @@
 import itertools
 import json
 import operator
-import pathlib
 import secrets
 import shutil
 import textwrap
@@ -15,7 +14,7 @@ from .options import DataDir
 
 Names = Annotated[list[str] | None, typer.Argument(
     metavar="[NAME]...", help="Names of claims; all without one.")]
-JsonFile = Annotated[pathlib.Path | None, typer.Option(
+JsonFile = Annotated[str | None, typer.Option(
     "--json", metavar="FILE", help="Write the same content to this file.")]
 
 
@@ -28,8 +27,7 @@ def claims(names: Names = None, json_file: JsonFile = None, data_dir: DataDir = 
 
     found = [c.as_dict() for c in check_claims(names, data_dir)]
     if json_file is not None:
-        json_file.write_text(json.dumps({"claims": found}, indent=1, ensure_ascii=False) + "\n",
-                             encoding="utf-8")
+        write_json(json_file, {"claims": found})
     for name, comparisons in itertools.groupby(found, operator.itemgetter("claim")):
         print(textwrap.fill(f"{name}: {statement(name)}", width(), subsequent_indent="  "))
         for c in comparisons:
@@ -38,6 +36,13 @@ def claims(names: Names = None, json_file: JsonFile = None, data_dir: DataDir = 
     counts = {v: sum(c["verdict"] == v for c in found) for v in ("holds", "fails", "skipped")}
     print(f"{counts['holds']} hold, {counts['fails']} fail, {counts['skipped']} skipped")
     return 1 if counts["fails"] else 0
+
+
+def write_json(path, content):
+    from ..train.files import explain_errors, write_atomically
+
+    with explain_errors("write", path):
+        write_atomically(path, json.dumps(content, indent=1, ensure_ascii=False) + "\n")
 
 
 def sentence(c):
@@ -70,8 +75,7 @@ def laws(
     model, images = of_run(run) if run else (None, None)
     found = check_laws(model=model, x=images, seed=secrets.randbits(31) if fresh else seed)
     if json_file is not None:
-        json_file.write_text(json.dumps(found.as_dict(), indent=1, ensure_ascii=False) + "\n",
-                             encoding="utf-8")
+        write_json(json_file, found.as_dict())
     failed = found.failed()
     for name, trials in itertools.groupby(found.trials, operator.attrgetter("law")):
         print(name)

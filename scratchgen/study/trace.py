@@ -62,9 +62,8 @@ class Replay:
     def __init__(self, trace, loss):
         order = topological_order([loss.node])[::-1]
         if any(type(node) is not Leaf and node not in trace.calls for node in order):
-            raise UserError("the values of this graph were not kept: give the ledger a function "
-                            "that computes the loss, as in ledger(lambda: f(x)), or compute the "
-                            "loss inside `with sg.study.observe() as trace:` and give both")
+            raise UserError("the values of this graph were not kept: compute the whole loss inside "
+                            "the function, as in ledger(lambda: f(x))")
         self.calls, self.root = trace.calls, loss.node
         self.nodes = by_first_use(order)
         self.number = {node: i for i, node in enumerate(self.nodes)}
